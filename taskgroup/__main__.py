@@ -1,0 +1,5 @@
+"""``python -m taskgroup``."""
+
+from taskgroup.cli import main
+
+main()

@@ -1,0 +1,155 @@
+"""What is trained (GroupJob) and what that gave (GroupResult): the unit of caching, never trained twice."""
+
+import hashlib
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from taskgroup.errors import ConfigError
+from taskgroup.training.config import TrainConfig
+
+if TYPE_CHECKING:
+    from taskgroup.models import ModelConfig
+
+Metrics = dict[str, dict[str, float | None]]
+Skills = dict[str, float | None]
+_SPLIT_KEYS = frozenset({"by", "folds", "seed", "test_fold", "validation_fold"})
+
+
+def canonical_json(value: Any) -> str:
+    """JSON with sorted keys and no spaces: equal values give equal text. NaN and infinities are refused."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
+def finite_or_none(value: Any) -> Any:
+    """The same nested mappings and lists with every NaN or infinite float replaced by None, ready for plain JSON."""
+    if isinstance(value, Mapping):
+        return {key: finite_or_none(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite_or_none(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
+
+
+@dataclass(frozen=True)
+class GroupJob:
+    """One network to train.
+
+    ``targets`` are sorted; ``dataset`` is what ``load_dataset`` takes and does not enter the key: a moved store is the
+    same data, ``dataset_hash`` says which. ``split`` holds by, folds, seed, test_fold and validation_fold. Fidelity
+    (epochs, grid) is part of ``training`` and ``model``.
+
+    Raises ConfigError: no or repeated targets, or a split with missing or unknown keys.
+    """
+
+    targets: tuple[str, ...]
+    model: "ModelConfig"
+    training: TrainConfig
+    seed: int
+    dataset: str
+    dataset_hash: str
+    split: Mapping[str, Any] = field(hash=False)
+
+    def __post_init__(self) -> None:
+        targets = tuple(sorted(self.targets))
+        if not targets or len(set(targets)) < len(targets):
+            raise ConfigError(f"job: targets must be given and distinct, found {list(targets)}")
+        if set(self.split) != _SPLIT_KEYS:
+            raise ConfigError(f"job: split must have the keys {sorted(_SPLIT_KEYS)}, found {sorted(self.split)}")
+        object.__setattr__(self, "targets", targets)
+        object.__setattr__(self, "split", dict(self.split))
+
+    @cached_property
+    def key(self) -> str:
+        """SHA-256 (hex) of everything that decides the outcome: equal keys are trained once."""
+        content = self.to_dict()
+        del content["dataset"]
+        return hashlib.sha256(canonical_json(content).encode()).hexdigest()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON; ``from_dict`` undoes it."""
+        return {
+            "targets": list(self.targets),
+            "model": self.model.model_dump(mode="json"),
+            "training": self.training.model_dump(mode="json"),
+            "seed": self.seed,
+            "dataset": self.dataset,
+            "dataset_hash": self.dataset_hash,
+            "split": dict(self.split),
+        }
+
+    @classmethod
+    def from_dict(cls, content: Mapping[str, Any]) -> "GroupJob":
+        """The job ``to_dict`` described."""
+        from taskgroup.models import ModelConfig
+
+        return cls(
+            targets=tuple(content["targets"]),
+            model=ModelConfig.model_validate(content["model"]),
+            training=TrainConfig.model_validate(content["training"]),
+            seed=content["seed"],
+            dataset=content["dataset"],
+            dataset_hash=content["dataset_hash"],
+            split=content["split"],
+        )
+
+
+@dataclass(frozen=True)
+class GroupResult:
+    """What training one job gave, measured on the validation rows at the best epoch.
+
+    ``metrics[target]`` has ``skill`` and ``n`` (labels), then r2, r2_natural, mae, rmse for regression (r2 in the space
+    of the target's transform, the others in its unit) or auc, accuracy, log_loss for classification; a value that does
+    not exist (a constant column, one class only) is None. ``curve`` has the skills of each epoch, ``train_curve`` its
+    mean training loss. ``seconds`` is wall time, ``peak_memory`` bytes on the accelerator (0 on a CPU). ``weights`` and
+    ``predictions`` name files beside the result, or are None.
+    """
+
+    job: GroupJob
+    metrics: Metrics = field(hash=False)
+    curve: tuple[Skills, ...] = field(hash=False)
+    seconds: float
+    best_epoch: int
+    epochs_run: int
+    n_parameters: int
+    train_curve: tuple[float | None, ...] = ()
+    peak_memory: int = 0
+    weights: str | None = None
+    predictions: str | None = None
+
+    @property
+    def key(self) -> str:
+        """The key of the job."""
+        return self.job.key
+
+    @property
+    def targets(self) -> tuple[str, ...]:
+        """The targets of the group, sorted."""
+        return self.job.targets
+
+    @property
+    def skills(self) -> Skills:
+        """Skill of each target at the best epoch."""
+        return {target: values["skill"] for target, values in self.metrics.items()}
+
+    def with_files(self, weights: str | None = None, predictions: str | None = None) -> "GroupResult":
+        """The same result naming the files its weights and predictions were stored in."""
+        return replace(self, weights=weights or self.weights, predictions=predictions or self.predictions)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON without NaN; ``from_dict`` undoes it."""
+        content = {name: getattr(self, name) for name in self.__dataclass_fields__ if name != "job"}
+        return {"key": self.key, "job": self.job.to_dict(), **finite_or_none(content)}
+
+    @classmethod
+    def from_dict(cls, content: Mapping[str, Any]) -> "GroupResult":
+        """The result ``to_dict`` described."""
+        names = [name for name in cls.__dataclass_fields__ if name != "job"]
+        values = {name: content[name] for name in names}
+        values["curve"] = tuple(values["curve"])
+        values["train_curve"] = tuple(values["train_curve"])
+        return cls(job=GroupJob.from_dict(content["job"]), **values)

@@ -1,0 +1,288 @@
+"""The value everything else speaks of: which targets are learned together, and which network serves which target.
+
+- A `Group` is one network: the targets it is trained on, and those of them it *serves*; the others are helpers.
+- A `Grouping` serves every target exactly once. Without helpers it is a partition, with helpers an overlapping cover.
+- Both are immutable, hashable and canonical: the order in which names were given never matters.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from taskgroup.errors import GroupingError, did_you_mean
+
+
+@dataclass(frozen=True, order=True)
+class Group:
+    """Targets trained in one network, and those of them that it serves (all of them unless said otherwise).
+
+    Raises GroupingError where targets is empty, a name is repeated or not a text, or serves is not a non-empty part
+    of targets.
+    """
+
+    targets: tuple[str, ...]
+    serves: tuple[str, ...] = None  # type: ignore[assignment]  # None stands for all of targets
+
+    def __post_init__(self) -> None:
+        targets = _names(self.targets, "targets of a group")
+        serves = targets if self.serves is None else _names(self.serves, "serves of a group")
+        foreign = sorted(set(serves) - set(targets))
+        if foreign:
+            raise GroupingError(f"serves of a group must be among its targets {list(targets)}, but got {foreign}.")
+        object.__setattr__(self, "targets", targets)
+        object.__setattr__(self, "serves", serves)
+
+    @property
+    def helpers(self) -> tuple[str, ...]:
+        """The targets that are trained along but served by another group."""
+        return tuple(name for name in self.targets if name not in self.serves)
+
+    def __contains__(self, target: object) -> bool:
+        return target in self.targets
+
+    def __len__(self) -> int:
+        return len(self.targets)
+
+    def __str__(self) -> str:
+        helpers = f" + {', '.join(self.helpers)}" if self.helpers else ""
+        return f"{{{', '.join(self.serves)}{helpers}}}"
+
+
+@dataclass(frozen=True, order=True)
+class Grouping:
+    """Groups that together serve every target exactly once.
+
+    Groups are kept sorted by what they serve. Groups of equal targets are one network, so they become one group.
+
+    >>> grouping = Grouping.from_partition([["volume", "density"], ["band_gap"]])
+    >>> print(grouping)
+    {band_gap} | {density, volume}
+    >>> print(Grouping([Group(["band_gap"]), Group(["density", "volume", "band_gap"], serves=["density", "volume"])]))
+    {band_gap} | {density, volume + band_gap}
+
+    Raises GroupingError where there is no group, or a target is served twice or by no group.
+    """
+
+    groups: tuple[Group, ...]
+
+    def __post_init__(self) -> None:
+        served_by_set: dict[tuple[str, ...], list[str]] = {}
+        for group in self.groups:
+            served_by_set.setdefault(group.targets, []).extend(group.serves)
+        served = [name for names in served_by_set.values() for name in names]
+        if not served:
+            raise GroupingError("A grouping must have at least one group, but got none.")
+        if twice := sorted({name for name in served if served.count(name) > 1}):
+            raise GroupingError(f"Every target must be served exactly once, but {twice} are served more than once.")
+        if never := sorted({name for targets in served_by_set for name in targets} - set(served)):
+            raise GroupingError(f"Every target must be served exactly once, but no group serves {never}.")
+        groups = [Group(targets, tuple(serves)) for targets, serves in served_by_set.items()]
+        object.__setattr__(self, "groups", tuple(sorted(groups, key=lambda group: (group.serves, group.targets))))
+
+    # -- made from other things ---------------------------------------------------------------------------------
+
+    @classmethod
+    def from_partition(cls, parts: Iterable[Iterable[str]]) -> "Grouping":
+        """Disjoint groups, each serving all of its targets."""
+        return cls(tuple(Group(_sequence(part)) for part in parts))
+
+    @classmethod
+    def singles(cls, targets: Iterable[str]) -> "Grouping":
+        """Every target alone: the baseline that gains are measured against."""
+        return cls.from_partition([name] for name in _names(_sequence(targets), "targets"))
+
+    @classmethod
+    def together(cls, targets: Iterable[str]) -> "Grouping":
+        """All targets in one group."""
+        return cls((Group(_sequence(targets)),))
+
+    @classmethod
+    def random(cls, targets: Iterable[str], k: int, seed: int) -> "Grouping":
+        """A random partition into k groups whose sizes differ by at most one; the same for any order of targets."""
+        names = _names(_sequence(targets), "targets")
+        if not 1 <= k <= len(names):
+            raise GroupingError(f"k must be between 1 and the number of targets ({len(names)}), but got {k}.")
+        dealt = np.random.default_rng(seed).permutation(len(names))
+        return cls.from_partition([names[i] for i in dealt[start::k]] for start in range(k))
+
+    @classmethod
+    def from_nested(cls, nested: Sequence) -> "Grouping":
+        """From nested lists as MODNet takes them: one outer entry a group, lists of any depth inside it.
+
+        >>> print(Grouping.from_nested([[["S_300K", "S_800K"], ["refractive_index"]], [["gap"]]]))
+        {S_300K, S_800K, refractive_index} | {gap}
+        """
+        return cls.from_partition(_flatten(part) for part in nested)
+
+    @classmethod
+    def from_json(cls, text: str) -> "Grouping":
+        """The inverse of `to_json`; GroupingError says what is wrong with other text."""
+        try:
+            groups = json.loads(text)["groups"]
+            return cls(tuple(Group(tuple(group["targets"]), tuple(group["serves"])) for group in groups))
+        except (json.JSONDecodeError, KeyError, TypeError) as error:
+            raise GroupingError(
+                'A grouping in JSON must look like {"groups": [{"targets": [...], "serves": [...]}]}, '
+                f"but got {str(text)[:80]!r} ({type(error).__name__}: {error})."
+            ) from None
+
+    # -- turned into other things -------------------------------------------------------------------------------
+
+    def to_json(self) -> str:
+        """Canonical JSON: equal groupings give equal text."""
+        groups = [{"targets": list(group.targets), "serves": list(group.serves)} for group in self.groups]
+        return json.dumps({"groups": groups}, ensure_ascii=False, separators=(",", ":"))
+
+    def to_nested(self) -> list[list[list[str]]]:
+        """Nested lists as MODNet takes them: a list a group, in it a list a target. Partitions only."""
+        if not self.is_partition:
+            raise GroupingError(f"Nested lists cannot hold helpers, but got {self}.")
+        return [[[name] for name in group.targets] for group in self.groups]
+
+    @cached_property
+    def grouping_id(self) -> str:
+        """12 hex digits of the SHA-256 of the canonical JSON."""
+        return hashlib.sha256(self.to_json().encode()).hexdigest()[:12]
+
+    @cached_property
+    def _group_of(self) -> dict[str, Group]:
+        return {name: group for group in self.groups for name in group.serves}
+
+    @property
+    def targets(self) -> tuple[str, ...]:
+        """All targets, sorted."""
+        return tuple(sorted(self._group_of))
+
+    @property
+    def is_partition(self) -> bool:
+        """Whether no group has helpers."""
+        return all(group.serves == group.targets for group in self.groups)
+
+    def serving(self, target: str) -> Group:
+        """The group whose network answers for target; GroupingError for an unknown target."""
+        if target not in self._group_of:
+            raise GroupingError(f"The grouping has no target '{target}': {did_you_mean(target, self.targets)}.")
+        return self._group_of[target]
+
+    def labels(self, targets: Sequence[str] | None = None) -> list[int]:
+        """The number of the serving group of each target, in the given order (default: sorted)."""
+        number = {group: i for i, group in enumerate(self.groups)}
+        return [number[self.serving(name)] for name in (self.targets if targets is None else targets)]
+
+    def __len__(self) -> int:
+        return len(self.groups)
+
+    def __str__(self) -> str:
+        return " | ".join(map(str, self.groups))
+
+    # -- neighbours ---------------------------------------------------------------------------------------------
+
+    def merge(self, *targets: str) -> "Grouping":
+        """The groups serving the named targets become one; a target that one of them serves is no helper any more.
+
+        >>> print(Grouping.singles(["a", "b", "c"]).merge("a", "c"))
+        {a, c} | {b}
+        """
+        chosen = {self.serving(name) for name in targets}
+        if not chosen:
+            raise GroupingError("merge must be told at least one target, but got none.")
+        merged = Group(
+            tuple({name for group in chosen for name in group.targets}),
+            tuple({name for group in chosen for name in group.serves}),
+        )
+        return Grouping((*(group for group in self.groups if group not in chosen), merged))
+
+    def split(self, *targets: str) -> "Grouping":
+        """The named targets leave the groups that serve them and form a group of their own.
+
+        >>> print(Grouping.together(["a", "b", "c"]).split("b"))
+        {a, c} | {b}
+        """
+        return Grouping((*self._without(targets), Group(targets)))
+
+    def move(self, target: str, to: str) -> "Grouping":
+        """target leaves the group that serves it and is served by the group that serves `to`.
+
+        >>> print(Grouping.from_partition([["a", "b"], ["c"]]).move("b", to="c"))
+        {a} | {b, c}
+        """
+        home = self.serving(to)
+        if target in home.serves:
+            return self
+        joined = Group(tuple({*home.targets, target}), (*home.serves, target))
+        others = tuple(group for group in self.groups if group != home)
+        return Grouping((*_leave(others, {target}), joined))
+
+    def _without(self, targets: Sequence[str]) -> tuple[Group, ...]:
+        for name in targets:
+            self.serving(name)
+        return _leave(self.groups, set(targets))
+
+    # -- distances ----------------------------------------------------------------------------------------------
+
+    def distance(self, other: "Grouping") -> float:
+        """1 - adjusted Rand index of who is served together: 0 equal, about 1 for unrelated groupings, up to 1.5.
+
+        Hubert and Arabie 1985, doi:10.1007/BF01908075. Both groupings must have the same targets.
+        """
+        from sklearn.metrics import adjusted_rand_score
+
+        return 1.0 - float(adjusted_rand_score(self.labels(), self._labels_of(other)))
+
+    def variation_of_information(self, other: "Grouping") -> float:
+        """H(a|b) + H(b|a) in nats, a metric between 0 (equal) and log(number of targets).
+
+        Meilă 2007, doi:10.1016/j.jmva.2006.11.013. Both groupings must have the same targets.
+        """
+        from sklearn.metrics import mutual_info_score as information
+
+        ours, theirs = self.labels(), self._labels_of(other)
+        value = information(ours, ours) + information(theirs, theirs) - 2.0 * information(ours, theirs)
+        return max(0.0, float(value))
+
+    def _labels_of(self, other: "Grouping") -> list[int]:
+        if self.targets != other.targets:
+            odd = sorted(set(self.targets) ^ set(other.targets))
+            raise GroupingError(f"Groupings must have the same targets to be compared, but only one has {odd}.")
+        return other.labels()
+
+
+def _leave(groups: Iterable[Group], targets: set[str]) -> tuple[Group, ...]:
+    """The groups after targets left those that serve them; helpers stay, a group that serves nothing is gone."""
+    left = []
+    for group in groups:
+        gone = targets & set(group.serves)
+        if serves := [name for name in group.serves if name not in gone]:
+            left.append(Group(tuple(name for name in group.targets if name not in gone), tuple(serves)))
+    return tuple(left)
+
+
+def _sequence(names: Iterable[str]) -> tuple[str, ...]:
+    """names as a tuple, but a lone text as it is, so that the check below can name it."""
+    return names if isinstance(names, str) else tuple(names)  # type: ignore[return-value]
+
+
+def _names(names: Iterable[str], what: str) -> tuple[str, ...]:
+    """Sorted names, checked: at least one, all non-empty texts, none twice."""
+    if isinstance(names, str):
+        raise GroupingError(f"{what} must be a list of names, but got the text {names!r}.")
+    given = tuple(names)
+    if not given:
+        raise GroupingError(f"{what} must hold at least one name, but got none.")
+    if wrong := [name for name in given if not isinstance(name, str) or not name]:
+        raise GroupingError(f"{what} must be non-empty names, but got {wrong[0]!r}.")
+    if len(set(given)) < len(given):
+        raise GroupingError(f"{what} must not repeat a name, but got {sorted(given)}.")
+    return tuple(sorted(given))
+
+
+def _flatten(nested: object) -> Iterable[str]:
+    if isinstance(nested, list | tuple):
+        for part in nested:
+            yield from _flatten(part)
+    else:
+        yield nested  # type: ignore[misc]  # checked to be a name by Group

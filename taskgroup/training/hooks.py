@@ -1,0 +1,71 @@
+"""Looking into a training run without changing its loop.
+
+>>> class WorstTarget(Hook):
+...     def on_epoch(self, context):
+...         self.name = min(context.report.skills, key=context.report.skills.get)
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from torch import Tensor, nn, optim
+
+if TYPE_CHECKING:
+    from taskgroup.training.fit import EpochReport
+    from taskgroup.training.result import GroupJob, GroupResult
+
+
+@dataclass
+class HookContext:
+    """What a hook sees. One object for a whole run; the fields of a step are replaced at each step.
+
+    Always there: ``job``; ``targets``, the names in the order of every [T] and [B, T] below; ``network`` (a
+    MultiTaskNetwork); ``shared``, the parameters behind the features; ``optimizer``; ``epoch`` (from 1); ``step``
+    (optimiser steps done so far, from 0); ``target_losses(outputs, labels, present) -> [T]``.
+
+    In ``on_step``, before the backward pass and the optimiser step, gradients not yet zeroed: ``fields`` [B, C', n, n, n]
+    and ``lattice`` [B, 3, 3] after augmentation; ``labels`` [B, T] standardised (0 where missing); ``present`` [B, T]
+    (1 where there is a label); ``present_targets``, indices of targets with any label in the batch; ``features`` [B, F],
+    ``outputs`` [B, T] and ``losses`` [T] with their graph. A hook may differentiate them with
+    ``torch.autograd.grad(..., retain_graph=True)``; it must not fill ``.grad`` nor change parameters, and should not
+    move numbers to the host each step (that waits for the device). Under bfloat16 the features are bfloat16.
+
+    In ``on_epoch``: ``report``, the EpochReport. In ``on_end``: ``result``, the GroupResult; the network holds its best
+    weights.
+    """
+
+    job: "GroupJob"
+    targets: tuple[str, ...]
+    network: nn.Module
+    shared: list[nn.Parameter]
+    optimizer: optim.Optimizer
+    target_losses: Callable[[Tensor, Tensor, Tensor], Tensor]
+    epoch: int = 0
+    step: int = 0
+    fields: Tensor | None = None
+    lattice: Tensor | None = None
+    labels: Tensor | None = None
+    present: Tensor | None = None
+    present_targets: list[int] = field(default_factory=list)
+    features: Tensor | None = None
+    outputs: Tensor | None = None
+    losses: Tensor | None = None
+    report: "EpochReport | None" = None
+    result: "GroupResult | None" = None
+
+
+class Hook:
+    """Base class of hooks; every method does nothing. What a hook collects is its own and not in checkpoints."""
+
+    def on_start(self, context: HookContext) -> None:
+        """Before the first epoch."""
+
+    def on_step(self, context: HookContext) -> None:
+        """Losses are known, gradients are not."""
+
+    def on_epoch(self, context: HookContext) -> None:
+        """An epoch was trained and validated."""
+
+    def on_end(self, context: HookContext) -> None:
+        """The run is over."""

@@ -1,7 +1,7 @@
 """The command line: one verb a job, each in the module of its family; verbs parse, call and print, nothing else.
 
-Every module here named in ``_VERBS`` defines click commands; they are imported when called, so that ``taskgroup --help``
-answers at once.
+``_VERBS`` names the module that defines each command; it is imported when the command is called, so that
+``taskgroup --help`` answers at once.
 """
 
 import sys

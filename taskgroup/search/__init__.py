@@ -1,0 +1,16 @@
+"""The joint search: Optuna proposes hyper-parameters and a grouping, the cache answers or networks are trained.
+
+config      what a study file may say            space      what a trial may choose
+plan        grouping + recipe of each group      propose    clustering settings -> grouping
+results     the cache of everything trained      executors  where networks are trained (worker: by whom)
+objective   evaluates a plan                     loop       the Optuna loop
+assemble    the exact best of everything trained finalise   train again, choose, refit (release: test, export)
+study       the life of a study
+"""
+
+from taskgroup.search.config import StudyConfig, load_study
+from taskgroup.search.executors import Executor
+from taskgroup.search.results import ResultStore
+from taskgroup.search.study import Study, StudyHooks
+
+__all__ = ["Executor", "ResultStore", "Study", "StudyConfig", "StudyHooks", "load_study"]

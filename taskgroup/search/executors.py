@@ -1,0 +1,233 @@
+"""Where networks are trained: in this process (``inline``) or in a warm worker process (``process``).
+
+The groups of a trial train in step, an epoch of each in turn, so that after every epoch the trial has one value and can
+be pruned. What happens to a worker (a signal, running out of memory or time) becomes a Failure; the study goes on.
+
+A new executor is a subclass of Executor registered under the entry point group ``taskgroup.executors``.
+"""
+
+import contextlib
+import json
+import os
+import selectors
+import signal
+import subprocess
+import sys
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Any
+
+from taskgroup.errors import ConfigError, did_you_mean
+from taskgroup.search.worker import train_in_step
+from taskgroup.training import GroupJob, GroupResult
+
+Skills = Mapping[str, Mapping[str, float]]
+OnEpoch = Callable[[int, Skills], bool]
+OnResult = Callable[[GroupResult], None]
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why a group was not trained: ``kind`` is out_of_memory, nan, time_out, signal or error."""
+
+    kind: str
+    reason: str
+
+
+class Executor(ABC):
+    """Trains the groups of one trial.
+
+    Parameters
+    ----------
+    folder: the run folder; predictions and networks are written below it.
+    threads: CPU threads the training may use; None leaves torch's default.
+    """
+
+    def __init__(self, folder: Path, threads: int | None = None, name: str = "0") -> None:
+        self.folder = folder
+        self.threads = threads
+        self.name = name
+
+    @abstractmethod
+    def train(
+        self,
+        jobs: Sequence[GroupJob],
+        on_epoch: OnEpoch,
+        on_result: OnResult,
+        *,
+        keep: bool = False,
+        time_limit: float | None = None,
+    ) -> dict[str, Failure]:
+        """Train jobs in step.
+
+        ``on_epoch(epoch, skills by key)`` answers whether to go on; ``on_result`` gets each group once it is done;
+        ``keep`` stores the networks. Returns the failures by key: empty when all went well or when stopped.
+        """
+
+    def close(self) -> None:  # noqa: B027  # most executors hold nothing
+        """Free what is held."""
+
+
+class InlineExecutor(Executor):
+    """Trains in this process: simplest to debug; what crashes takes the study along."""
+
+    def train(
+        self,
+        jobs: Sequence[GroupJob],
+        on_epoch: OnEpoch,
+        on_result: OnResult,
+        *,
+        keep: bool = False,
+        time_limit: float | None = None,
+    ) -> dict[str, Failure]:
+        deadline = time.monotonic() + time_limit if time_limit else None
+        failures: dict[str, Failure] = {}
+        late = False
+
+        def in_time(epoch: int, skills: Skills) -> bool:
+            nonlocal late
+            late = deadline is not None and time.monotonic() > deadline
+            return not late and on_epoch(epoch, skills)
+
+        def on_failure(key: str, kind: str, reason: str) -> None:
+            failures[key] = Failure(kind, reason)
+
+        unfinished = train_in_step(jobs, self.folder, in_time, on_result, on_failure, keep=keep, threads=self.threads)
+        if late:
+            failures |= {key: Failure("time_out", f"longer than {time_limit:g} s") for key in unfinished}
+        return failures
+
+
+class ProcessExecutor(Executor):
+    """Trains in a worker process that stays warm between trials; a dead worker is replaced at the next call."""
+
+    _process: subprocess.Popen | None = None
+
+    def train(
+        self,
+        jobs: Sequence[GroupJob],
+        on_epoch: OnEpoch,
+        on_result: OnResult,
+        *,
+        keep: bool = False,
+        time_limit: float | None = None,
+    ) -> dict[str, Failure]:
+        process = self._worker()
+        deadline = time.monotonic() + time_limit if time_limit else None
+        open_keys = [job.key for job in jobs]
+        failures: dict[str, Failure] = {}
+        finished = False
+        try:
+            self._send({"jobs": [job.to_dict() for job in jobs], "keep": keep, "threads": self.threads})
+            while True:
+                message = self._receive(deadline)
+                if message is None:
+                    failures |= dict.fromkeys(open_keys, self._post_mortem(time_limit))
+                    return failures
+                kind = message["type"]
+                if kind == "epoch":
+                    self._send({"go": on_epoch(message["epoch"], message["skills"])})
+                elif kind == "result":
+                    result = GroupResult.from_dict(message["result"])
+                    open_keys.remove(result.key)
+                    on_result(result)
+                elif kind == "failure":
+                    open_keys.remove(message["key"])
+                    failures[message["key"]] = Failure(message["kind"], message["reason"])
+                else:
+                    finished = True
+                    return failures
+        except BrokenPipeError:
+            return failures | dict.fromkeys(open_keys, self._post_mortem(time_limit))
+        finally:
+            if not finished and process.poll() is None:
+                self._kill()
+
+    def close(self) -> None:
+        if self._process is not None:
+            self._kill()
+
+    def _worker(self) -> subprocess.Popen:
+        if self._process is None or self._process.poll() is not None:
+            self._close_pipes()
+            self._log = self.folder / "log" / f"worker-{self.name}.log"
+            self._log.parent.mkdir(parents=True, exist_ok=True)
+            environment = dict(os.environ)
+            if self.threads:
+                environment["OMP_NUM_THREADS"] = str(self.threads)
+            with self._log.open("ab") as log:
+                self._log_start = log.tell()
+                self._process = subprocess.Popen(
+                    [sys.executable, "-m", "taskgroup.search.worker", str(self.folder)],
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.PIPE,
+                    stderr=log,
+                    env=environment,
+                    start_new_session=True,  # Ctrl-C reaches the study alone, which then ends its workers
+                )
+            self._buffer = b""
+        return self._process
+
+    def _send(self, message: Mapping[str, Any]) -> None:
+        self._process.stdin.write(json.dumps(message).encode() + b"\n")
+        self._process.stdin.flush()
+
+    def _receive(self, deadline: float | None) -> dict[str, Any] | None:
+        """The next message; None when the worker died or the deadline passed."""
+        pipe = self._process.stdout
+        with selectors.DefaultSelector() as selector:
+            selector.register(pipe, selectors.EVENT_READ)
+            while b"\n" not in self._buffer:
+                left = None if deadline is None else deadline - time.monotonic()
+                if (left is not None and left <= 0) or not selector.select(left):
+                    return None
+                block = os.read(pipe.fileno(), 1 << 16)
+                if not block:
+                    return None
+                self._buffer += block
+        line, _, self._buffer = self._buffer.partition(b"\n")
+        return json.loads(line)
+
+    def _post_mortem(self, time_limit: float | None) -> Failure:
+        """What became of a worker that no longer answers."""
+        try:
+            code = self._process.wait(timeout=0.5)
+        except subprocess.TimeoutExpired:
+            self._kill()
+            return Failure("time_out", f"longer than {time_limit:g} s")
+        if code < 0:
+            name = signal.Signals(-code).name
+            hint = ", often the system running out of memory" if name == "SIGKILL" else ""
+            return Failure("signal", f"worker ended by {name}{hint}")
+        with self._log.open("rb") as log:
+            log.seek(self._log_start)
+            lines = log.read().decode(errors="replace").strip().splitlines()
+        return Failure("error", lines[-1][:500] if lines else f"worker ended with code {code}")
+
+    def _kill(self) -> None:
+        self._process.kill()
+        self._process.wait()
+        self._close_pipes()
+
+    def _close_pipes(self) -> None:
+        if self._process is not None:
+            self._process.stdout.close()
+            with contextlib.suppress(BrokenPipeError):  # what was not yet sent has no reader
+                self._process.stdin.close()
+            self._process = None
+
+
+EXECUTORS: dict[str, type[Executor]] = {"inline": InlineExecutor, "process": ProcessExecutor}
+
+
+def make_executor(kind: str, folder: Path, threads: int | None, name: str) -> Executor:
+    """An executor by name, ours or a plug-in's. Raises ConfigError for an unknown name."""
+    if kind not in EXECUTORS:
+        EXECUTORS.update({point.name: point.load() for point in entry_points(group="taskgroup.executors")})
+    if kind not in EXECUTORS:
+        raise ConfigError(f"executor.kind: no executor '{kind}'; {did_you_mean(kind, EXECUTORS)}")
+    return EXECUTORS[kind](folder, threads, name)

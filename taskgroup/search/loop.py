@@ -1,0 +1,254 @@
+"""The Optuna loop: baselines first, then trials, each recorded before Optuna is told.
+
+The order makes a kill harmless at any moment: a finished group is in the ResultStore, a finished trial in
+``trials.jsonl``; what Optuna still holds as running is settled from there on resume, or run again.
+"""
+
+import logging
+import math
+import os
+import socket
+import threading
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from pathlib import Path
+from typing import Any
+
+import optuna
+from optuna.trial import TrialState
+from pydantic import ValidationError
+
+from taskgroup.errors import ConfigError, InputError
+from taskgroup.grouping import Grouping
+from taskgroup.search.config import StudyConfig
+from taskgroup.search.objective import Evaluation, Evaluator
+from taskgroup.search.plan import Plan, Recipe, flat_settings
+from taskgroup.search.propose import Proposer
+from taskgroup.search.space import Space, settings_of
+from taskgroup.tracking import TrialRecord
+
+_log = logging.getLogger(__name__)
+_METHODS = {"singles": "singles", "together": "together", "random": "random"}
+
+
+def searched_space(config: StudyConfig) -> Space:
+    """The space of a study with the clustering methods its baselines need."""
+    return config.space.with_methods(tuple(_METHODS[b] for b in config.search.baselines if b in _METHODS))
+
+
+def open_storage(config: StudyConfig, folder: Path) -> optuna.storages.BaseStorage:
+    """The Optuna storage of a study: SQLite in the run folder, ``journal:PATH``, or a database URL."""
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    url = config.storage or f"sqlite:///{folder.resolve() / 'optuna.db'}"
+    if url.startswith("journal:"):
+        return optuna.storages.JournalStorage(optuna.storages.journal.JournalFileBackend(url.removeprefix("journal:")))
+    options = {} if url.startswith("sqlite") else {"pool_pre_ping": True, "pool_size": 2}
+    try:
+        return optuna.storages.RDBStorage(url, engine_kwargs=options)
+    except (ImportError, ValueError) as error:
+        raise ConfigError(f"storage: cannot use '{url}': {error}") from None
+
+
+def open_optuna(config: StudyConfig, storage: optuna.storages.BaseStorage, settled: int = 0) -> optuna.Study:
+    """Create or load the Optuna study; ``settled`` trials exist, so that a resumed sampler draws new numbers."""
+    seed = config.search.seed * 100_003 + settled
+    if config.search.sampler == "random":
+        sampler = optuna.samplers.RandomSampler(seed=seed)
+    else:
+        sampler = optuna.samplers.TPESampler(seed=seed, n_startup_trials=config.search.startup_trials)
+    pruner = optuna.pruners.NopPruner()
+    if config.search.pruner == "median":
+        pruner = optuna.pruners.MedianPruner(n_startup_trials=max(4, len(config.search.baselines)), n_warmup_steps=5)
+    return optuna.create_study(
+        study_name=config.name,
+        storage=storage,
+        sampler=sampler,
+        pruner=pruner,
+        direction="maximize",
+        load_if_exists=True,
+    )
+
+
+def enqueue_baselines(study: optuna.Study, config: StudyConfig, space: Space) -> None:
+    """Put the baselines in front, with the space's default settings; those already there stay."""
+    present = {trial.user_attrs.get("name") for trial in study.get_trials(deepcopy=False)}
+    for name in config.search.baselines:
+        if name in present:
+            continue
+        settings = space.baseline()
+        settings["grouping"]["method"] = _METHODS.get(name, settings["grouping"]["method"])
+        study.enqueue_trial(space.encode(settings), user_attrs={"name": name, "kind": "baseline"})
+
+
+def settle_interrupted(study: optuna.Study, records: Sequence[TrialRecord]) -> None:
+    """Close the trials that a kill left running: told from their record if there is one, else queued again."""
+    recorded = {record.number: record for record in records if record.kind in ("baseline", "trial")}
+    for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+        if _is_alive(trial.user_attrs.get("owner", "")):
+            continue
+        if trial.number in recorded:
+            _tell(study, trial.number, recorded[trial.number])
+            continue
+        study.tell(trial.number, state=TrialState.FAIL)
+        kept = {key: trial.user_attrs[key] for key in ("name", "kind") if key in trial.user_attrs}
+        study.enqueue_trial(trial.params, user_attrs=kept | {"retry_of": trial.number})
+
+
+class SearchLoop:
+    """Runs trials until the budget is used.
+
+    Parameters
+    ----------
+    config, study, proposer: what is searched.
+    evaluators: one a worker; with several, trials run at the same time in threads.
+    on_record: called with every finished trial's record, before Optuna is told (under a lock).
+    records: what earlier runs of the study left.
+    """
+
+    def __init__(
+        self,
+        config: StudyConfig,
+        study: optuna.Study,
+        proposer: Proposer,
+        evaluators: Sequence[Evaluator],
+        on_record: Callable[[TrialRecord], None],
+        records: Sequence[TrialRecord] = (),
+    ) -> None:
+        self._config = config
+        self._study = study
+        self._space = searched_space(config)
+        self._proposer = proposer
+        self._evaluators = evaluators
+        self._on_record = on_record
+        self._lock = threading.Lock()
+        self._stop = threading.Event()
+        self._started = sum(record.kind in ("baseline", "trial") for record in records)
+        self._alone = next((dict(r.skills) for r in records if r.name == "singles" and r.kind == "baseline"), {})
+
+    def run(self, n_trials: int, time_limit: float | None = None) -> None:
+        """Run trials until ``n_trials`` are finished in all, or no more may start after ``time_limit`` seconds."""
+        deadline = time.monotonic() + time_limit if time_limit else None
+        if len(self._evaluators) == 1:
+            self._work(self._evaluators[0], n_trials, deadline)
+            return
+        with ThreadPoolExecutor(len(self._evaluators)) as pool:
+            futures = [pool.submit(self._work, each, n_trials, deadline) for each in self._evaluators]
+            try:
+                done, _ = wait(futures, return_when=FIRST_EXCEPTION)
+            finally:
+                self._stop.set()
+            for future in done:
+                future.result()
+
+    def _work(self, evaluator: Evaluator, n_trials: int, deadline: float | None) -> None:
+        while not self._stop.is_set() and (deadline is None or time.monotonic() < deadline):
+            with self._lock:
+                if self._started >= n_trials:
+                    return
+                self._started += 1
+                trial = self._study.ask()
+                trial.set_user_attr("owner", f"{socket.gethostname()}:{os.getpid()}")
+            record = self._trial(trial, evaluator)
+            if record is None:
+                return
+            with self._lock:
+                self._on_record(record)
+                _tell(self._study, trial.number, record)
+
+    def _trial(self, trial: optuna.Trial, evaluator: Evaluator) -> TrialRecord | None:
+        """Evaluate one trial; None when the loop is being stopped."""
+        start = time.monotonic()
+        with self._lock:
+            settings = self._space.suggest(trial)
+        is_baseline = trial.user_attrs.get("kind") == "baseline"
+        try:
+            grouping_settings, model, training = settings_of(settings)
+            plan = Plan.uniform(self._proposer.grouping(grouping_settings), Recipe(model, training))
+        except (InputError, ValidationError) as error:
+            reason = str(error).splitlines()[0]
+            nothing = Grouping.singles(self._proposer.targets)
+            return self._record(trial, settings, nothing, None, time.monotonic() - start, ("error", reason))
+
+        def on_epoch(epoch: int, value: float) -> bool:
+            with self._lock:
+                trial.report(value, epoch)
+                return not self._stop.is_set() and (is_baseline or not trial.should_prune())
+
+        search = self._config.search
+        evaluation = evaluator.evaluate(plan, search.seed, self._config.split.validation_folds, on_epoch)
+        if self._stop.is_set() and not evaluation.skills:
+            return None
+        failure = None
+        if evaluation.failure is not None:
+            failure = (evaluation.failure.kind, evaluation.failure.reason)
+            _log.warning("trial %d: %s: %s", trial.number, *failure)
+        record = self._record(trial, settings, plan.grouping, evaluation, time.monotonic() - start, failure)
+        if record.name == "singles" and is_baseline:
+            self._alone = dict(record.skills)
+        return record
+
+    def _record(
+        self,
+        trial: optuna.Trial,
+        settings: dict[str, dict[str, Any]],
+        grouping: Grouping,
+        evaluation: Evaluation | None,
+        seconds: float,
+        failure: tuple[str, str] | None,
+    ) -> TrialRecord:
+        complete = evaluation is not None and math.isfinite(evaluation.value)
+        skills = evaluation.skills if complete else {}
+        return TrialRecord(
+            number=trial.number,
+            kind=trial.user_attrs.get("kind", "trial"),
+            name=trial.user_attrs.get("name", f"trial-{trial.number}"),
+            grouping=grouping,
+            objective=evaluation.value if complete else None,
+            skills=skills,
+            gains={target: skill - self._alone[target] for target, skill in skills.items() if target in self._alone},
+            settings=flat_settings(settings),
+            state="COMPLETE" if complete else "FAIL" if failure else "PRUNED",
+            fail_kind=failure[0] if failure else None,
+            fail_reason=failure[1] if failure else None,
+            keys=evaluation.keys if evaluation else (),
+            n_cached=evaluation.n_cached if evaluation else 0,
+            seconds=seconds,
+            curve=evaluation.curve if evaluation else (),
+            metrics=_metrics(grouping, evaluation) if complete else {},
+        )
+
+
+def _metrics(grouping: Grouping, evaluation: Evaluation) -> dict[str, dict[str, float]]:
+    """Per target the metrics of its serving group, of the first validation fold."""
+    found: dict[str, dict[str, float]] = {}
+    for result in evaluation.results:
+        for target, metrics in result.metrics.items():
+            if result.targets == grouping.serving(target).targets and target not in found:
+                found[target] = {name: value for name, value in metrics.items() if value is not None}
+    return found
+
+
+def _tell(study: optuna.Study, number: int, record: TrialRecord) -> None:
+    if record.state == "COMPLETE" and record.objective is not None:
+        study.tell(number, record.objective)
+    else:
+        study.tell(number, state=TrialState[record.state])
+
+
+def _is_alive(owner: str) -> bool:
+    """Whether the process that asked for a trial still runs; of other machines we know nothing and assume so."""
+    host, _, pid = owner.rpartition(":")
+    if not host:
+        return False
+    return host != socket.gethostname() or (int(pid) != os.getpid() and _exists(int(pid)))
+
+
+def _exists(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True

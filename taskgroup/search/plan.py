@@ -1,0 +1,105 @@
+"""What a study trains: a grouping with a recipe for each of its groups, on fixed rows."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from taskgroup.datasets import Dataset, Splits, TargetTable, load_dataset
+from taskgroup.errors import ConfigError, did_you_mean
+from taskgroup.grouping import Group, Grouping
+from taskgroup.models import ModelConfig
+from taskgroup.search.config import SplitConfig, StudyConfig
+from taskgroup.training import GroupJob, TrainConfig
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """The hyper-parameters of one network."""
+
+    model: ModelConfig
+    training: TrainConfig
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A grouping and the recipe of each of its groups, in the order of ``grouping.groups``."""
+
+    grouping: Grouping
+    recipes: tuple[Recipe, ...]
+
+    @classmethod
+    def uniform(cls, grouping: Grouping, recipe: Recipe) -> "Plan":
+        """Every group trained by the same recipe."""
+        return cls(grouping, (recipe,) * len(grouping))
+
+    def __iter__(self) -> Iterator[tuple[Group, Recipe]]:
+        return iter(zip(self.grouping.groups, self.recipes, strict=True))
+
+
+class StudyData:
+    """The rows and targets of a study, and the jobs that train on them.
+
+    Raises ConfigError: an unknown target, fewer than two targets, or folds that do not exist.
+    """
+
+    def __init__(self, config: StudyConfig) -> None:
+        self.dataset: Dataset = load_dataset(config.dataset)
+        self.name = config.dataset
+        known = self.dataset.targets.names
+        for target in config.targets or ():
+            if target not in known:
+                raise ConfigError(
+                    f"targets: dataset '{config.dataset}' has no '{target}'; {did_you_mean(target, known)}"
+                )
+        self.targets: TargetTable = self.dataset.targets.select(config.targets or known)
+        if len(self.targets.names) < 2:
+            raise ConfigError(f"targets: a study groups at least two targets, found {list(self.targets.names)}")
+        _check_folds(config.split)
+        self.split = config.split
+        self.splits: Splits = self.dataset.splits(by=config.split.by, folds=config.split.folds, seed=config.split.seed)
+
+    @cached_property
+    def training_rows(self) -> np.ndarray:
+        """Rows that neither test nor the search's validation looks at; label affinities are computed on them."""
+        rows = set(range(len(self.dataset)))
+        for fold in self.split.validation_folds:
+            rows &= set(self.splits.split(self.split.test_fold, fold).train.tolist())
+        return np.array(sorted(rows))
+
+    @cached_property
+    def other_folds(self) -> tuple[int, ...]:
+        """All folds but the test fold; members of a bundle validate on them in turn."""
+        return tuple(fold for fold in range(self.split.folds) if fold != self.split.test_fold)
+
+    def job(self, targets: Sequence[str], recipe: Recipe, seed: int, validation_fold: int) -> GroupJob:
+        """One network to train."""
+        split = {
+            "by": self.split.by,
+            "folds": self.split.folds,
+            "seed": self.split.seed,
+            "test_fold": self.split.test_fold,
+            "validation_fold": validation_fold,
+        }
+        return GroupJob(tuple(targets), recipe.model, recipe.training, seed, self.name, self.dataset.hash, split)
+
+    def jobs(self, plan: Plan, seed: int, folds: Sequence[int]) -> dict[tuple[Group, int], GroupJob]:
+        """The jobs of a plan by group and validation fold."""
+        return {(group, fold): self.job(group.targets, recipe, seed, fold) for group, recipe in plan for fold in folds}
+
+
+def flat_settings(settings: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """Settings by section as ``hp/*`` and ``grouping/*``, for records and MLflow."""
+    grouping = {f"grouping/{name}": value for name, value in settings["grouping"].items()}
+    others = {f"hp/{s}.{name}": value for s in ("model", "training") for name, value in settings[s].items()}
+    return grouping | others
+
+
+def _check_folds(split: SplitConfig) -> None:
+    for fold in (split.test_fold, *split.validation_folds):
+        if fold >= split.folds:
+            raise ConfigError(f"split: folds are numbered 0 to {split.folds - 1}, found {fold}")
+    if split.test_fold in split.validation_folds:
+        raise ConfigError(f"split: the test fold {split.test_fold} must not be a validation fold")

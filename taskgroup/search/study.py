@@ -1,0 +1,200 @@
+"""The life of a study: search, assemble, train again with new seeds, refit, test once, export.
+
+Everything lies in one run folder. Each step looks first for what is already there, so ``resume`` is ``run`` again.
+"""
+
+import contextlib
+import fcntl
+import importlib.metadata
+import logging
+import os
+import platform
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from taskgroup import __version__
+from taskgroup.errors import RunError
+from taskgroup.search.config import StudyConfig, load_study
+from taskgroup.search.executors import Executor, make_executor
+from taskgroup.search.finalise import Finaliser
+from taskgroup.search.loop import (
+    SearchLoop,
+    enqueue_baselines,
+    open_optuna,
+    open_storage,
+    searched_space,
+    settle_interrupted,
+)
+from taskgroup.search.objective import Evaluator
+from taskgroup.search.plan import StudyData
+from taskgroup.search.propose import Proposer
+from taskgroup.search.results import ResultStore
+from taskgroup.search.space import GroupingSettings
+from taskgroup.tracking import (
+    FinalRecord,
+    StudyRecord,
+    Tracker,
+    TrialRecord,
+    append_record,
+    leaderboard_frame,
+    read_final,
+    read_records,
+    read_study,
+    write_study,
+)
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+_log = logging.getLogger(__name__)
+_PACKAGES = ("torch", "optuna", "mlflow", "scikit-learn", "scipy", "networkx", "pymatgen", "numpy")
+
+
+@dataclass(frozen=True)
+class StudyHooks:
+    """What a study tells while it runs; all no-ops by default."""
+
+    on_phase: Callable[[str, int], None] = field(default=lambda phase, total: None)
+    on_record: Callable[[TrialRecord], None] = field(default=lambda record: None)
+
+
+def run_folder(name: str) -> Path:
+    """``runs/<name>`` under TASKGROUP_HOME, or the working directory."""
+    return Path(os.environ.get("TASKGROUP_HOME", ".")) / "runs" / name
+
+
+class Study:
+    """One search, its run folder and its results.
+
+    >>> import taskgroup as tg
+    >>> study = tg.Study.from_yaml("studies/quickstart.yaml")  # doctest: +SKIP
+    >>> study.run().leaderboard()  # doctest: +SKIP
+    """
+
+    def __init__(self, config: StudyConfig, folder: str | Path | None = None) -> None:
+        self.config = config
+        self.folder = Path(folder) if folder else run_folder(config.name)
+
+    @classmethod
+    def from_yaml(cls, path: str | Path, overrides: tuple[str, ...] = (), folder: str | Path | None = None) -> "Study":
+        """A study from a file; ``overrides`` are like ``search.n_trials=50``."""
+        return cls(load_study(path, overrides), folder)
+
+    @classmethod
+    def open(cls, folder: str | Path, overrides: tuple[str, ...] = ()) -> "Study":
+        """The study of a run folder. Raises RunError if there is none."""
+        folder = Path(folder)
+        if not (folder / "study.json").exists() and (run_folder(folder.name) / "study.json").exists():
+            folder = run_folder(folder.name)
+        return cls(load_study(read_study(folder).config, overrides), folder)
+
+    def run(self, hooks: StudyHooks | None = None) -> "Study":
+        """Run a new study to its end. Raises RunError if its run folder exists."""
+        if (self.folder / "study.json").exists():
+            raise RunError(
+                f"{self.folder}: a run of this name exists; go on with 'taskgroup resume {self.folder}', "
+                "choose another name with --set name=..., or remove the folder"
+            )
+        return self._run(hooks or StudyHooks())
+
+    def resume(self, hooks: StudyHooks | None = None) -> "Study":
+        """Go on where the run stopped; nothing that was trained is trained again."""
+        read_study(self.folder)
+        return self._run(hooks or StudyHooks())
+
+    def records(self) -> list[TrialRecord]:
+        """What was recorded so far."""
+        return read_records(self.folder)
+
+    def final(self) -> FinalRecord | None:
+        """The choice with its test metrics; None while the study has not ended."""
+        return read_final(self.folder)
+
+    def leaderboard(self) -> "pd.DataFrame":
+        """Baselines, trials and assembled groupings, best first."""
+        return leaderboard_frame(self.records())
+
+    def _run(self, hooks: StudyHooks) -> "Study":
+        data = StudyData(self.config)
+        with _locked(self.folder), self._executors() as executors:
+            record = self._study_record(data)
+            write_study(self.folder, record)
+            store = ResultStore(self.folder / "results")
+            evaluators = [Evaluator(data, store, executor, self.config.executor.time_limit) for executor in executors]
+            tracker = self._tracker(data)
+            tracker.sync(self.records())
+
+            def on_record(trial: TrialRecord) -> None:
+                append_record(self.folder, trial)
+                tracker.log_trial(trial)
+                hooks.on_record(trial)
+
+            state = "interrupted"
+            try:
+                self._search(data, evaluators, on_record, hooks)
+                finaliser = Finaliser(self.config, self.folder, data, store, evaluators[0], on_record, hooks.on_phase)
+                final = finaliser.run(self.records())
+                tracker.log_final(final)
+                state = "finished"
+            finally:
+                write_study(self.folder, self._study_record(data, state))
+                tracker.close(state)
+        return self
+
+    def _search(
+        self, data: StudyData, evaluators: list[Evaluator], on_record: Callable[[TrialRecord], None], hooks: StudyHooks
+    ) -> None:
+        config, records = self.config, self.records()
+        storage = open_storage(config, self.folder)
+        space = searched_space(config)
+        optuna_study = open_optuna(config, storage, settled=len(records))
+        enqueue_baselines(optuna_study, config, space)
+        settle_interrupted(optuna_study, records)
+        hooks.on_phase("search", config.search.n_trials)
+        proposer = Proposer(data.targets.rows(data.training_rows), GroupingSettings(**space.baseline()["grouping"]))
+        loop = SearchLoop(config, optuna_study, proposer, evaluators, on_record, records)
+        loop.run(config.search.n_trials, config.search.time_limit)
+
+    def _tracker(self, data: StudyData) -> Tracker:
+        tracking = self.config.tracking
+        experiment = tracking.experiment or f"taskgroup/{data.dataset.name}"
+        return Tracker(self.folder, self.config.name, experiment=experiment, uri=tracking.uri)
+
+    def _study_record(self, data: StudyData, state: str = "running") -> StudyRecord:
+        dataset = data.dataset
+        versions = {"taskgroup": __version__, "python": platform.python_version()}
+        versions |= {name: importlib.metadata.version(name) for name in _PACKAGES}
+        return StudyRecord(
+            name=self.config.name,
+            config=self.config.model_dump(mode="json", exclude_unset=True),
+            dataset={"name": dataset.name, "version": dataset.version, "hash": dataset.hash},
+            split_id=data.splits.id,
+            targets={t.name: {"kind": t.kind, "unit": t.unit, "transform": t.transform} for t in data.targets.specs},
+            versions=versions,
+            state=state,
+        )
+
+    @contextlib.contextmanager
+    def _executors(self) -> Iterator[list[Executor]]:
+        wanted = self.config.executor
+        threads = wanted.threads or max(1, (os.cpu_count() or 1) // wanted.workers)
+        executors = [make_executor(wanted.kind, self.folder, threads, str(i)) for i in range(wanted.workers)]
+        try:
+            yield executors
+        finally:
+            for executor in executors:
+                executor.close()
+
+
+@contextlib.contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Hold the run folder: two processes must not write to one SQLite run. Freed by the system even on SIGKILL."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "lock").open("a") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise RunError(f"{folder}: another process is working on this run; wait for it or stop it first") from None
+        yield

@@ -1,0 +1,140 @@
+"""What trains the groups of a trial, and the process that does it on request.
+
+``python -m taskgroup.search.worker RUN`` reads requests from standard input and answers on standard output, a JSON
+object a line: nothing is pickled, and the process ends by itself when its parent is gone.
+"""
+
+import json
+import logging
+import os
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.torch import save_file
+
+from taskgroup.datasets import Dataset, Split, load_dataset
+from taskgroup.errors import StoreError, TrainingFailed
+from taskgroup.training import Fit, GroupJob, GroupResult, fit_epochs
+
+
+def train_in_step(
+    jobs: Sequence[GroupJob],
+    folder: Path,
+    on_epoch: Callable[[int, Mapping[str, Mapping[str, float]]], bool],
+    on_result: Callable[[GroupResult], None],
+    on_failure: Callable[[str, str, str], None],
+    *,
+    keep: bool = False,
+    threads: int | None = None,
+) -> list[str]:
+    """Train jobs an epoch of each in turn.
+
+    ``on_epoch(epoch, skills by key)`` answers whether to go on. Finished groups go to ``on_result`` with their
+    predictions on disk (and their network, if ``keep``); groups that cannot be trained go to ``on_failure``.
+    Returns the keys left unfinished because ``on_epoch`` said stop.
+    """
+    if threads:
+        torch.set_num_threads(threads)
+    running = {job.key: fit_epochs(*_data(job), job) for job in jobs}
+    epoch = 0
+    while running:
+        epoch += 1
+        skills = {}
+        for key, epochs in list(running.items()):
+            try:
+                skills[key] = dict(next(epochs).skills)
+            except StopIteration as end:
+                del running[key]
+                on_result(_stored(end.value, folder, keep))
+            except TrainingFailed as error:
+                del running[key]
+                on_failure(key, error.fail_kind, str(error))
+        if skills and not on_epoch(epoch, skills):
+            for epochs in running.values():
+                epochs.close()
+            return list(running)
+    return []
+
+
+def network_path(folder: Path, key: str) -> Path:
+    """Where the network of a result lies when it was kept."""
+    return folder / "networks" / f"{key}.safetensors"
+
+
+def prediction_path(folder: Path, key: str) -> Path:
+    """Where a result's validation predictions lie: float32 [validation rows, targets], natural units."""
+    return folder / "predictions" / f"{key}.npy"
+
+
+@lru_cache(maxsize=2)
+def _dataset(name: str, content_hash: str) -> Dataset:
+    dataset = load_dataset(name)
+    if dataset.hash != content_hash:
+        raise StoreError(f"{name}: the dataset changed since the study began (hash {dataset.hash}, was {content_hash})")
+    return dataset
+
+
+@lru_cache(maxsize=16)
+def _split(name: str, content_hash: str, settings: str) -> Split:
+    chosen = json.loads(settings)
+    splits = _dataset(name, content_hash).splits(by=chosen["by"], folds=chosen["folds"], seed=chosen["seed"])
+    return splits.split(test_fold=chosen["test_fold"], validation_fold=chosen["validation_fold"])
+
+
+def _data(job: GroupJob) -> tuple[Dataset, Split]:
+    settings = json.dumps(dict(job.split), sort_keys=True)
+    return _dataset(job.dataset, job.dataset_hash), _split(job.dataset, job.dataset_hash, settings)
+
+
+def _stored(fit: Fit, folder: Path, keep: bool) -> GroupResult:
+    key = fit.result.key
+    path = prediction_path(folder, key)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_suffix(".part")
+    with partial.open("wb") as file:
+        np.save(file, np.asarray(fit.predictions, dtype=np.float32), allow_pickle=False)
+    os.replace(partial, path)
+    if keep:
+        path = network_path(folder, key)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        weights = {name: tensor.contiguous().cpu() for name, tensor in fit.network.state_dict().items()}
+        partial = path.with_suffix(".part")
+        save_file(weights, partial, metadata={"network": json.dumps(fit.network.to_dict())})
+        os.replace(partial, path)
+    return fit.result
+
+
+def _serve(folder: Path) -> None:
+    """Answer requests until standard input ends. What other code prints goes to standard error."""
+    answers = os.fdopen(os.dup(sys.stdout.fileno()), "w", buffering=1)
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
+
+    def answer(kind: str, **content: Any) -> None:
+        answers.write(json.dumps({"type": kind, **content}) + "\n")
+
+    def on_epoch(epoch: int, skills: Mapping[str, Mapping[str, float]]) -> bool:
+        answer("epoch", epoch=epoch, skills=skills)
+        return json.loads(sys.stdin.readline() or '{"go": false}')["go"]
+
+    for line in sys.stdin:
+        request = json.loads(line)
+        train_in_step(
+            [GroupJob.from_dict(job) for job in request["jobs"]],
+            folder,
+            on_epoch,
+            lambda result: answer("result", result=result.to_dict()),
+            lambda key, kind, reason: answer("failure", key=key, kind=kind, reason=reason),
+            keep=request["keep"],
+            threads=request["threads"],
+        )
+        answer("done")
+
+
+if __name__ == "__main__":
+    logging.basicConfig(level=logging.WARNING)
+    _serve(Path(sys.argv[1]))

@@ -1,0 +1,25 @@
+"""Datasets by name or by place."""
+
+from pathlib import Path
+
+from taskgroup.datasets.crystals import load_crystals
+from taskgroup.datasets.dataset import Dataset
+from taskgroup.errors import StoreError, did_you_mean
+
+BUILT_IN = {"crystals": load_crystals}
+
+
+def load_dataset(name_or_path: str | Path) -> Dataset:
+    """A built-in dataset by its name (``"crystals"``) or a store folder by its path.
+
+    Raises StoreError where there is neither, or the store is half written or damaged.
+    """
+    if str(name_or_path) in BUILT_IN:
+        return BUILT_IN[str(name_or_path)]()
+    path = Path(name_or_path)
+    if not path.is_dir():
+        near = did_you_mean(str(name_or_path), BUILT_IN)
+        raise StoreError(f"dataset '{name_or_path}': neither a built-in dataset nor a store folder; {near}")
+    from taskgroup.datasets.store import open_store
+
+    return open_store(path)

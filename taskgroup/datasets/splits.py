@@ -1,0 +1,124 @@
+"""Splits that do not leak: rows of one chemical system (or formula) never stand on both sides.
+
+- A row's fold depends on its group's key, the sizes of the groups and the seed; not on the order of the rows.
+- Groups are dealt largest first, each to the emptiest fold, so folds are as even as the groups allow.
+- Fold t is test, fold v is validation, the rest is training; the ids hash what is where, and enter every result.
+"""
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from taskgroup.errors import ConfigError
+
+SPLIT_BY = ("chemical_system", "formula", "random")
+
+
+@dataclass(frozen=True, eq=False)
+class Split:
+    """Row indices (int64, sorted) of training, validation and test."""
+
+    train: NDArray[np.int64]
+    validation: NDArray[np.int64]
+    test: NDArray[np.int64]
+
+    @cached_property
+    def id(self) -> str:
+        """12 hex digits: equal exactly where the three sets of rows are equal."""
+        return _digest({name: getattr(self, name).tolist() for name in ("train", "validation", "test")})
+
+
+@dataclass(frozen=True, eq=False)
+class Splits:
+    """k folds of a dataset's rows.
+
+    Args:
+        fold_of_row: int [rows], fold numbers from 0.
+        by: what is never parted: ``chemical_system``, ``formula``, or ``random`` (single rows).
+        seed: the seed they were dealt with.
+    """
+
+    fold_of_row: NDArray[np.int64]
+    by: str
+    seed: int
+
+    def __post_init__(self) -> None:
+        folds = np.array(self.fold_of_row, dtype=np.int64)
+        folds.setflags(write=False)
+        object.__setattr__(self, "fold_of_row", folds)
+
+    @property
+    def n_folds(self) -> int:
+        """How many folds there are."""
+        return int(self.fold_of_row.max()) + 1
+
+    @cached_property
+    def id(self) -> str:
+        """12 hex digits of the assignment: equal splits have equal ids."""
+        return _digest(self.to_dict())
+
+    def split(self, test_fold: int = 0, validation_fold: int = 1) -> Split:
+        """One fold to test, one to validate, the rest to train. ConfigError on folds that are not there, or equal."""
+        for name, fold in (("test_fold", test_fold), ("validation_fold", validation_fold)):
+            if not 0 <= fold < self.n_folds:
+                raise ConfigError(f"{name}: must be in 0..{self.n_folds - 1}, got {fold}")
+        if test_fold == validation_fold:
+            raise ConfigError(f"validation_fold: must differ from test_fold, both are {test_fold}")
+        test, validation = self.fold_of_row == test_fold, self.fold_of_row == validation_fold
+        return Split(np.flatnonzero(~test & ~validation), np.flatnonzero(validation), np.flatnonzero(test))
+
+    def to_dict(self) -> dict[str, Any]:
+        """For JSON, by row number: good beside the dataset hash."""
+        return {"by": self.by, "seed": self.seed, "fold_of_row": self.fold_of_row.tolist()}
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> "Splits":
+        """The inverse of ``to_dict``."""
+        return cls(np.array(data["fold_of_row"]), data["by"], data["seed"])
+
+    def to_json(self, ids: Sequence[str]) -> str:
+        """A split file by row id, which outlives the order of rows: to register a split before a study."""
+        if len(ids) != len(self.fold_of_row):
+            raise ConfigError(f"split file: {len(ids)} ids for {len(self.fold_of_row)} rows")
+        folds = dict(sorted(zip(ids, self.fold_of_row.tolist(), strict=True)))
+        return json.dumps({"by": self.by, "seed": self.seed, "folds": folds}, indent=1) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str, ids: Sequence[str]) -> "Splits":
+        """The splits of a split file for the rows ``ids``, in their order.
+
+        Raises ConfigError where a row has no fold in the file; ids of the file that are no rows are no error.
+        """
+        data = json.loads(text)
+        missing = [i for i in ids if i not in data["folds"]]
+        if missing:
+            raise ConfigError(f"split file: no fold for {len(missing)} rows, the first is '{missing[0]}'")
+        return cls(np.array([data["folds"][i] for i in ids]), data["by"], data["seed"])
+
+
+def make_splits(keys: Sequence[str], by: str, folds: int = 5, seed: int = 0) -> Splits:
+    """Deal the groups of rows with equal ``keys`` to ``folds`` folds.
+
+    Raises ConfigError for fewer than three folds (training, validation and test) or fewer groups than folds.
+    """
+    sizes = Counter(keys)
+    if folds < 3:
+        raise ConfigError(f"folds: at least 3 are needed for training, validation and test, got {folds}")
+    if len(sizes) < folds:
+        raise ConfigError(f"folds: {folds} folds need as many groups by {by}, got {len(sizes)}")
+    load, fold_of_key = [0] * folds, {}
+    for key in sorted(sizes, key=lambda k: (-sizes[k], hashlib.sha256(f"{seed}\0{k}".encode()).digest())):
+        fold_of_key[key] = load.index(min(load))
+        load[fold_of_key[key]] += sizes[key]
+    return Splits(np.array([fold_of_key[key] for key in keys]), by, seed)
+
+
+def _digest(data: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(data, sort_keys=True, separators=(",", ":")).encode()).hexdigest()[:12]

@@ -24,9 +24,9 @@ class HookContext:
     MultiTaskNetwork); ``shared``, the parameters behind the features; ``optimizer``; ``epoch`` (from 1); ``step``
     (optimiser steps done so far, from 0); ``target_losses(outputs, labels, present) -> [T]``.
 
-    In ``on_step``, before the backward pass and the optimiser step, gradients not yet zeroed: ``fields`` [B, C', n, n, n]
+    In ``on_step``, before the backward pass and the optimiser step: ``fields`` [B, C', n, n, n]
     and ``lattice`` [B, 3, 3] after augmentation; ``labels`` [B, T] standardised (0 where missing); ``present`` [B, T]
-    (1 where there is a label); ``present_targets``, indices of targets with any label in the batch; ``features`` [B, F],
+    (1 where there is a label); ``present_targets``, indices of targets with a label in the batch; ``features`` [B, F],
     ``outputs`` [B, T] and ``losses`` [T] with their graph. A hook may differentiate them with
     ``torch.autograd.grad(..., retain_graph=True)``; it must not fill ``.grad`` nor change parameters, and should not
     move numbers to the host each step (that waits for the device). Under bfloat16 the features are bfloat16.

@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 from taskgroup.datasets import Target
 
 Array = NDArray[np.float64]
+_TINY = 1e-300
 _CLIP = 1e-7  # probabilities are kept this far from 0 and 1 in the log loss
 
 
@@ -148,7 +149,7 @@ def _weighted(spec: Target, metric: str, truth: Array, predicted: Array, weights
     if metric == "auc":
         return auc_score(truth, predicted, weights)
     if metric == "r2":
-        return r2_score(spec.forward(truth), spec.forward(predicted), weights)
+        return r2_score(*_transformed(spec, truth, predicted), weights)
     if metric == "r2_natural":
         return r2_score(truth, predicted, weights)
     each = {
@@ -160,9 +161,15 @@ def _weighted(spec: Target, metric: str, truth: Array, predicted: Array, weights
     return np.sqrt(mean) if metric == "rmse" else mean
 
 
+def _transformed(spec: Target, truth: Array, predicted: Array) -> tuple[Array, Array]:
+    if spec.transform == "log10":  # float32 predictions may have run out of range at either end
+        predicted = np.clip(predicted, _TINY, 1 / _TINY)
+    return spec.forward(truth), spec.forward(predicted)
+
+
 def _regression(spec: Target, truth: Array, predicted: Array) -> dict[str, float]:
     error = predicted - truth
-    r2 = float(r2_score(spec.forward(truth), spec.forward(predicted)))
+    r2 = float(r2_score(*_transformed(spec, truth, predicted)))
     natural = float(r2_score(truth, predicted))
     mae, rmse = float(np.abs(error).mean()), float(np.sqrt((error**2).mean()))
     return {"skill": r2, "r2": r2, "r2_natural": natural, "mae": mae, "rmse": rmse}

@@ -1,0 +1,168 @@
+"""Affinities measured while one joint network trains: probes every few steps, at a promised cost.
+
+    >>> hook = AffinityHook("cosine")                                   # doctest: +SKIP
+    >>> fit(dataset, split, job, hooks=[hook]); print(hook.affinity())  # doctest: +SKIP
+
+A probe does not change the training: it draws no random number of the run, fills no ``.grad``, moves no parameter and no
+running mean, so a run with the hook gives the result of the run without it.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from taskgroup.affinity.affinity import Affinity
+from taskgroup.affinity.gradients import (
+    Accumulator,
+    ProjectedGradients,
+    cosines,
+    gramian,
+    look_ahead,
+    project_gradients,
+    task_gradients,
+)
+from taskgroup.datasets import Dataset, Split
+from taskgroup.errors import ConfigError, GroupingError, did_you_mean
+from taskgroup.training.data import encode_labels, prepare_fields
+from taskgroup.training.fit import fit
+from taskgroup.training.hooks import Hook, HookContext
+from taskgroup.training.result import GroupJob
+
+MEASURES = ("cosine", "tag", "projected")
+
+
+class AffinityHook(Hook):
+    """Collects gradient cosines (``cosine``) or look-ahead affinities (``tag``) of a joint run.
+
+    Parameters
+    ----------
+    measure: ``cosine`` or ``tag``.
+    every: steps from one probe to the next. By default 6 per target for ``cosine`` (a probe is one backward pass a
+        target, so the run takes about 1.1 times as long) and 10 for ``tag``, as its authors advise (a backward and a
+        forward pass a target, about 1 + T/9 times).
+    step: learning rate of the look-ahead step; by default the job's.
+    """
+
+    def __init__(self, measure: str = "cosine", every: int | None = None, step: float | None = None) -> None:
+        if measure not in MEASURES[:2]:
+            raise ConfigError(f"affinity measured in training: unknown '{measure}': {did_you_mean(measure, MEASURES[:2])}")
+        if every is not None and every < 1:
+            raise ConfigError(f"affinity probes: every must be at least 1 step, but got {every}")
+        self.measure, self.every, self.step = measure, every, step
+        self._probes: Accumulator | None = None
+
+    def on_start(self, context: HookContext) -> None:
+        """Begin anew; what an earlier run collected is dropped."""
+        self._probes = Accumulator(context.targets)
+        self._distance = self.every or (10 if self.measure == "tag" else 6 * len(context.targets))
+
+    def on_step(self, context: HookContext) -> None:
+        """Probe the step about to be taken, if it is one in ``every``."""
+        if context.step % self._distance != self._distance // 2:
+            return
+        if self.measure == "cosine":
+            self._probes.add(cosines(gramian(context.losses, context.shared)))
+        else:
+            self._probes.add(_probe_look_ahead(context, self.step or context.job.training.lr))
+
+    def on_epoch(self, context: HookContext) -> None:
+        """An epoch is a checkpoint: the spread is taken between epochs."""
+        self._probes.checkpoint()
+
+    def affinity(self) -> Affinity:
+        """What was measured: the mean over probes, directed for ``tag``, spread between epochs.
+
+        Raises GroupingError: the hook was in no run, or the run ended before the first probe.
+        """
+        if self._probes is None:
+            raise GroupingError(f"affinity '{self.measure}': the hook was not part of a training run")
+        return self._probes.affinity(self.measure)
+
+
+def gradient_affinity(
+    dataset: Dataset,
+    split: Split,
+    job: GroupJob,
+    measure: str = "cosine",
+    *,
+    every: int | None = None,
+    device: str | torch.device | None = None,
+) -> Affinity:
+    """The affinity of a job's targets, ``values[helper, affected]``, from one joint run of that job.
+
+    Parameters
+    ----------
+    dataset, split, job, device: as for ``fit``; ``job.targets`` are all the targets to compare.
+    measure: ``cosine`` of gradients, ``tag`` (look-ahead, arXiv:2109.04617), or ``projected``: the gain of each pair
+        over its single targets as estimated by ``projected_gradients`` (arXiv:2409.06091).
+    every: see ``AffinityHook``; not for ``projected``, which looks at the trained network.
+
+    Raises ConfigError: an unknown measure; and what ``fit`` raises.
+    """
+    if measure not in MEASURES:
+        raise ConfigError(f"affinity measured in training: unknown '{measure}': {did_you_mean(measure, MEASURES)}")
+    if measure == "projected":
+        return projected_gradients(fit(dataset, split, job, device=device).network, dataset, split).affinity()
+    hook = AffinityHook(measure, every)
+    fit(dataset, split, job, device=device, hooks=[hook])
+    return hook.affinity()
+
+
+def projected_gradients(
+    network: nn.Module, dataset: Dataset, split: Split, *, dim: int = 256, most_rows: int = 512, seed: int = 0
+) -> ProjectedGradients:
+    """Linearise a trained MultiTaskNetwork on training and validation rows, to estimate any subset of its targets.
+
+    Parameters
+    ----------
+    network: trained on all the targets to be considered, on the training rows of ``split``.
+    dim: length of the projected gradients.
+    most_rows: training rows used at most, and validation rows likewise, drawn with ``seed``; the cost is one backward
+        pass of a single row for each row and target.
+    """
+    device = next(network.parameters()).device
+    table = dataset.targets.select([spec.name for spec in network.targets])
+    data = prepare_fields(dataset, network.view, device)
+    _, labels = encode_labels(table, split, device)
+    draw = np.random.default_rng(seed)
+    parts = [draw.permutation(part)[:most_rows] for part in (split.train, split.validation)]
+    rows = np.concatenate(parts)
+
+    def outputs_of(i: int) -> Tensor:
+        row = slice(rows[i], rows[i] + 1)
+        return network(data.fields[row], data.lattice[row])[0]
+
+    training = network.training
+    network.eval()
+    outputs, gradients = project_gradients(outputs_of, len(rows), list(network.backbone.parameters()), dim, seed)
+    network.train(training)
+    values = np.where(np.isnan(table.values), np.nan, labels.values.double().cpu().numpy())[rows]
+    train = np.arange(len(rows)) < len(parts[0])
+    return ProjectedGradients(table.names, tuple(s.kind for s in table.specs), outputs, gradients, values, train)
+
+
+def _probe_look_ahead(context: HookContext, step: float) -> Tensor:
+    """Look-ahead affinities of the batch in hand, all losses computed with the same dropout masks."""
+    network = context.network
+    names = _names_of(network, context.shared)
+    seed = context.step
+
+    def losses_at(moved: Sequence[Tensor]) -> Tensor:
+        torch.manual_seed(seed)
+        buffers = {name: buffer.clone() for name, buffer in network.named_buffers()}
+        state = dict(zip(names, moved, strict=True)) | buffers
+        outputs = functional_call(network, state, (context.fields, context.lattice))
+        return context.target_losses(outputs, context.labels, context.present)
+
+    gradients = task_gradients(context.losses, context.shared)
+    with torch.no_grad(), torch.random.fork_rng():
+        return look_ahead(losses_at(context.shared), gradients, context.shared, losses_at, step)
+
+
+def _names_of(network: nn.Module, parameters: Sequence[nn.Parameter]) -> list[str]:
+    """The names of some of a network's parameters, in their order."""
+    name_of = {id(parameter): name for name, parameter in network.named_parameters()}
+    return [name_of[id(parameter)] for parameter in parameters]

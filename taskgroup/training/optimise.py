@@ -1,0 +1,51 @@
+"""The optimiser, its learning rate, the averaged weights and the precision of a run."""
+
+import math
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor, nn, optim
+
+from taskgroup.training.config import TrainConfig
+
+
+def make_optimizer(network: nn.Module, balancer: nn.Module | None, config: TrainConfig) -> optim.Optimizer:
+    """AdamW in one fused kernel; biases, norms and a balancer's parameters do not decay."""
+    parameters = list(network.parameters())
+    own = list(balancer.parameters()) if balancer is not None else []
+    groups = [
+        {"params": [p for p in parameters if p.ndim > 1], "weight_decay": config.weight_decay},
+        {"params": [p for p in parameters if p.ndim <= 1] + own, "weight_decay": 0.0},
+    ]
+    return optim.AdamW([group for group in groups if group["params"]], lr=config.lr, fused=True)
+
+
+def learning_rate(config: TrainConfig, step: int, steps: int) -> float:
+    """The rate of a step (from 0) of ``steps``: linear warm-up over the first fraction, then a cosine towards zero."""
+    warm = math.ceil(config.warmup * steps)
+    if step < warm:
+        return config.lr * (step + 1) / warm
+    return config.lr * 0.5 * (1 + math.cos(math.pi * (step - warm) / max(1, steps - warm)))
+
+
+def move_average(average: nn.Module, network: nn.Module, decay: float, step: int) -> None:
+    """Move averaged weights (and running statistics) towards the network's; early steps forget faster."""
+    rate = 1 - min(decay, (1 + step) / (10 + step))
+    torch._foreach_lerp_(list(_floats(average)), list(_floats(network)), rate)
+
+
+def _floats(network: nn.Module) -> Iterator[Tensor]:
+    for tensor in (*network.parameters(), *network.buffers()):
+        if tensor.is_floating_point():
+            yield tensor.detach()
+
+
+def autocast_dtype(precision: str, device: torch.device) -> torch.dtype | None:
+    """What convolutions and matrix products compute in; None is float32."""
+    if precision == "bfloat16" or (precision == "auto" and _bfloat16_pays(device)):
+        return torch.bfloat16
+    return None
+
+
+def _bfloat16_pays(device: torch.device) -> bool:
+    return device.type == "cuda" and torch.cuda.get_device_capability(device) >= (8, 0)

@@ -1,0 +1,265 @@
+"""One training run between its epochs: network, optimiser, random state, best weights; and how all that is saved."""
+
+import contextlib
+import copy
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from taskgroup.datasets import Dataset, Split
+from taskgroup.errors import TrainingFailed
+from taskgroup.models import MultiTaskNetwork
+from taskgroup.training.balance import make_balancer
+from taskgroup.training.checkpoint import optimizer_tensors, prefixed, restore_optimizer, under
+from taskgroup.training.data import encode_labels, network_outputs, prepare_fields
+from taskgroup.training.hooks import Hook, HookContext
+from taskgroup.training.losses import TargetLosses
+from taskgroup.training.metrics import group_metrics, mean_skill, output_skills
+from taskgroup.training.optimise import autocast_dtype, learning_rate, make_optimizer, move_average
+from taskgroup.training.result import GroupJob, GroupResult, Skills
+
+
+@dataclass(frozen=True)
+class EpochReport:
+    """One epoch: number (from 1), validation skill of each target (None: undefined), mean training loss, seconds."""
+
+    epoch: int
+    skills: Skills
+    loss: float
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Fit:
+    """A trained group: the network with its best weights, the result, and predictions [validation rows, T] in units."""
+
+    network: MultiTaskNetwork
+    result: GroupResult
+    predictions: NDArray[np.float32]
+
+
+class Run:
+    """A fit, advanced an epoch at a time; see ``fit_epochs`` for the parameters."""
+
+    def __init__(
+        self, dataset: Dataset, split: Split, job: GroupJob, device: torch.device, hooks: Sequence[Hook]
+    ) -> None:
+        started = time.perf_counter()
+        self.job, self.config, self.device, self.hooks = job, job.training, device, hooks
+        self.table = dataset.targets.select(job.targets)
+        scaler, self.labels = encode_labels(self.table, split, device)
+        self.random = _RandomState(job.seed, device)
+        with self.random:
+            self.network = MultiTaskNetwork(job.model, self.table.specs, scaler, dataset.n_channels).to(device)
+        self.data = prepare_fields(dataset, self.network.view, device)
+        self.generator = torch.Generator(device).manual_seed(job.seed)
+        self.validated = copy.deepcopy(self.network) if self.config.ema else self.network
+        self.validation = split.validation
+        self.validation_labels = np.where(np.isnan(self.table.values), np.nan, self.labels.values.cpu().numpy())[
+            split.validation
+        ]
+        self.target_losses = TargetLosses([spec.kind for spec in self.table.specs], self.config.loss).to(device)
+        several = len(job.targets) > 1
+        self.balancer = make_balancer(self.config.balance, len(job.targets)).to(device) if several else None
+        self.shared = list(self.network.backbone.parameters())
+        self.optimizer = make_optimizer(self.network, self.balancer, self.config)
+        self.dtype = autocast_dtype(self.config.precision, device)
+        rows = len(self.labels.train)
+        self.batches = max(1, min(math.ceil(rows / self.config.batch_size), rows // 2))
+        self.reports: list[EpochReport] = []
+        self.best: dict[str, Tensor] = {}
+        self.best_epoch, self.best_value = 0, -math.inf
+        self.context = HookContext(job, job.targets, self.network, self.shared, self.optimizer, self.target_losses)
+        if device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(device)
+        self.seconds = time.perf_counter() - started
+
+    @property
+    def over(self) -> bool:
+        """All epochs are done, or patience has run out."""
+        done, patience = len(self.reports), self.config.patience
+        return done >= self.config.epochs or bool(patience and done - self.best_epoch >= patience)
+
+    def notify(self, method: str) -> None:
+        """Call a method of every hook."""
+        for hook in self.hooks:
+            getattr(hook, method)(self.context)
+
+    def epoch(self) -> EpochReport:
+        """Train and validate once. Raises TrainingFailed: the loss is not finite."""
+        started = time.perf_counter()
+        number = self.context.epoch = len(self.reports) + 1
+        with self.random:
+            loss = self._train()
+            if not math.isfinite(loss):
+                raise TrainingFailed(f"{', '.join(self.job.targets)}: loss is {loss} in epoch {number}", "nan")
+            skills = self._validate()
+            value = mean_skill(skills)
+            if not value <= self.best_value:  # also where the value is NaN: the last epoch is kept then
+                self.best_epoch, self.best_value = number, value if math.isfinite(value) else -math.inf
+                self.best = {name: t.detach().clone() for name, t in self.validated.state_dict().items()}
+            seconds = time.perf_counter() - started
+            self.seconds += seconds
+            self.context.report = EpochReport(number, skills, loss, seconds)
+            self.reports.append(self.context.report)
+            self.notify("on_epoch")
+        return self.context.report
+
+    def _train(self) -> float:
+        """One pass over the training rows; the mean over steps of the mean loss of a target."""
+        self.network.train()
+        order = torch.randperm(len(self.labels.train), generator=self.generator, device=self.device)
+        batches = self.labels.train[order].tensor_split(self.batches)
+        present = self._present_targets(batches)
+        total = torch.zeros((), device=self.device)
+        for rows, targets in zip(batches, present, strict=True):
+            total += self._step(rows, targets)
+        if self.balancer is not None:
+            self.balancer.end_epoch()
+        return total.item() / self.batches
+
+    def _present_targets(self, batches: Sequence[Tensor]) -> list[list[int]]:
+        """Targets with a label in each batch; asked of the device once, before the steps."""
+        n_targets = len(self.job.targets)
+        if self.labels.complete:
+            return [list(range(n_targets))] * len(batches)
+        there = torch.stack([self.labels.present[rows].any(0) for rows in batches]).tolist()
+        return [[i for i in range(n_targets) if batch[i]] for batch in there]
+
+    def _step(self, rows: Tensor, present_targets: list[int]) -> Tensor:
+        """One update; the mean loss, still on the device."""
+        context = self.context
+        context.labels, context.present = self.labels.values[rows], self.labels.present[rows]
+        context.present_targets = present_targets
+        fields, lattice = self.data.fields[rows], self.data.lattice[rows]
+        if self.config.augment:
+            fields, lattice = self.network.view.augment(fields, lattice, self.generator)
+        context.fields, context.lattice = fields, lattice
+        with self._autocast():
+            context.features = self.network.features(fields, lattice)
+            context.outputs = self.network.heads(context.features)
+        losses = context.losses = self.target_losses(context.outputs, context.labels, context.present)
+        self.notify("on_step")
+        self.optimizer.zero_grad()
+        if self.balancer is None:
+            losses.sum().backward()
+        else:
+            self.balancer.backward(losses, context.features, self.shared, present_targets)
+        self._update()
+        return losses.detach().mean()
+
+    def _update(self) -> None:
+        """The optimiser's part of a step."""
+        if self.config.grad_clip:
+            nn.utils.clip_grad_norm_(self.network.parameters(), self.config.grad_clip)
+        rate = learning_rate(self.config, self.context.step, self.config.epochs * self.batches)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        self.optimizer.step()
+        self.context.step += 1
+        if self.config.ema:
+            move_average(self.validated, self.network, self.config.ema, self.context.step)
+
+    def _autocast(self) -> contextlib.AbstractContextManager[None]:
+        return torch.autocast(self.device.type, self.dtype or torch.bfloat16, enabled=self.dtype is not None)
+
+    def _outputs(self) -> Tensor:
+        rows = torch.as_tensor(self.validation, device=self.device)
+        return network_outputs(self.validated, self.data, rows, max(64, self.config.batch_size))
+
+    def _validate(self) -> Skills:
+        with self._autocast():
+            outputs = self._outputs().cpu().numpy()
+        return output_skills(self.table.specs, self.validation_labels, outputs)
+
+    def finish(self) -> Fit:
+        """Put the best weights back and measure them in float32, as an exported model would be."""
+        started = time.perf_counter()
+        self.validated = self.network
+        self.network.load_state_dict(self.best)
+        self.network.eval()
+        with torch.no_grad():
+            predictions = self.network.decode(self._outputs()).cpu().numpy().astype(np.float32)
+        cuda = self.device.type == "cuda"
+        result = GroupResult(
+            job=self.job,
+            metrics=group_metrics(self.table.specs, self.table.values[self.validation], predictions),
+            curve=tuple(report.skills for report in self.reports),
+            seconds=self.seconds + time.perf_counter() - started,
+            best_epoch=self.best_epoch,
+            epochs_run=len(self.reports),
+            n_parameters=sum(parameter.numel() for parameter in self.network.parameters()),
+            train_curve=tuple(report.loss for report in self.reports),
+            peak_memory=torch.cuda.max_memory_allocated(self.device) if cuda else 0,
+        )
+        self.context.result = result
+        self.notify("on_end")
+        return Fit(self.network, result, predictions)
+
+    def snapshot(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """Tensors and JSON state from which ``restore`` goes on."""
+        tensors = (
+            prefixed("network", self.network.state_dict())
+            | prefixed("validated", self.validated.state_dict() if self.config.ema else {})
+            | prefixed("best", self.best)
+            | prefixed("optimizer", optimizer_tensors(self.optimizer))
+            | prefixed("balancer", self.balancer.state_dict() if self.balancer is not None else {})
+            | prefixed("random", self.random.tensors | {"generator": self.generator.get_state()})
+        )
+        value = self.best_value if math.isfinite(self.best_value) else None
+        state = {"best_epoch": self.best_epoch, "best_value": value, "step": self.context.step}
+        return tensors, state | {"seconds": self.seconds, "reports": [asdict(report) for report in self.reports]}
+
+    def restore(self, tensors: dict[str, Tensor], state: dict[str, Any]) -> None:
+        """Go on from a snapshot."""
+        self.network.load_state_dict(under("network", tensors))
+        if self.config.ema:
+            self.validated.load_state_dict(under("validated", tensors))
+        self.best = {name: tensor.to(self.device) for name, tensor in under("best", tensors).items()}
+        restore_optimizer(self.optimizer, under("optimizer", tensors))
+        if self.balancer is not None:
+            self.balancer.load_state_dict(under("balancer", tensors))
+        self.random.tensors = under("random", tensors)
+        self.generator.set_state(self.random.tensors.pop("generator"))
+        self.best_epoch = state["best_epoch"]
+        self.best_value = -math.inf if state["best_value"] is None else state["best_value"]
+        self.context.step = state["step"]
+        self.seconds += state["seconds"]
+        self.reports = [EpochReport(**report) for report in state["reports"]]
+
+
+class _RandomState:
+    """A run's own global random state (dropout, torchjd): in force inside ``with``, the process's own outside."""
+
+    def __init__(self, seed: int, device: torch.device) -> None:
+        self._device = device if device.type == "cuda" else None
+        outside = self._read()
+        torch.manual_seed(seed)
+        self.tensors = self._read()
+        self._write(outside)
+
+    def _read(self) -> dict[str, Tensor]:
+        states = {"cpu": torch.get_rng_state()}
+        if self._device is not None:
+            states["cuda"] = torch.cuda.get_rng_state(self._device)
+        return states
+
+    def __enter__(self) -> None:
+        self._outside = self._read()
+        self._write(self.tensors)
+
+    def __exit__(self, *_: object) -> None:
+        self.tensors = self._read()
+        self._write(self._outside)
+
+    def _write(self, states: dict[str, Tensor]) -> None:
+        torch.set_rng_state(states["cpu"])
+        if self._device is not None:
+            torch.cuda.set_rng_state(states["cuda"], self._device)

@@ -1,11 +1,15 @@
 """What a study leaves behind: records in the run folder, runs in MLflow, a leaderboard and a report.
 
-    append_record("runs/demo", record)                  # one line a finished trial, on the disk at once
-    rows = leaderboard(read_records("runs/demo"))       # best first, baselines visible
+    append_record("runs/demo", record)                       # one line a finished trial, on the disk at once
+    Tracker("runs/demo").sync()                              # MLflow gets what it does not have yet
+    leaderboard_frame(read_records("runs/demo"))             # best first, baselines visible
 
 Nothing here imports MLflow or matplotlib before it is needed.
 """
 
+from taskgroup.tracking.leaderboard import leaderboard, leaderboard_frame, leaderboard_table
+from taskgroup.tracking.mlflow import Tracker
+from taskgroup.tracking.mlflow_client import default_uri, rows_from_mlflow
 from taskgroup.tracking.record import (
     FinalRecord,
     Interval,
@@ -23,11 +27,17 @@ __all__ = [
     "FinalRecord",
     "Interval",
     "StudyRecord",
+    "Tracker",
     "TrialRecord",
     "append_record",
+    "default_uri",
+    "leaderboard",
+    "leaderboard_frame",
+    "leaderboard_table",
     "read_final",
     "read_records",
     "read_study",
+    "rows_from_mlflow",
     "write_final",
     "write_study",
 ]

@@ -5,8 +5,8 @@
     runs/<study>/final.json      FinalRecord: the choice, its re-evaluation and its test metrics
 
 These files come first and are the truth; MLflow gets the same records afterwards. Lines are appended with one write and
-``fsync``; a line torn by a kill or a full disk is skipped on reading. A number that does not exist, or is not finite, is
-``null`` in the files and None in the records read back.
+``fsync``; a line torn by a kill or a full disk is skipped on reading. A number that does not exist, or is not finite,
+is ``null`` in the files and None in the records read back.
 """
 
 import json
@@ -49,7 +49,7 @@ class TrialRecord:
     ``kind`` is one of ``KINDS``, ``state`` one of ``STATES``. ``skills`` and ``gains`` are per target (validation; test
     for ``refit``), ``settings`` a flat dict of ``hp/*`` and ``grouping/*``, ``keys`` the GroupResults it is made of,
     ``n_cached`` how many of them were trained before. ``fail_kind`` and ``fail_reason`` are set where ``state`` is
-    ``FAIL``. ``curve`` is one ``{target: skill}`` an epoch; ``metrics`` holds further numbers a target (mae, r2, auc...).
+    ``FAIL``. ``curve`` is one ``{target: skill}`` an epoch; ``metrics`` holds further numbers a target (mae, auc...).
     """
 
     number: int
@@ -191,7 +191,7 @@ def read_records(run_dir: str | Path) -> list[TrialRecord]:
 
 def write_study(run_dir: str | Path, record: StudyRecord) -> None:
     """Write ``study.json`` atomically."""
-    _write_json(Path(run_dir) / "study.json", _finite(asdict(record)))
+    write_json(Path(run_dir) / "study.json", _finite(asdict(record)))
 
 
 def read_study(run_dir: str | Path) -> StudyRecord:
@@ -202,7 +202,7 @@ def read_study(run_dir: str | Path) -> StudyRecord:
 
 def write_final(run_dir: str | Path, record: FinalRecord) -> None:
     """Write ``final.json`` atomically."""
-    _write_json(Path(run_dir) / "final.json", record.to_dict())
+    write_json(Path(run_dir) / "final.json", record.to_dict())
 
 
 def read_final(run_dir: str | Path) -> FinalRecord | None:
@@ -224,7 +224,8 @@ def _ends_with_newline(path: Path) -> bool:
         return file.read(1) == b"\n"
 
 
-def _write_json(path: Path, content: Any) -> None:
+def write_json(path: Path, content: Any) -> None:
+    """Write a JSON file atomically."""
     draft = path.with_suffix(f".{os.getpid()}.tmp")
     draft.write_text(json.dumps(content, indent=1, allow_nan=False), encoding="utf-8")
     os.replace(draft, path)

@@ -1,0 +1,172 @@
+"""MLflow holds what the run folder holds: once, whole, and never at the price of a trial."""
+
+import json
+import logging
+import math
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from taskgroup.tracking import FinalRecord, Interval, Tracker, append_record, leaderboard, rows_from_mlflow
+from taskgroup.tracking.mlflow_client import connect, search_runs, slugs
+
+
+def children(tracker: Tracker) -> list:
+    client = connect(tracker.uri)
+    parent = client.get_run(tracker.parent_run_id)
+    return list(search_runs(client, parent.info.experiment_id, f"tags.`mlflow.parentRunId` = '{parent.info.run_id}'"))
+
+
+@pytest.fixture(scope="session")
+def empty_database(tmp_path_factory) -> Path:
+    path = tmp_path_factory.mktemp("mlflow") / "mlflow.db"
+    connect(f"sqlite:///{path}").search_experiments()
+    return path
+
+
+@pytest.fixture
+def make_run(make_run, empty_database):
+    """Creating MLflow's tables takes seconds: every run starts from a copy of an empty database."""
+
+    def make(records) -> Path:
+        folder = make_run(records)
+        shutil.copy(empty_database, folder / "mlflow.db")
+        return folder
+
+    return make
+
+
+@pytest.fixture
+def tracker(run) -> Tracker:
+    tracker = Tracker(run)
+    tracker.sync()
+    return tracker
+
+
+def test_mlflow_read_back_agrees_with_the_leaderboard(tracker, records) -> None:
+    fields = ("name", "kind", "state", "grouping_id", "objective", "skills", "gains")
+    ours = {row["name"]: {name: row[name] for name in fields} for row in leaderboard(records)}
+    theirs = {
+        row["name"]: {name: row[name] for name in fields}
+        for row in rows_from_mlflow(tracker.uri, tracker.parent_run_id)
+    }
+    assert theirs == ours
+
+
+def test_a_resumed_study_goes_on_in_the_same_run_and_logs_nothing_twice(tracker, run, records, make_record) -> None:
+    tracker.close("interrupted")
+    append_record(run, make_record(7))
+    again = Tracker(run)
+    again.sync()
+    again.sync()
+    assert again.parent_run_id == tracker.parent_run_id
+    names = [child.info.run_name for child in children(again)]
+    assert sorted(names) == sorted([*(record.run_name for record in records), make_record(7).run_name])
+
+
+def test_a_trial_half_logged_by_a_killed_process_is_logged_again(tracker, run, records) -> None:
+    client = connect(tracker.uri)
+    victim = next(child for child in children(tracker) if child.info.run_name == records[1].run_name)
+    client.update_run(victim.info.run_id, status="RUNNING")
+    Tracker(run).sync()
+    runs = [child for child in children(tracker) if child.info.run_name == records[1].run_name]
+    assert [child.info.status for child in runs] == ["FINISHED"]
+    assert runs[0].info.run_id != victim.info.run_id
+
+
+def test_an_unreachable_server_costs_a_warning_and_is_made_up_for(run, records, monkeypatch, caplog) -> None:
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    away = Tracker(run, uri="http://127.0.0.1:9")
+    with caplog.at_level(logging.WARNING, "taskgroup.tracking"):
+        for record in records:
+            away.log_trial(record)
+    assert away.parent_run_id == ""
+    assert len([r for r in caplog.records if "will be sent again" in r.message]) == 1  # one, then a pause
+    back = Tracker(run)
+    back.log_trial(records[1])
+    back.close()
+    assert len(children(back)) == len(records)
+
+
+def test_infinite_and_missing_numbers_are_not_logged(make_run, make_record) -> None:
+    odd = make_record(0, objective=-math.inf, skills={"density": math.nan, "volume": None, "band_gap": 0.5}, gains={})
+    tracker = Tracker(make_run([]))
+    tracker.log_trial(odd)
+    metrics = children(tracker)[0].data.metrics
+    assert "objective" not in metrics
+    assert {name for name in metrics if name.startswith("val/")} == {"val/band_gap/skill"}
+    assert all(math.isfinite(value) for value in metrics.values())
+
+
+def test_the_layout_of_a_trial_is_the_documented_one(tracker, records) -> None:
+    child = next(c for c in children(tracker) if c.data.tags["name"] == "trial-1")
+    assert child.data.params == {"hp/training.lr": "0.001", "grouping/method": "louvain"}
+    expected = {"objective", "gain/mean", "gain/min", "gain/density", "n_negative_transfer", "val/density/skill",
+                "val/density/mae", "cost/seconds", "cost/n_networks", "cost/n_cached", "curve/volume"}  # fmt: skip
+    assert expected <= set(child.data.metrics)
+    history = connect(tracker.uri).get_metric_history(child.info.run_id, "curve/volume")
+    assert [(point.step, round(point.value, 6)) for point in history] == [(1, 0.1), (2, 0.2), (3, 0.3)]
+    failed = next(c for c in children(tracker) if c.data.tags["name"] == "trial-2")
+    assert failed.data.tags["fail_kind"] == "nan"
+    assert failed.info.status == "FAILED"
+
+
+def test_test_values_of_a_refit_do_not_compete_with_validation_values(tracker) -> None:
+    refit = next(c for c in children(tracker) if c.data.tags["kind"] == "refit")
+    assert "objective" not in refit.data.metrics
+    assert refit.data.metrics["test/objective"] == 0.75
+    best = connect(tracker.uri).get_run(tracker.parent_run_id).data.metrics["best/objective"]
+    assert best == 0.65
+
+
+def test_a_setting_too_long_for_a_parameter_is_whole_in_the_artifact(make_run, make_record, tmp_path) -> None:
+    long = list(range(2000))
+    tracker = Tracker(make_run([]))
+    tracker.log_trial(make_record(0, settings={"hp/long": long, "hp/short": 1}))
+    child = children(tracker)[0]
+    assert set(child.data.params) == {"hp/short"}
+    path = connect(tracker.uri).download_artifacts(child.info.run_id, "record.json", str(tmp_path))
+    assert json.loads(Path(path).read_text())["settings"]["hp/long"] == long
+
+
+def test_the_final_choice_and_the_leaderboard_lie_on_the_parent(tracker, records, tmp_path) -> None:
+    final = FinalRecord(
+        records[5].grouping, "assembled-2", 0.65, Interval(0.6, 0.5, 0.7, 3), Interval(0.55, 0.4, 0.7),
+        {"density": Interval(0.1, -0.1, 0.3, 3)}, {"density": {"n": 10, "mae": 0.2, "skill": 0.5}},
+    )  # fmt: skip
+    tracker.log_final(final)
+    tracker.close()
+    client = connect(tracker.uri)
+    parent = client.get_run(tracker.parent_run_id)
+    assert parent.info.status == "FINISHED"
+    assert parent.data.metrics["final/reevaluation/high"] == 0.7
+    assert parent.data.metrics["test/density/mae"] == 0.2
+    path = client.download_artifacts(parent.info.run_id, "leaderboard.json", str(tmp_path))
+    assert json.loads(Path(path).read_text())["rows"] == leaderboard(records)
+
+
+def test_a_refit_run_carries_the_bundle(tracker, make_record, tmp_path) -> None:
+    bundle = tmp_path / "bundle"
+    bundle.mkdir()
+    (bundle / "bundle.json").write_text("{}")
+    tracker.log_refit(make_record(1, "refit", 0.7), bundle)
+    run = next(c for c in children(tracker) if c.data.tags["name"] == "refit-1")
+    assert connect(tracker.uri).list_artifacts(run.info.run_id, "bundle")[0].path == "bundle/bundle.json"
+
+
+def test_names_mlflow_refuses_become_distinct_slugs() -> None:
+    names = ["E (eV)", "E [eV]", "mean", "Å", "a.b", "a_b", "volume"]
+    found = slugs(names)
+    assert len(set(found.values())) == len(names)
+    assert found["volume"] == "volume"
+    assert found["mean"] != "mean"
+    assert found == slugs(reversed(names))
+    assert all(slug.replace("_", "").replace("-", "").isascii() for slug in found.values())
+
+
+def test_the_tracking_room_does_not_import_mlflow_until_it_logs() -> None:
+    code = "import sys, taskgroup.tracking; sys.exit('mlflow' in sys.modules or 'matplotlib' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

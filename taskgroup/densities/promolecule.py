@@ -1,0 +1,111 @@
+"""Densities without DFT: free atoms laid over each other.
+
+    rho(G) = 1/V sum_j f_j(|G| / 4 pi) exp(-i G r_j) exp(-sigma^2 |G|^2 / 2)
+
+with the atomic form factors f that pymatgen carries (four Gaussians an element; M. De Graef, M. E. McHenry, Structure
+of Materials, Cambridge 2012, chapters 11 and 12). They are fits of electron scattering turned into X-ray form
+factors by the Mott-Bethe relation, f(s) = Z - 41.78214 s^2 sum_k a_k exp(-b_k s^2), with s = |G| / 4 pi in 1/Å. So
+f(0) = Z holds exactly and the charge of a promolecule is the sum of its atomic numbers. Beyond the range of the fit
+the formula turns up again, back to Z, which no atom does: from its minimum on f is kept constant.
+"""
+
+import json
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from scipy import fft
+
+from taskgroup.densities.density import Density
+from taskgroup.densities.standardise import check_grid, held_indices, squared_waves
+from taskgroup.errors import DensityError, did_you_mean
+
+if TYPE_CHECKING:
+    from pymatgen.core import Structure
+
+_MOTT_BETHE = 41.78214  # 8 pi^2 times the Bohr radius in Å, in the digits the fits were made with
+
+
+def promolecule(
+    structure: "Structure | tuple[Any, Sequence[str], Any]", n: int = 32, sigma: float = 0.20, source: str = "memory"
+) -> Density:
+    """The density of a crystal's free atoms on n x n x n points, low-passed with a Gaussian of ``sigma`` Å.
+
+    ``structure``: a pymatgen structure or (lattice [3, 3] Å, species, frac_coords [atoms, 3]). The result is of kind
+    ``promolecule``, on the same grid and with the same width as ``standardise`` gives; its charge is the sum of the
+    atomic numbers. Raises DensityError for a disordered site or an element without form factor (beyond Cf).
+
+    >>> salt = ([[0, 2.8, 2.8], [2.8, 0, 2.8], [2.8, 2.8, 0]], ["Na", "Cl"], [[0, 0, 0], [0.5, 0.5, 0.5]])
+    >>> round(promolecule(salt, n=16).charge, 9)
+    28.0
+    """
+    check_grid(n, sigma)
+    lattice, species, frac_coords = crystal_parts(structure, source)
+    flat = Density(np.zeros((1, 1, 1, 1)), lattice, species, frac_coords, "promolecule", source)  # checks the crystal
+    index = held_indices(n)
+    half = index[index >= 0]
+    squared = squared_waves([index, index, half], flat.lattice)
+    s_squared = squared / (4 * np.pi) ** 2
+    waves = np.zeros(squared.shape, dtype=complex)
+    for symbol in sorted(set(flat.species)):
+        at = flat.frac_coords[np.array(flat.species) == symbol]
+        waves += form_factor(symbol, s_squared, source) * _phases(at, index, half)
+    waves *= np.exp(-0.5 * sigma**2 * squared) / flat.volume
+    full = np.zeros((n, n, n // 2 + 1), dtype=complex)
+    full[np.ix_(index % n, index % n, half)] = waves
+    values = fft.irfftn(full, s=(n, n, n), norm="forward")
+    return Density(values[None], flat.lattice, flat.species, flat.frac_coords, "promolecule", source)
+
+
+def crystal_parts(structure: Any, source: str = "memory") -> tuple[np.ndarray, tuple[str, ...], np.ndarray]:
+    """(lattice, element symbols, fractional coordinates) of a pymatgen structure or of a triple of the same."""
+    if not hasattr(structure, "lattice"):
+        lattice, species, frac_coords = structure
+        return lattice, tuple(species), frac_coords
+    if not structure.is_ordered:
+        raise DensityError(f"{source}: every site must hold one element, found the disordered {structure.formula}")
+    # A species may carry a charge or a spin ("Fe3+"); its element is what has a form factor.
+    symbols = tuple(getattr(site.specie, "element", site.specie).symbol for site in structure)
+    return structure.lattice.matrix, symbols, structure.frac_coords
+
+
+def form_factor(symbol: str, s_squared: np.ndarray, source: str = "memory") -> np.ndarray:
+    """The X-ray form factor of an element, electrons, at s^2 = (|G| / 4 pi)^2 in 1/Å^2; f(0) is the atomic number."""
+    table = _coefficients()
+    if symbol not in table:
+        raise DensityError(f"{source}: no form factor for element '{symbol}'; {did_you_mean(symbol, table)}")
+    return _fit(symbol, np.minimum(s_squared, _turning_point(symbol)))
+
+
+def _fit(symbol: str, s_squared: np.ndarray) -> np.ndarray:
+    number, heights, widths = _coefficients()[symbol]
+    terms = sum(a * np.exp(-b * s_squared) for a, b in zip(heights, widths, strict=True))
+    return np.maximum(number - _MOTT_BETHE * s_squared * terms, 0.0)
+
+
+@cache
+def _turning_point(symbol: str) -> float:
+    """s^2 where the fit has its minimum, 1/Å^2."""
+    s_squared = np.linspace(0, 2, 2001) ** 2
+    return float(s_squared[_fit(symbol, s_squared).argmin()])
+
+
+@cache
+def _coefficients() -> dict[str, tuple[int, tuple[float, ...], tuple[float, ...]]]:
+    """Element -> (atomic number, a_k, b_k)."""
+    from pymatgen.analysis import diffraction
+    from pymatgen.core import Element
+
+    table = json.loads((Path(diffraction.__path__[0]) / "atomic_scattering_params.json").read_text())
+    return {symbol: (Element(symbol).Z, *zip(*pairs, strict=True)) for symbol, pairs in table.items()}
+
+
+def _phases(frac_coords: np.ndarray, index: np.ndarray, half: np.ndarray) -> np.ndarray:
+    """sum_j exp(-i G r_j): a product of one factor an axis, summed over the atoms."""
+    x, y, z = (
+        np.exp(-2j * np.pi * np.outer(at, axis)) for at, axis in zip(frac_coords.T, (index, index, half), strict=True)
+    )
+    plane = (x[:, :, None] * y[:, None, :]).reshape(len(x), -1)
+    return (plane.T @ z).reshape(len(index), len(index), len(half))

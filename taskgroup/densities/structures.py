@@ -1,0 +1,62 @@
+"""Structures, from which promolecular densities are made where no DFT density is at hand."""
+
+import gzip
+import json
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from taskgroup.errors import DensityError
+
+if TYPE_CHECKING:
+    from pymatgen.core import Structure
+
+_KEYS = ("lattice", "species", "frac_coords")
+
+
+def read_structure(path: str | Path) -> "Structure":
+    """The structure in any file that pymatgen reads (CIF, POSCAR, JSON, XSF, ...). Raises DensityError."""
+    from pymatgen.core import Structure
+
+    if not Path(path).is_file():
+        raise DensityError(f"{path}: no such file")
+    try:
+        return Structure.from_file(str(path))
+    except (ValueError, KeyError, IndexError, TypeError, AttributeError, OSError, AssertionError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise DensityError(f"{path}: must hold a structure that pymatgen reads, found none ({reason})") from None
+
+
+def read_structures(path: str | Path) -> Iterator[tuple[str, "Structure"]]:
+    """(id, structure) for each line of a .jsonl or .jsonl.gz file, one at a time.
+
+    A line is an object with ``material_id`` or ``id``, ``lattice`` (3 x 3, rows are vectors, Å), ``species`` and
+    ``frac_coords``. Raises DensityError, which names the line, where one is damaged.
+    """
+    path = Path(path)
+    try:
+        with gzip.open(path, "rt") if path.suffix == ".gz" else open(path) as file:
+            for number, line in enumerate(file, start=1):
+                if line.strip():
+                    yield _structure(line, f"{path}, line {number}")
+    except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
+        raise DensityError(f"{path}: cannot be read ({error})") from None
+
+
+def _structure(line: str, where: str) -> tuple[str, "Structure"]:
+    from pymatgen.core import Structure
+
+    try:
+        row = json.loads(line)
+    except json.JSONDecodeError as error:
+        raise DensityError(f"{where}: must be one JSON object ({error})") from None
+    name = row.get("material_id", row.get("id")) if isinstance(row, dict) else None
+    missing = [key for key in _KEYS if key not in row] if isinstance(row, dict) else list(_KEYS)
+    if name is None or missing:
+        needed = [*missing, *(["material_id or id"] if name is None else [])]
+        raise DensityError(f"{where}: must have the keys {', '.join(needed)}, found none")
+    try:
+        return str(name), Structure(*(row[key] for key in _KEYS))
+    except (ValueError, TypeError, KeyError) as error:
+        raise DensityError(f"{where}: must describe a crystal ({error})") from None

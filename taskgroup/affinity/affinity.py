@@ -1,0 +1,104 @@
+"""The value every affinity comes as: one number for each ordered pair of targets, helper -> affected target."""
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from taskgroup.errors import GroupingError, did_you_mean
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+_RULES = {"mean": lambda a, b: (a + b) / 2.0, "min": np.minimum, "max": np.maximum}
+
+
+@dataclass(frozen=True, eq=False)
+class Affinity:
+    """How strongly learning (or knowing) one target should help another.
+
+    - names: the T targets.
+    - values: float [T, T], row = helper, column = affected target; signed; NaN where it could not be computed.
+    - p: float [T, T], p-value of "no relation"; NaN throughout for measures without a test, 1 where values is NaN.
+    - n: int [T, T], how many materials each number rests on; 0 for measures that do not come from pairs of labels.
+    - measure: what was measured.
+
+    Affinities from labels are symmetric, those measured while training are directed. Raises GroupingError where shapes
+    or names do not fit.
+    """
+
+    names: tuple[str, ...]
+    values: np.ndarray
+    p: np.ndarray = field(default=None)  # type: ignore[assignment]  # None: no test
+    n: np.ndarray = field(default=None)  # type: ignore[assignment]  # None: not from pairs of labels
+    measure: str = "unnamed"
+
+    def __post_init__(self) -> None:
+        names = tuple(self.names)
+        shape = (len(names), len(names))
+        if len(set(names)) < len(names):
+            raise GroupingError(f"Names of an affinity must be distinct, but got {list(names)}.")
+        values = np.array(self.values, dtype=float)
+        p = np.full(shape, np.nan) if self.p is None else np.array(self.p, dtype=float)
+        n = np.zeros(shape, dtype=int) if self.n is None else np.array(self.n, dtype=int)
+        for what, array in (("values", values), ("p", p), ("n", n)):
+            if array.shape != shape:
+                raise GroupingError(
+                    f"{what} of an affinity of {len(names)} targets must be {shape}, got {array.shape}."
+                )
+            array.setflags(write=False)
+        for what, array in (("names", names), ("values", values), ("p", p), ("n", n)):
+            object.__setattr__(self, what, array)
+
+    def value(self, helper: str, target: str) -> float:
+        """The affinity of helper for target."""
+        return float(self.values[self._index(helper), self._index(target)])
+
+    def select(self, names: Sequence[str]) -> "Affinity":
+        """The same numbers for some of the targets, in the given order."""
+        at = np.ix_(*[[self._index(name) for name in names]] * 2)
+        return Affinity(tuple(names), self.values[at], self.p[at], self.n[at], self.measure)
+
+    def symmetrised(self, rule: str = "mean") -> "Affinity":
+        """Both directions as one number: their "mean", "min" or "max"; of the two p-values the larger is kept.
+
+        Where only one direction is known, the pair is unknown (NaN).
+        """
+        if rule not in _RULES:
+            raise GroupingError(f"Unknown rule '{rule}' to make an affinity symmetric: {did_you_mean(rule, _RULES)}.")
+        values = _RULES[rule](self.values, self.values.T)
+        return Affinity(self.names, values, np.maximum(self.p, self.p.T), np.minimum(self.n, self.n.T), self.measure)
+
+    def to_frame(self) -> "pd.DataFrame":
+        """The values as a table: one row a helper, one column an affected target."""
+        import pandas as pd
+
+        index = pd.Index(self.names, name="helper")
+        return pd.DataFrame(self.values, index=index, columns=pd.Index(self.names, name="target"))
+
+    def to_json(self) -> str:
+        """JSON with NaN written as null."""
+        body = {"measure": self.measure, "names": list(self.names), "values": _nulls(self.values)}
+        return json.dumps(body | {"p": _nulls(self.p), "n": self.n.tolist()}, ensure_ascii=False)
+
+    @classmethod
+    def from_json(cls, text: str) -> "Affinity":
+        """The inverse of `to_json`."""
+        try:
+            body = json.loads(text)
+            values, p = (np.array(body[key], dtype=float) for key in ("values", "p"))  # None becomes NaN
+            return cls(tuple(body["names"]), values, p, np.array(body["n"], dtype=int), body["measure"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise GroupingError(f"An affinity in JSON needs measure, names, values, p and n, but: {error}.") from None
+
+    def _index(self, name: str) -> int:
+        if name not in self.names:
+            raise GroupingError(f"The affinity has no target '{name}': {did_you_mean(name, self.names)}.")
+        return self.names.index(name)
+
+
+def _nulls(values: np.ndarray) -> list[list[float | None]]:
+    return [[None if math.isnan(value) else value for value in row] for row in values.tolist()]

@@ -1,0 +1,112 @@
+"""What a bundle says about itself, besides its networks."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from taskgroup.datasets import Dataset, Target
+from taskgroup.errors import BundleError
+from taskgroup.grouping import Grouping
+
+
+@dataclass(frozen=True)
+class DensityFormat:
+    """How the networks' densities are made: kind, grid points an axis, Gaussian width in Å, channels."""
+
+    kind: str
+    grid: int
+    sigma: float
+    n_channels: int
+
+    @classmethod
+    def of(cls, dataset: Dataset) -> Self:
+        """The format of a dataset's densities."""
+        return cls(dataset.kind, dataset.grid, dataset.sigma, dataset.n_channels)
+
+
+@dataclass(frozen=True)
+class BundleSpec:
+    """Everything of a bundle but weights and biases.
+
+    Attributes:
+        name: of the study it came from.
+        grouping: which network serves which target.
+        targets: what is predicted, with units, kinds and transforms; the targets of the grouping.
+        density: what the networks take.
+        dataset: ``name``, ``version``, ``hash`` of what they were trained on.
+        split: ``id`` and settings of the split.
+        seen_ids: ids of the rows any network was trained or validated on; ``evaluate`` leaves them out.
+        residuals: per regression target the out-of-sample error (``residual_scale``) in the space of its transform.
+        metrics: ``validation``, ``reevaluation``, ``test``: per target, as ``evaluate`` gives them.
+        provenance: versions, seeds, hyper-parameters, anything JSON holds.
+
+    Raises BundleError where targets and grouping disagree.
+    """
+
+    name: str
+    grouping: Grouping
+    targets: tuple[Target, ...]
+    density: DensityFormat
+    dataset: dict[str, Any]
+    split: dict[str, Any]
+    seen_ids: tuple[str, ...]
+    residuals: dict[str, float]
+    metrics: dict[str, dict[str, dict[str, Any]]] = field(default_factory=dict)
+    provenance: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        names = sorted(target.name for target in self.targets)
+        if names != list(self.grouping.targets):
+            found = f"grouping {list(self.grouping.targets)}, targets {names}"
+            raise BundleError(f"bundle '{self.name}': the grouping must serve its targets, but found {found}.")
+
+    def target(self, name: str) -> Target:
+        """The target of that name."""
+        return next(target for target in self.targets if target.name == name)
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready; ``seen_ids`` are left out, they lie in a file of their own."""
+        content = {name: value for name, value in vars(self).items() if name != "seen_ids"}
+        return content | {
+            "grouping": json.loads(self.grouping.to_json()),
+            "grouping_id": self.grouping.grouping_id,
+            "targets": [target.to_dict() for target in self.targets],
+            "density": asdict(self.density),
+        }
+
+    @classmethod
+    def from_dict(cls, content: Mapping[str, Any], seen_ids: tuple[str, ...]) -> Self:
+        """The spec that ``to_dict`` gave."""
+        known = {name: content[name] for name in cls.__dataclass_fields__ if name in content}
+        known |= {
+            "grouping": Grouping.from_json(json.dumps(content["grouping"])),
+            "targets": tuple(Target(**fields) for fields in content["targets"]),
+            "density": DensityFormat(**content["density"]),
+            "seen_ids": seen_ids,
+        }
+        return cls(**known)
+
+
+def residual_scale(target: Target, truth: ArrayLike, predicted: ArrayLike) -> float | None:
+    """Root mean square error in the space of the target's transform, over rows no network of them was trained on.
+
+    It is the part of a prediction's uncertainty that the members of an ensemble do not show by disagreeing.
+    ``truth`` and ``predicted`` are [rows] in the target's unit, rows without a label are left out; None for a
+    classification target, whose probability is its own uncertainty, and where no row has a label.
+    """
+    truth, predicted = np.asarray(truth, dtype=np.float64), np.asarray(predicted, dtype=np.float64)
+    known = np.isfinite(truth)
+    if target.kind == "classification" or not known.any():
+        return None
+    error = to_learnt(target, predicted[known]) - to_learnt(target, truth[known])
+    return float(np.sqrt(np.mean(error**2)))
+
+
+def to_learnt(target: Target, values: ArrayLike) -> np.ndarray:
+    """Values in the space of the target's transform; a ``log10`` prediction that underflowed to 0 counts as 1e-30."""
+    values = np.asarray(values, dtype=np.float64)
+    return target.forward(np.maximum(values, 1e-30) if target.transform == "log10" else values)

@@ -1,7 +1,43 @@
-"""Training one group of targets as one multi-task network."""
+"""Training one group of targets as one multi-task network.
 
+>>> from taskgroup.datasets import load_dataset
+>>> from taskgroup.models import ModelConfig
+>>> data = load_dataset("crystals")
+>>> fold = {"by": "chemical_system", "folds": 5, "seed": 0, "test_fold": 0, "validation_fold": 1}
+>>> job = GroupJob(("density", "volume"), ModelConfig(), TrainConfig(epochs=1), 0, "crystals", data.hash, fold)
+>>> result = fit(data, data.splits().split(), job).result
+>>> sorted(result.skills)
+['density', 'volume']
+"""
+
+from taskgroup.training.balance import Balancer, balancer_names
+from taskgroup.training.checkpoint import Checkpoint
 from taskgroup.training.config import TrainConfig
+from taskgroup.training.data import pick_device, predict_rows
+from taskgroup.training.fit import fit, fit_epochs
 from taskgroup.training.hooks import Hook, HookContext
+from taskgroup.training.metrics import Interval, group_metrics, interval, mean_skill, target_metrics
 from taskgroup.training.result import GroupJob, GroupResult
+from taskgroup.training.run import EpochReport, Fit
 
-__all__ = ["GroupJob", "GroupResult", "Hook", "HookContext", "TrainConfig"]
+__all__ = [
+    "Balancer",
+    "Checkpoint",
+    "EpochReport",
+    "Fit",
+    "GroupJob",
+    "GroupResult",
+    "Hook",
+    "HookContext",
+    "Interval",
+    "TrainConfig",
+    "balancer_names",
+    "fit",
+    "fit_epochs",
+    "group_metrics",
+    "interval",
+    "mean_skill",
+    "pick_device",
+    "predict_rows",
+    "target_metrics",
+]

@@ -11,7 +11,7 @@ class TrainConfig(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     epochs: int = Field(30, ge=1, le=10_000, description="passes over the training rows")
-    batch_size: int = Field(32, ge=1, le=65_536, description="rows a step")
+    batch_size: int = Field(32, ge=2, le=65_536, description="rows a step")
     lr: float = Field(2e-3, gt=0, le=1, description="AdamW learning rate at its highest, after the warm-up")
     weight_decay: float = Field(
         0.01, ge=0, le=10, description="AdamW weight decay, on weights of two or more dimensions"

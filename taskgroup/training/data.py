@@ -40,9 +40,9 @@ def prepare_fields(dataset: Dataset, view: nn.Module, device: torch.device) -> F
     if key in _cache:
         _cache.move_to_end(key)
         return _cache[key]
-    lattice = torch.as_tensor(dataset.lattices, dtype=torch.float32)
+    lattice = torch.tensor(dataset.lattices, dtype=torch.float32)
     fields: Tensor | None = None
-    with torch.inference_mode(False), torch.no_grad():
+    with torch.no_grad():
         for rows in np.array_split(np.arange(len(dataset)), -(-len(dataset) // _CHUNK)):
             density = torch.from_numpy(dataset.densities(rows)).to(device)
             part = view.prepare(density, lattice[rows].to(device))

@@ -62,6 +62,7 @@ class Run:
         self.generator = torch.Generator(device).manual_seed(job.seed)
         self.validated = copy.deepcopy(self.network) if self.config.ema else self.network
         self.validation = split.validation
+        self.validation_rows = torch.as_tensor(split.validation, device=device)
         self.validation_labels = np.where(np.isnan(self.table.values), np.nan, self.labels.values.cpu().numpy())[
             split.validation
         ]
@@ -171,8 +172,7 @@ class Run:
         return torch.autocast(self.device.type, self.dtype or torch.bfloat16, enabled=self.dtype is not None)
 
     def _outputs(self) -> Tensor:
-        rows = torch.as_tensor(self.validation, device=self.device)
-        return network_outputs(self.validated, self.data, rows, max(64, self.config.batch_size))
+        return network_outputs(self.validated, self.data, self.validation_rows, max(64, self.config.batch_size))
 
     def _validate(self) -> Skills:
         with self._autocast():

@@ -1,6 +1,6 @@
 """The dataset that comes with the package: PBE valence densities and properties of simple crystals.
 
-How it was computed, and what is approximate, is told by ``docs/data_card.md``; ``tools/dft`` computes and packs it.
+``data/crystals/DATA_CARD.md`` tells how they were computed and what is approximate; ``tools/dft`` makes them.
 """
 
 import gzip

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from taskgroup.datasets.splits import SPLIT_BY, Splits, make_splits
-from taskgroup.datasets.target import TargetTable, specs_json
+from taskgroup.datasets.target import TargetTable, row_numbers, specs_json
 from taskgroup.errors import ConfigError, StoreError, did_you_mean
 
 if TYPE_CHECKING:
@@ -127,8 +127,7 @@ class Dataset:
         return self.read(self._index(rows)).astype(np.float32)
 
     def _index(self, rows: ArrayLike | None) -> NDArray[np.int64]:
-        every = np.arange(len(self))
-        return every if rows is None else every[np.asarray(rows)]
+        return np.arange(len(self)) if rows is None else row_numbers(rows, len(self))
 
     def structure(self, row: int) -> "Structure":
         """The crystal of one row, as a pymatgen Structure."""

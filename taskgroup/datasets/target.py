@@ -144,7 +144,7 @@ class TargetTable:
 
     def rows(self, index: ArrayLike) -> "TargetTable":
         """These rows (integers or a mask), in this order, with all targets."""
-        chosen = np.arange(len(self))[np.asarray(index)]
+        chosen = row_numbers(index, len(self))
         return TargetTable(self.specs, tuple(self.ids[i] for i in chosen), self.values[chosen])
 
     def frame(self) -> "pd.DataFrame":
@@ -155,25 +155,35 @@ class TargetTable:
         frame.attrs["units"] = {spec.name: spec.unit for spec in self.specs}
         return frame
 
-    def check(self) -> None:
-        """Raise TargetError where a target cannot be learnt, or is another one again.
+    def problems(self) -> list[str]:
+        """One line for each target that cannot be learnt, or is another one again.
 
         That is: no label at all, one value only (so also a class without the other), or equal to, or an exactly
         linear function of, an earlier target. A published study once joined a column with its own copy unnoticed.
         """
+        lines = []
         for i, spec in enumerate(self.specs):
             column = self.values[:, i]
             known = column[~np.isnan(column)]
             if known.size == 0:
-                raise TargetError(f"target '{spec.name}': every one of its {len(self)} labels is missing")
-            if np.all(known == known[0]):
-                raise TargetError(f"target '{spec.name}': constant, all {known.size} labels are {known[0]:g}")
-            for j in range(i):
-                relation = _same(self.values[:, j], column)
-                if relation:
-                    raise TargetError(
-                        f"target '{spec.name}': {relation} target '{self.names[j]}'; leave one of them out"
-                    )
+                lines.append(f"target '{spec.name}': every one of its {len(self)} labels is missing")
+            elif np.all(known == known[0]):
+                lines.append(f"target '{spec.name}': constant, all {known.size} labels are {known[0]:g}")
+            else:
+                twins = ((self.names[j], _same(self.values[:, j], column)) for j in range(i))
+                lines += [f"target '{spec.name}': {how} target '{twin}'" for twin, how in twins if how]
+        return lines
+
+    def check(self) -> None:
+        """Raise TargetError with the first of ``problems``, if there is one."""
+        for line in self.problems():
+            raise TargetError(f"{line}; leave it out of the targets")
+
+
+def row_numbers(index: ArrayLike, n: int) -> NDArray[np.int64]:
+    """Row numbers out of integers (negative ones count from the end) or a mask over ``n`` rows."""
+    chosen = np.asarray(index)
+    return np.arange(n)[chosen if chosen.size else chosen.astype(np.int64)]
 
 
 def _refuse_repeats(what: str, names: Sequence[str]) -> None:

@@ -1,0 +1,231 @@
+"""From a folder of densities, or of structures, and a property table to a store.
+
+    table = read_properties -> sources = find_densities -> parts, in processes: read, standardise, write -> finish_store
+
+Whatever stops it, what is written stays written: the same call goes on. What is refused is recorded with the reason
+(``refused.csv`` in the store) and not tried again unless asked to.
+"""
+
+import csv
+import signal
+import warnings
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from multiprocessing import get_context
+from pathlib import Path
+
+from taskgroup.datasets.dataset import to_float16
+from taskgroup.datasets.parts import (
+    Refused,
+    Row,
+    StoreSettings,
+    begin_store,
+    finish_store,
+    make_room,
+    read_progress,
+    write_part,
+)
+from taskgroup.datasets.properties import Properties, read_properties
+from taskgroup.datasets.sources import Matched, Source, find_densities, find_structures
+from taskgroup.densities import Density, promolecule, read_density, read_structure, standardise
+from taskgroup.errors import InputError, StoreError, TaskgroupError
+
+TargetsSaid = Mapping[str, Mapping[str, str]] | Iterable[str] | str | Path | None
+OnProgress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class IngestReport:
+    """What came in, and what did not.
+
+    ``n_rows`` rows are in the store. ``refused`` were turned away. ``without_density`` are rows of the table for which
+    there was no source, ``without_row`` sources that no row of the table speaks of. ``notes`` tell what was guessed.
+    """
+
+    path: Path
+    n_rows: int
+    refused: tuple[Refused, ...]
+    without_density: tuple[str, ...]
+    without_row: tuple[str, ...]
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class _PartJob:
+    """What a process needs to make one part."""
+
+    path: Path
+    part: int
+    sources: tuple[Source, ...]
+    settings: StoreSettings
+
+
+def ingest(
+    folder: str | Path,
+    properties: str | Path,
+    out: str | Path,
+    *,
+    id_column: str | None = None,
+    targets: TargetsSaid = None,
+    grid: int = 32,
+    sigma: float = 0.20,
+    all_electron: bool = False,
+    workers: int = 1,
+    retry: bool = False,
+    progress: OnProgress = lambda done, total: None,
+) -> IngestReport:
+    """Build the store ``out`` from the density files under ``folder`` and a property table.
+
+    Args:
+        id_column, targets: see ``read_properties``.
+        grid, sigma: points an axis and Gaussian width in Å, see ``densities.standardise``.
+        all_electron: take AECCAR0 + AECCAR2, and files that hold core electrons.
+        workers: processes; 1 works in this one.
+        retry: try again what was refused before.
+        progress: called with rows done and rows in all after each part.
+
+    Raises InputError where the table, the folder or the store break a rule; a bad density file does not stop it.
+    """
+    table = read_properties(properties, id_column=id_column, targets=targets)
+    matched = find_densities(Path(folder), dict.fromkeys(table.table.ids), all_electron)
+    settings = StoreSettings("all-electron" if all_electron else "valence", grid, sigma)
+    return _build(Path(out), table, matched, settings, workers, retry, progress)
+
+
+def promolecules(
+    structures: str | Path,
+    properties: str | Path,
+    out: str | Path,
+    *,
+    id_column: str | None = None,
+    targets: TargetsSaid = None,
+    grid: int = 32,
+    sigma: float = 0.20,
+    workers: int = 1,
+    retry: bool = False,
+    progress: OnProgress = lambda done, total: None,
+) -> IngestReport:
+    """Build a store of promolecular densities (free atoms laid over each other), where there is no DFT.
+
+    ``structures`` is a ``.jsonl(.gz)`` file of structures or a folder of structure files; all else as for ``ingest``.
+    """
+    table = read_properties(properties, id_column=id_column, targets=targets)
+    matched = find_structures(Path(structures), dict.fromkeys(table.table.ids))
+    return _build(Path(out), table, matched, StoreSettings("promolecule", grid, sigma), workers, retry, progress)
+
+
+def _build(
+    out: Path,
+    properties: Properties,
+    matched: Matched,
+    settings: StoreSettings,
+    workers: int,
+    retry: bool,
+    progress: OnProgress,
+) -> IngestReport:
+    table, sources = properties.table, {source.id: source for source in matched.sources}
+    table.check()
+    begun = begin_store(out, settings, len(sources))
+    done = [row for row in sources if row in begun.rows or (row in begun.refused and not retry)]
+    todo = [source for row, source in sources.items() if row not in set(done)]
+    batches = [tuple(todo[at : at + begun.part_rows]) for at in range(0, len(todo), begun.part_rows)]
+    if batches:
+        make_room(out, begun.next_part + len(batches))
+    n_done = len(done)
+    progress(n_done, len(sources))
+    for n in _run([_PartJob(out, begun.next_part + i, batch, settings) for i, batch in enumerate(batches)], workers):
+        n_done += n
+        progress(n_done, len(sources))
+    ended = read_progress(out)
+    refused = tuple(entry for row, entry in ended.refused.items() if row in sources)
+    _write_refused(out / "refused.csv", refused)
+    if not ended.rows:
+        raise StoreError(f"{out}: all {len(refused)} were refused, the first because: {refused[0].reason}")
+    finish_store(out, table, out.name)
+    ill = table.rows([row in ended.rows for row in table.ids]).problems()
+    return IngestReport(
+        path=out,
+        n_rows=sum(row in ended.rows for row in table.ids),
+        refused=refused,
+        without_density=tuple(row for row in table.ids if row not in sources and row not in ended.rows),
+        without_row=matched.without_row,
+        notes=(*properties.notes, *(f"{line} among the rows in the store: no study can learn it" for line in ill)),
+    )
+
+
+def _run(jobs: Sequence[_PartJob], workers: int) -> Iterator[int]:
+    """Make the parts; yields the number of rows of each as it is done."""
+    if workers <= 1 or len(jobs) <= 1:
+        yield from map(_make_part, jobs)
+        return
+    # spawn: a forked child would inherit the threads of BLAS and zarr in an unknown state.
+    pool = ProcessPoolExecutor(min(workers, len(jobs)), mp_context=get_context("spawn"), initializer=_ignore_interrupt)
+    try:
+        for future in as_completed([pool.submit(_make_part, job) for job in jobs]):
+            yield future.result()
+    except BrokenProcessPool as error:
+        raise TaskgroupError(
+            "a process died while it read densities; what is done is kept, run again to go on"
+        ) from error
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _ignore_interrupt() -> None:
+    """Ctrl-C is for the parent, which lets the parts under way come to their end."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def _make_part(job: _PartJob) -> int:
+    rows, refused = [], []
+    for source in job.sources:
+        try:
+            rows.append(_row(source, job.settings))
+        except InputError as error:
+            refused.append(Refused(source.id, str(source), str(error)))
+    write_part(job.path, job.part, rows, refused)
+    return len(job.sources)
+
+
+def _row(source: Source, settings: StoreSettings) -> Row:
+    density = _density(source, settings)
+    formula, chemical_system = _group_keys(density.species)
+    return Row(
+        id=source.id,
+        formula=formula,
+        chemical_system=chemical_system,
+        species=density.species,
+        lattice=density.lattice,
+        frac_coords=density.frac_coords,
+        density=to_float16(density.values, f"row '{source.id}'"),
+    )
+
+
+def _group_keys(species: Sequence[str]) -> tuple[str, str]:
+    """Reduced formula and chemical system, such as ("NaCl", "Cl-Na")."""
+    from pymatgen.core import Composition
+
+    composition = Composition(Counter(species))
+    with warnings.catch_warnings():  # the order of the symbols asks for electronegativities; noble gases have none
+        warnings.filterwarnings("ignore", message="No Pauling electronegativity")
+        return composition.reduced_formula, composition.chemical_system
+
+
+def _density(source: Source, settings: StoreSettings) -> Density:
+    """The standardised density of one source."""
+    if settings.kind == "promolecule":
+        structure = source.structure or read_structure(source.files[0])
+        return promolecule(structure, settings.grid, settings.sigma, str(source))
+    files = source.files[0] if len(source.files) == 1 else source.files
+    density = read_density(files, all_electron=settings.kind == "all-electron")
+    return standardise(density, settings.grid, settings.sigma)
+
+
+def _write_refused(path: Path, refused: Sequence[Refused]) -> None:
+    with path.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["id", "source", "reason"])
+        writer.writerows([entry.id, entry.source, entry.reason] for entry in refused)

@@ -25,6 +25,8 @@ class Affinity:
     - p: float [T, T], p-value of "no relation"; NaN throughout for measures without a test, 1 where values is NaN.
     - n: int [T, T], how many materials each number rests on; 0 for measures that do not come from pairs of labels.
     - measure: what was measured.
+    - spread: float [T, T], standard deviation of the number between checkpoints of a training run, or between seeds;
+      NaN throughout where it was not measured.
 
     Affinities from labels are symmetric, those measured while training are directed. Raises GroupingError where shapes
     or names do not fit.
@@ -35,6 +37,7 @@ class Affinity:
     p: np.ndarray = field(default=None)  # type: ignore[assignment]  # None: no test
     n: np.ndarray = field(default=None)  # type: ignore[assignment]  # None: not from pairs of labels
     measure: str = "unnamed"
+    spread: np.ndarray = field(default=None)  # type: ignore[assignment]  # None: not measured
 
     def __post_init__(self) -> None:
         names = tuple(self.names)
@@ -44,13 +47,14 @@ class Affinity:
         values = np.array(self.values, dtype=float)
         p = np.full(shape, np.nan) if self.p is None else np.array(self.p, dtype=float)
         n = np.zeros(shape, dtype=int) if self.n is None else np.array(self.n, dtype=int)
-        for what, array in (("values", values), ("p", p), ("n", n)):
+        spread = np.full(shape, np.nan) if self.spread is None else np.array(self.spread, dtype=float)
+        for what, array in (("values", values), ("p", p), ("n", n), ("spread", spread)):
             if array.shape != shape:
                 raise GroupingError(
                     f"{what} of an affinity of {len(names)} targets must be {shape}, got {array.shape}."
                 )
             array.setflags(write=False)
-        for what, array in (("names", names), ("values", values), ("p", p), ("n", n)):
+        for what, array in (("names", names), ("values", values), ("p", p), ("n", n), ("spread", spread)):
             object.__setattr__(self, what, array)
 
     def value(self, helper: str, target: str) -> float:
@@ -60,17 +64,22 @@ class Affinity:
     def select(self, names: Sequence[str]) -> "Affinity":
         """The same numbers for some of the targets, in the given order."""
         at = np.ix_(*[[self._index(name) for name in names]] * 2)
-        return Affinity(tuple(names), self.values[at], self.p[at], self.n[at], self.measure)
+        return Affinity(tuple(names), self.values[at], self.p[at], self.n[at], self.measure, self.spread[at])
 
     def symmetrised(self, rule: str = "mean") -> "Affinity":
-        """Both directions as one number: their "mean", "min" or "max"; of the two p-values the larger is kept.
+        """Both directions as one number: their "mean", "min" or "max"; of two p-values or spreads the larger is kept.
 
         Where only one direction is known, the pair is unknown (NaN).
         """
         if rule not in _RULES:
             raise GroupingError(f"Unknown rule '{rule}' to make an affinity symmetric: {did_you_mean(rule, _RULES)}.")
         values = _RULES[rule](self.values, self.values.T)
-        return Affinity(self.names, values, np.maximum(self.p, self.p.T), np.minimum(self.n, self.n.T), self.measure)
+        p, n, spread = (
+            np.maximum(self.p, self.p.T),
+            np.minimum(self.n, self.n.T),
+            np.maximum(self.spread, self.spread.T),
+        )
+        return Affinity(self.names, values, p, n, self.measure, spread)
 
     def to_frame(self) -> "pd.DataFrame":
         """The values as a table: one row a helper, one column an affected target."""
@@ -82,7 +91,8 @@ class Affinity:
     def to_json(self) -> str:
         """JSON with NaN written as null."""
         body = {"measure": self.measure, "names": list(self.names), "values": _nulls(self.values)}
-        return json.dumps(body | {"p": _nulls(self.p), "n": self.n.tolist()}, ensure_ascii=False)
+        body |= {"p": _nulls(self.p), "n": self.n.tolist(), "spread": _nulls(self.spread)}
+        return json.dumps(body, ensure_ascii=False)
 
     @classmethod
     def from_json(cls, text: str) -> "Affinity":
@@ -90,7 +100,8 @@ class Affinity:
         try:
             body = json.loads(text)
             values, p = (np.array(body[key], dtype=float) for key in ("values", "p"))  # None becomes NaN
-            return cls(tuple(body["names"]), values, p, np.array(body["n"], dtype=int), body["measure"])
+            n, spread = np.array(body["n"], dtype=int), np.array(body.get("spread"), dtype=float)
+            return cls(tuple(body["names"]), values, p, n, body["measure"], spread if spread.ndim else None)
         except (KeyError, TypeError, ValueError) as error:
             raise GroupingError(f"An affinity in JSON needs measure, names, values, p and n, but: {error}.") from None
 

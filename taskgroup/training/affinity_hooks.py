@@ -3,8 +3,8 @@
     >>> hook = AffinityHook("cosine")                                   # doctest: +SKIP
     >>> fit(dataset, split, job, hooks=[hook]); print(hook.affinity())  # doctest: +SKIP
 
-A probe does not change the training: it draws no random number of the run, fills no ``.grad``, moves no parameter and no
-running mean, so a run with the hook gives the result of the run without it.
+A probe does not change the training: it draws no random number of the run, fills no ``.grad``, moves no parameter and
+no running mean, so a run with the hook gives the result of the run without it.
 """
 
 from collections.abc import Sequence
@@ -48,7 +48,9 @@ class AffinityHook(Hook):
 
     def __init__(self, measure: str = "cosine", every: int | None = None, step: float | None = None) -> None:
         if measure not in MEASURES[:2]:
-            raise ConfigError(f"affinity measured in training: unknown '{measure}': {did_you_mean(measure, MEASURES[:2])}")
+            raise ConfigError(
+                f"affinity measured in training: unknown '{measure}': {did_you_mean(measure, MEASURES[:2])}"
+            )
         if every is not None and every < 1:
             raise ConfigError(f"affinity probes: every must be at least 1 step, but got {every}")
         self.measure, self.every, self.step = measure, every, step

@@ -70,7 +70,7 @@ class TestLogME:
             covariance = np.eye(shape[0]) / beta + features @ features.T / alpha
             return -multivariate_normal(cov=covariance).logpdf(target) / shape[0]
 
-        best = min((minimize(minus_evidence, (a, b), method="Nelder-Mead").fun for a in (-2, 1) for b in (0, 3)))
+        best = min(minimize(minus_evidence, (a, b), method="Nelder-Mead").fun for a in (-2, 1) for b in (0, 3))
         assert logme(features, target) == pytest.approx(-best, abs=1e-5)
 
     def test_a_perfect_fit_stays_finite_and_beats_a_noisy_one(self):

@@ -1,0 +1,85 @@
+"""Sums of many probe matrices, kept where they are computed, and what they say in the end."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from taskgroup.affinity.affinity import Affinity
+from taskgroup.errors import GroupingError
+
+
+class Accumulator:
+    """Averages [T, T] probes of one training run; NaN entries (a target without labels in a batch) are left out.
+
+    Nothing is moved to the host before `checkpoint`, so that a probe does not wait for the device.
+    """
+
+    def __init__(self, names: Sequence[str]) -> None:
+        self.names = tuple(names)
+        self._sums: list[np.ndarray] = []
+        self._counts: list[np.ndarray] = []
+        self._sum: Tensor | None = None
+        self._count: Tensor | None = None
+
+    def add(self, probe: Tensor) -> None:
+        """Add one probe [T, T]; row = helper, column = affected."""
+        there = probe.isfinite()
+        value = torch.where(there, probe, 0.0).double()
+        self._sum = value if self._sum is None else self._sum + value
+        self._count = there.long() if self._count is None else self._count + there
+
+    def checkpoint(self) -> None:
+        """Close a stretch of training (an epoch); the spread is taken between such stretches."""
+        if self._sum is not None:
+            self._sums.append(self._sum.cpu().numpy())
+            self._counts.append(self._count.cpu().numpy())
+            self._sum = self._count = None
+
+    def affinity(self, measure: str) -> Affinity:
+        """Mean over all probes, with the standard deviation of the checkpoints' means as spread.
+
+        Raises GroupingError if nothing was added: the run was shorter than the distance of two probes.
+        """
+        self.checkpoint()
+        if not self._sums:
+            raise GroupingError(
+                f"affinity '{measure}': at least one probe is needed, but the run ended before the first"
+            )
+        sums, counts = np.stack(self._sums), np.stack(self._counts)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            mean = sums.sum(axis=0) / counts.sum(axis=0)
+            spread = nan_std(sums / counts)
+        return Affinity(self.names, mean, measure=measure, spread=spread)
+
+
+def combine(affinities: Sequence[Affinity]) -> Affinity:
+    """One affinity out of several seeds: mean, spread = standard deviation between seeds, p of a two-sided t-test.
+
+    The p-value asks whether the mean over seeds differs from zero; it is NaN for a single seed. Raises GroupingError
+    where names or measures differ.
+    """
+    from scipy.stats import t as student
+
+    kinds = {(a.names, a.measure) for a in affinities}
+    if len(kinds) != 1:
+        raise GroupingError(f"affinities to combine must share names and measure, but got {len(kinds)} different ones")
+    values = np.stack([a.values for a in affinities])
+    seen = np.isfinite(values).sum(axis=0)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        mean = np.nansum(values, axis=0) / seen
+        spread = nan_std(values)
+        p = 2 * student.sf(np.abs(mean) / (spread / np.sqrt(seen)), seen - 1)
+    return Affinity(
+        affinities[0].names, mean, np.where(seen > 1, p, np.nan), affinities[0].n, affinities[0].measure, spread
+    )
+
+
+def nan_std(stack: np.ndarray) -> np.ndarray:
+    """Standard deviation (n - 1) over the first axis without NaN entries; NaN where fewer than two are left."""
+    seen = np.isfinite(stack)
+    n = seen.sum(axis=0)
+    mean = np.where(seen, stack, 0.0).sum(axis=0) / np.maximum(n, 1)
+    square = np.where(seen, (stack - mean) ** 2, 0.0).sum(axis=0)
+    return np.where(n > 1, np.sqrt(square / np.maximum(n - 1, 1)), np.nan)

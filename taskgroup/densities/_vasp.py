@@ -14,7 +14,7 @@ from taskgroup.errors import DensityError
 
 _NAME = re.compile(r"(?<![a-z])(chgcar|chg|aeccar[012]?)(?![a-z0-9])", re.IGNORECASE)
 _NO_E = re.compile(rb"(\d)([-+]\d{3})\b")  # Fortran leaves out the E of exponents with three digits
-_HEADER_ERRORS = (ValueError, IndexError, KeyError, TypeError, AttributeError)
+_HEADER_ERRORS = (ValueError, IndexError, KeyError, TypeError, AttributeError, np.linalg.LinAlgError)
 
 
 class VaspReader(Reader):
@@ -72,13 +72,13 @@ def _structure(header: list[str], source: Path) -> Any:
         scale = float(header[1].split()[0])
     except BadPoscarWarning as warning:
         refuse(source, f"must name its elements ({warning})")
-    except np.linalg.LinAlgError:
-        refuse(source, "the lattice must span a volume, found vectors in one plane")
     except _HEADER_ERRORS as error:
         refuse(source, f"must begin with a POSCAR, which does not parse ({error})")
     if scale < 0:
         refuse(source, f"the scale of the lattice must be positive, found {scale:g}")
     volume = np.linalg.det(structure.lattice.matrix)
+    if abs(volume) < 1e-6:
+        refuse(source, "the lattice must span a volume, found vectors in one plane")
     if volume < 0:
         refuse(source, f"the lattice vectors must span a positive volume (right-handed), found {volume:.4g} Å^3")
     return structure
@@ -87,7 +87,8 @@ def _structure(header: list[str], source: Path) -> Any:
 def _blocks(body: bytes, n_atoms: int, source: Path) -> list[np.ndarray]:
     """The blocks of the file, [nx, ny, nz] each, in the file's unit."""
     blocks: list[np.ndarray] = []
-    loose = 0  # numbers outside of blocks: at most the atoms' moments, once a block
+    loose: list[float] = []  # what stands after a block: zeros that fill up its line, or moments after the augmentation
+    augmented = False
     file = BytesIO(body)
     for line in file:
         words = line.split()
@@ -97,16 +98,15 @@ def _blocks(body: bytes, n_atoms: int, source: Path) -> list[np.ndarray]:
             if not words[-1].isdigit():
                 refuse(source, f"augmentation occupancies must say how many, found '{_text(line)}'")
             _numbers(file, int(words[-1]), source, body)
+            augmented = True
         elif len(words) == 3 and all(word.isdigit() for word in words):
             blocks.append(_block(file, tuple(map(int, words)), blocks, source, body))
-            loose = 0
+            loose, augmented = [], False
         elif not blocks:
             refuse(source, f"the grid must be three whole numbers, found '{_text(line)}'")
-        elif not _are_numbers(words):
-            refuse(source, f"block {len(blocks)} must hold numbers only, found '{_text(line)}'")
         else:
-            loose += len(words)
-            if loose > 3 * n_atoms:
+            loose += _floats(words, len(blocks), source)
+            if len(loose) > 3 * n_atoms if augmented else any(loose) or len(loose) > 9:
                 grid = " x ".join(map(str, blocks[-1].shape))
                 refuse(source, f"block {len(blocks)} must hold {grid} values, found more")
     if len(blocks) not in (1, 2, 4):
@@ -135,12 +135,11 @@ def _numbers(file: BytesIO, wanted: int, source: Path, body: bytes) -> np.ndarra
     return values
 
 
-def _are_numbers(words: list[bytes]) -> bool:
+def _floats(words: list[bytes], block: int, source: Path) -> list[float]:
     try:
-        [float(word) for word in words]
+        return [float(word) for word in words]
     except ValueError:
-        return False
-    return True
+        refuse(source, f"block {block} must hold numbers only, found '{_text(b' '.join(words))}'")
 
 
 def _text(line: bytes) -> str:

@@ -17,13 +17,22 @@ _KEYS = ("lattice", "species", "frac_coords")
 
 def read_structure(path: str | Path) -> "Structure":
     """The structure in any file that pymatgen reads (CIF, POSCAR, JSON, XSF, ...). Raises DensityError."""
-    from pymatgen.core import Structure
+    from pymatgen.core.structure import Structure, StructureError
 
     if not Path(path).is_file():
         raise DensityError(f"{path}: no such file")
     try:
         return Structure.from_file(str(path))
-    except (ValueError, KeyError, IndexError, TypeError, AttributeError, OSError, AssertionError) as error:
+    except (
+        ValueError,
+        KeyError,
+        IndexError,
+        TypeError,
+        AttributeError,
+        OSError,
+        AssertionError,
+        StructureError,
+    ) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise DensityError(f"{path}: must hold a structure that pymatgen reads, found none ({reason})") from None
 
@@ -45,7 +54,7 @@ def read_structures(path: str | Path) -> Iterator[tuple[str, "Structure"]]:
 
 
 def _structure(line: str, where: str) -> tuple[str, "Structure"]:
-    from pymatgen.core import Structure
+    from pymatgen.core.structure import Structure, StructureError
 
     try:
         row = json.loads(line)
@@ -58,5 +67,5 @@ def _structure(line: str, where: str) -> tuple[str, "Structure"]:
         raise DensityError(f"{where}: must have the keys {', '.join(needed)}, found none")
     try:
         return str(name), Structure(*(row[key] for key in _KEYS))
-    except (ValueError, TypeError, KeyError) as error:
+    except (ValueError, TypeError, KeyError, StructureError) as error:
         raise DensityError(f"{where}: must describe a crystal ({error})") from None

@@ -215,11 +215,14 @@ class TestCombine:
             combine([first, Affinity(("a",), [[1]], measure="cosine")])
 
 
+DIM = 20  # enough for 30 labels of their own to be too few
+
+
 def linear_problem(kinds: tuple[str, ...] = ("regression",) * 3) -> ProjectedGradients:
     """Linear models through one shared weight: targets 0 and 1 want the same weights, target 2 the opposite."""
     rng = np.random.default_rng(0)
-    x = rng.normal(size=(1500, 6))
-    truth = x @ rng.normal(size=6)
+    x = rng.normal(size=(1500, DIM))
+    truth = x @ rng.normal(size=DIM) / 3
     labels = np.column_stack([truth, truth, -truth]) + rng.normal(size=(1500, 3))
     labels[rng.random(labels.shape) < 0.2] = np.nan
     labels[:, 0][rng.random(1500) < 0.9] = np.nan
@@ -242,7 +245,7 @@ class TestProjectedGradients:
             targets.append(problem.labels[kept, t])
             weights.append(np.full(kept.sum(), 1 / kept.sum()))
             curvature += np.trace(rows[-1].T @ rows[-1]) / kept.sum()
-        model = Ridge(alpha=problem.ridge * curvature / 6, fit_intercept=False)
+        model = Ridge(alpha=problem.ridge * curvature / DIM, fit_intercept=False)
         model.fit(np.concatenate(rows), np.concatenate(targets), np.concatenate(weights))
         np.testing.assert_allclose(problem.predict(["a", "b"])[:, 0], model.predict(problem.gradients[:, 0]), atol=1e-9)
 
@@ -252,7 +255,7 @@ class TestProjectedGradients:
         problem = linear_problem(("classification",) * 3)
         kept = problem.train & ~np.isnan(problem.labels[:, 1])
         g, y = problem.gradients[kept, 1], problem.labels[kept, 1]
-        penalty = problem.ridge * np.trace(g.T @ g) / kept.sum() / 4 / 6  # curvature at probability 1/2
+        penalty = problem.ridge * np.trace(g.T @ g) / kept.sum() / 4 / DIM  # curvature at probability 1/2
         model = LogisticRegression(C=1 / (penalty * kept.sum()), fit_intercept=False, tol=1e-10).fit(g, y)
         expected = model.decision_function(problem.gradients[:, 1])
         np.testing.assert_allclose(problem.predict(["b"])[:, 1], expected, atol=1e-4)

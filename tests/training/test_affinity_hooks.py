@@ -1,0 +1,133 @@
+"""Affinities collected by hooks of a real joint run."""
+
+import numpy as np
+import pytest
+import torch
+
+from taskgroup.affinity.gradients import cosines, gramian
+from taskgroup.errors import ConfigError, GroupingError
+from taskgroup.training import Hook, fit
+from taskgroup.training.affinity_hooks import AffinityHook, gradient_affinity, projected_gradients
+
+from .conftest import make_job
+
+ALL = ("charge", "edge", "heavy", "sparse")
+
+
+@pytest.mark.parametrize("measure", ["cosine", "tag"])
+@pytest.mark.parametrize("balance", ["mean", "pcgrad"])
+def test_probing_every_step_changes_nothing_of_the_training(dataset, split, measure, balance):
+    job, hook = make_job(dataset, ALL, balance=balance, epochs=2), AffinityHook(measure, every=1)
+    watched = fit(dataset, split, job, hooks=[hook])
+    plain = fit(dataset, split, job)
+    assert watched.result.metrics == plain.result.metrics
+    ours, theirs = watched.network.state_dict(), plain.network.state_dict()
+    assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
+
+
+class _Steps(Hook):
+    """Keeps what a probe at each step should have seen."""
+
+    def __init__(self):
+        self.probes, self.epoch_means = [], []
+
+    def on_step(self, context):
+        self.probes.append(cosines(gramian(context.losses, context.shared)).numpy())
+
+    def on_epoch(self, context):
+        steps = context.step // context.epoch
+        self.epoch_means.append(np.nanmean(self.probes[-steps:], axis=0))
+
+
+def test_cosines_are_the_mean_over_probes_and_spread_between_epochs(dataset, split):
+    steps, hook = _Steps(), AffinityHook("cosine", every=1)
+    job = make_job(dataset)
+    fit(dataset, split, job, hooks=[steps, hook])
+    found = hook.affinity()
+    assert found.names == job.targets
+    np.testing.assert_allclose(found.values, np.mean(steps.probes, axis=0), rtol=1e-6)
+    np.testing.assert_allclose(found.spread, np.std(steps.epoch_means, axis=0, ddof=1), rtol=1e-5, atol=1e-7)
+
+
+def test_two_targets_that_are_the_same_thing_agree_and_help_each_other(dataset, split):
+    job = make_job(dataset, ALL, epochs=6)
+    cosine = gradient_affinity(dataset, split, job, "cosine", every=1)
+    assert cosine.value("charge", "sparse") > cosine.value("edge", "sparse")
+    np.testing.assert_allclose(np.diag(cosine.values), 1, rtol=1e-5)
+    np.testing.assert_allclose(cosine.values, cosine.values.T)
+    tag = gradient_affinity(dataset, split, job, "tag", every=1)
+    assert tag.value("charge", "charge") > 0
+    assert tag.value("charge", "sparse") > tag.value("edge", "sparse")
+    assert not np.allclose(tag.values, tag.values.T)
+
+
+def test_a_small_step_of_tag_is_the_gramian_over_the_losses(dataset, split):
+    class Expected(Hook):
+        def on_step(self, context):
+            if context.step == 0:
+                self.value = (gramian(context.losses, context.shared) / context.losses).detach().numpy()
+
+    expected, hook = Expected(), AffinityHook("tag", every=1, step=1e-3)
+
+    class OnlyFirst(Hook):
+        def on_step(self, context):
+            if context.step == 0:
+                hook.on_step(context)
+
+        def on_start(self, context):
+            hook.on_start(context)
+
+    fit(dataset, split, make_job(dataset, epochs=1), hooks=[expected, OnlyFirst()])
+    np.testing.assert_allclose(hook.affinity().values / 1e-3, expected.value, rtol=0.1, atol=0.02)
+
+
+def test_probes_are_as_far_apart_as_asked(dataset, split):
+    class Counting(AffinityHook):
+        def on_start(self, context):
+            super().on_start(context)
+            self.count, add = 0, self._probes.add
+
+            def counted(probe):
+                self.count += 1
+                add(probe)
+
+            self._probes.add = counted
+
+    hook = Counting("cosine", every=3)
+    fit(dataset, split, make_job(dataset, epochs=4), hooks=[hook])  # 2 steps an epoch: probes at 1, 4 and 7
+    assert hook.count == 3
+
+
+def test_projected_gradients_of_a_trained_network_reproduce_it_and_answer_for_subsets(dataset, split):
+    network = fit(dataset, split, make_job(dataset, ALL, epochs=6)).network
+    network.train()
+    projected = projected_gradients(network, dataset, split, dim=64)
+    assert network.training
+    assert projected.names == ALL
+    assert projected.gradients.shape == (len(split.train) + len(split.validation), 4, 64)
+    assert projected.train.sum() == len(split.train)
+    assert np.isnan(projected.labels).mean(axis=0).tolist() == pytest.approx([0, 0, 0, 0.75], abs=0.1)
+    subset = projected.estimate(["charge", "edge"])
+    assert subset.keys() == {"charge", "edge"}
+    assert all(skill <= 1 for skill in subset.values())
+    frozen = type(projected)(**{**vars(projected), "ridge": 1e9})
+    np.testing.assert_allclose(frozen.predict(ALL), projected.outputs, atol=1e-4)
+
+
+def test_the_projected_affinity_is_directed_and_zero_on_the_diagonal(dataset, split):
+    found = gradient_affinity(dataset, split, make_job(dataset), "projected")
+    assert found.measure == "projected"
+    np.testing.assert_array_equal(np.diag(found.values), 0)
+    assert not np.allclose(found.values, found.values.T)
+
+
+def test_requests_that_cannot_be_met_say_why(dataset, split):
+    job = make_job(dataset, epochs=1)
+    with pytest.raises(ConfigError, match="did you mean 'cosine'"):
+        gradient_affinity(dataset, split, job, "cosin")
+    with pytest.raises(ConfigError, match="at least 1 step"):
+        AffinityHook("tag", every=0)
+    with pytest.raises(GroupingError, match="not part of a training run"):
+        AffinityHook("tag").affinity()
+    with pytest.raises(GroupingError, match="before the first"):
+        gradient_affinity(dataset, split, job, "cosine", every=1000)

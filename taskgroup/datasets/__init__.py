@@ -7,11 +7,39 @@
 >>> split = data.splits(by="chemical_system", folds=5, seed=0).split(test_fold=0, validation_fold=1)
 >>> len(split.train) + len(split.validation) + len(split.test) == len(data)
 True
+
+``ingest(folder, table, out)`` makes a store of one's own densities, ``promolecules`` one of structures alone, and
+``load_dataset(out)`` opens it.
 """
 
 from taskgroup.datasets.dataset import Dataset
+from taskgroup.datasets.ingest import IngestReport, ingest, promolecules
 from taskgroup.datasets.load import load_dataset
-from taskgroup.datasets.splits import Split, Splits
+from taskgroup.datasets.parts import write_store
+from taskgroup.datasets.properties import Properties, read_properties
+from taskgroup.datasets.splits import Split, Splits, make_splits
+from taskgroup.datasets.store import open_store, verify_store
+from taskgroup.datasets.summary import describe
 from taskgroup.datasets.target import Target, TargetScaler, TargetTable
+from taskgroup.datasets.units import parse_unit
 
-__all__ = ["Dataset", "Split", "Splits", "Target", "TargetScaler", "TargetTable", "load_dataset"]
+__all__ = [
+    "Dataset",
+    "IngestReport",
+    "Properties",
+    "Split",
+    "Splits",
+    "Target",
+    "TargetScaler",
+    "TargetTable",
+    "describe",
+    "ingest",
+    "load_dataset",
+    "make_splits",
+    "open_store",
+    "parse_unit",
+    "promolecules",
+    "read_properties",
+    "verify_store",
+    "write_store",
+]

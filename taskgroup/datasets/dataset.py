@@ -97,7 +97,7 @@ class Dataset:
             raise StoreError(f"dataset '{name}': densities must be [{len(ids)}, C, n, n, n], got {list(held.shape)}")
         for array in (held, cells):
             array.setflags(write=False)
-        atoms = [np.array(c, dtype=np.float64).reshape(-1, 3) for c in frac_coords or [[]] * len(ids)]
+        atoms = [[]] * len(ids) if frac_coords is None else frac_coords
         return cls(
             name=name,
             version=version,
@@ -105,8 +105,8 @@ class Dataset:
             lattices=cells,
             formulas=tuple(formulas),
             chemical_systems=tuple(chemical_systems),
-            species=tuple(map(tuple, species or [()] * len(ids))),
-            frac_coords=tuple(atoms),
+            species=tuple(map(tuple, [()] * len(ids) if species is None else species)),
+            frac_coords=tuple(np.array(sites, dtype=np.float64).reshape(-1, 3) for sites in atoms),
             n_channels=held.shape[1],
             grid=held.shape[2],
             sigma=sigma,

@@ -217,7 +217,7 @@ def _group_keys(species: Sequence[str]) -> tuple[str, str]:
 def _density(source: Source, settings: StoreSettings) -> Density:
     """The standardised density of one source."""
     if settings.kind == "promolecule":
-        structure = source.structure or read_structure(source.files[0])
+        structure = read_structure(source.files[0]) if source.structure is None else source.structure
         return promolecule(structure, settings.grid, settings.sigma, str(source))
     files = source.files[0] if len(source.files) == 1 else source.files
     density = read_density(files, all_electron=settings.kind == "all-electron")

@@ -1,0 +1,207 @@
+import json
+import os
+import resource
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+import tracemalloc
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from taskgroup.datasets import load_dataset, verify_store, write_store
+from taskgroup.errors import StoreError
+
+from .conftest import REPOSITORY, make_dataset
+
+
+@pytest.mark.parametrize("channels", [1, 2])
+def test_a_store_gives_back_the_dataset_that_was_written(tmp_path: Path, channels: int) -> None:
+    data = make_dataset(40, channels=channels)
+    write_store(tmp_path / "store", data)
+    back = load_dataset(tmp_path / "store")
+    verify_store(tmp_path / "store")
+    assert back.hash == data.hash
+    assert (back.ids, back.formulas, back.chemical_systems) == (data.ids, data.formulas, data.chemical_systems)
+    assert (back.n_channels, back.grid, back.sigma, back.kind) == (channels, 8, 0.2, "valence")
+    assert back.targets.specs == data.targets.specs
+    np.testing.assert_array_equal(back.targets.values, data.targets.values)
+    np.testing.assert_array_equal(back.lattices, data.lattices)
+    np.testing.assert_array_equal(back.densities(), data.densities())
+    np.testing.assert_array_equal(back.densities([9, 2, 30]), data.densities([9, 2, 30]))
+    assert len(back.densities([])) == 0
+    assert back.structure(5) == data.structure(5)
+    assert back.splits().id == data.splits().id
+    assert back.subset([9, 2]).hash == data.subset([9, 2]).hash
+
+
+def test_the_built_in_crystals_survive_a_store(tmp_path: Path) -> None:
+    data = load_dataset("crystals").subset(range(20))
+    write_store(tmp_path / "store", data)
+    assert load_dataset(tmp_path / "store").hash == data.hash
+
+
+def test_labels_are_columns_that_any_tool_reads(tmp_path: Path) -> None:
+    data = make_dataset()
+    write_store(tmp_path / "store", data)
+    frame = pd.read_parquet(tmp_path / "store" / "rows.parquet").set_index("id")
+    np.testing.assert_array_equal(frame["target.modulus"], data.targets.column("modulus"))
+
+
+def test_writing_holds_a_part_in_memory_and_not_the_dataset(tmp_path: Path) -> None:
+    small, n = make_dataset(4, grid=24), 768
+    ids = tuple(f"row-{i}" for i in range(n))
+    row = np.arange(n) % 4
+    table = replace(small.targets, ids=ids, values=small.targets.values[row] + 0.0)
+    one = small.densities([0, 1, 2, 3]).astype(np.float16)
+    large = replace(
+        small.subset(row[:4]),
+        targets=table,
+        lattices=small.lattices[row],
+        **{
+            field: tuple(getattr(small, field)[i] for i in row) for field in ("formulas", "chemical_systems", "species")
+        },
+        frac_coords=tuple(small.frac_coords[i] for i in row),
+        read=lambda rows: one[rows % 4],
+    )
+    tracemalloc.start()
+    write_store(tmp_path / "store", large)
+    back = load_dataset(tmp_path / "store")
+    assert back.densities([n - 1]).shape == (1, 1, 24, 24, 24)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    print(peak)
+    assert peak < n * one[0].nbytes / 2  # of 21 MB of densities
+
+
+def half_written(path: Path) -> None:
+    manifest = json.loads((path / "manifest.json").read_text())
+    (path / "manifest.json").write_text(json.dumps({**manifest, "complete": False}))
+
+
+def newer(path: Path) -> None:
+    manifest = json.loads((path / "manifest.json").read_text())
+    (path / "manifest.json").write_text(json.dumps({**manifest, "format": 99}))
+
+
+def altered_label(path: Path) -> None:
+    frame = pd.read_parquet(path / "rows.parquet")
+    frame.loc[3, "target.modulus"] = 1.5
+    frame.to_parquet(path / "rows.parquet")
+
+
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [
+        (half_written, "half written .* run the command that began it again"),
+        (newer, "store format 99, this version reads up to 1"),
+        (altered_label, "damaged, its rows have hash"),
+        (lambda path: (path / "manifest.json").unlink(), "no store"),
+        (lambda path: (path / "manifest.json").write_text("{"), "not JSON"),
+        (lambda path: (path / "rows.parquet").unlink(), "damaged"),
+        (lambda path: (path / "rows.parquet").write_bytes(b"PAR1"), "damaged"),
+    ],
+)
+def test_a_store_that_is_not_whole_is_refused_in_one_line(tmp_path: Path, damage, said: str) -> None:
+    write_store(tmp_path / "store", make_dataset())
+    damage(tmp_path / "store")
+    with pytest.raises(StoreError, match=said) as caught:
+        load_dataset(tmp_path / "store")
+    assert "\n" not in str(caught.value)
+    assert "store" in str(caught.value)
+
+
+def shards(path: Path) -> list[Path]:
+    return sorted(file for file in (path / "density" / "c").rglob("*") if file.is_file())
+
+
+def test_a_lost_shard_is_an_error_and_not_a_density_of_zeros(tmp_path: Path) -> None:
+    write_store(tmp_path / "store", make_dataset())
+    shards(tmp_path / "store")[0].unlink()
+    with pytest.raises(StoreError, match="damaged"):
+        load_dataset(tmp_path / "store").densities()
+
+
+def test_a_cut_shard_is_an_error(tmp_path: Path) -> None:
+    write_store(tmp_path / "store", make_dataset())
+    shard = shards(tmp_path / "store")[0]
+    shard.write_bytes(shard.read_bytes()[:-30])
+    with pytest.raises(StoreError, match="damaged"):
+        verify_store(tmp_path / "store")
+
+
+def test_verifying_finds_a_density_that_was_swapped(tmp_path: Path) -> None:
+    write_store(tmp_path / "store", make_dataset())
+    first, second = shards(tmp_path / "store")[:2]
+    second.write_bytes(first.read_bytes())
+    assert len(load_dataset(tmp_path / "store")) == 12
+    with pytest.raises(StoreError, match="the density of row 'row-001' is not the one"):
+        verify_store(tmp_path / "store")
+
+
+def test_a_folder_of_other_things_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "thesis.tex").write_text("precious")
+    with pytest.raises(StoreError, match="exists and is no store"):
+        write_store(tmp_path, make_dataset())
+    assert [file.name for file in tmp_path.iterdir()] == ["thesis.tex"]
+
+
+def test_a_store_begun_with_other_settings_is_not_gone_on_with(tmp_path: Path) -> None:
+    write_store(tmp_path / "store", make_dataset())
+    with pytest.raises(StoreError, match=r"begun with sigma 0.2, now asked for 0.5"):
+        write_store(tmp_path / "store", replace(make_dataset(), sigma=0.5))
+    assert len(load_dataset(tmp_path / "store")) == 12
+
+
+WRITE = """
+    import sys, time
+    sys.path.insert(0, {tests!r})
+    from tests.datasets.conftest import make_dataset
+    from dataclasses import replace
+    from taskgroup.datasets import write_store
+    data = make_dataset(64)
+    def slowly(rows):
+        time.sleep(0.1)
+        return data.read(rows)
+    write_store({store!r}, replace(data, read=slowly))
+"""
+
+
+def script(store: Path) -> list[str]:
+    return [sys.executable, "-c", textwrap.dedent(WRITE.format(tests=str(REPOSITORY), store=str(store)))]
+
+
+def test_a_writer_killed_at_any_moment_is_gone_on_with(tmp_path: Path) -> None:
+    store, data = tmp_path / "store", make_dataset(64)
+    writer = subprocess.Popen(script(store), cwd=REPOSITORY)
+    while len(list(store.glob("parts/*.json"))) < 3:
+        assert writer.poll() is None
+        time.sleep(0.01)
+    writer.send_signal(signal.SIGKILL)
+    writer.wait()
+    with pytest.raises(StoreError, match="half written"):
+        load_dataset(store)
+    kept = {file: file.stat().st_mtime_ns for file in shards(store)[:3]}
+    write_store(store, data)
+    assert load_dataset(store).hash == data.hash
+    verify_store(store)
+    assert {file: file.stat().st_mtime_ns for file in kept} == kept  # what was there is not written again
+
+
+def test_a_disk_that_takes_no_more_is_told_in_one_line_and_gone_on_with(tmp_path: Path) -> None:
+    def no_large_files() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (2000, 2000))
+
+    store, data = tmp_path / "store", make_dataset(64)
+    done = subprocess.run(
+        script(store), cwd=REPOSITORY, preexec_fn=no_large_files, capture_output=True, text=True, check=False
+    )
+    last = done.stderr.strip().splitlines()[-1]
+    assert last.startswith(f"taskgroup.errors.StoreError: {store}: cannot be written ({os.strerror(27)})")
+    write_store(store, data)
+    assert load_dataset(store).hash == data.hash

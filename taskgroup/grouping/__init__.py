@@ -6,6 +6,19 @@
 {band_gap, density, volume}
 """
 
+from taskgroup.grouping._clusterer import Clusterer
+from taskgroup.grouping._sparsifiers import SPARSIFIERS
+from taskgroup.grouping.cluster import CLUSTERERS, cluster, find_clusterer
+from taskgroup.grouping.graph import target_graph
 from taskgroup.grouping.grouping import Group, Grouping
 
-__all__ = ["Group", "Grouping"]
+__all__ = [
+    "CLUSTERERS",
+    "SPARSIFIERS",
+    "Clusterer",
+    "Group",
+    "Grouping",
+    "cluster",
+    "find_clusterer",
+    "target_graph",
+]

@@ -1,0 +1,110 @@
+"""From a target graph to a grouping: clusterers by name, the rule for signs, and the rule for overlaps."""
+
+from collections.abc import Iterable
+from importlib.metadata import entry_points
+
+import networkx as nx
+import numpy as np
+
+from taskgroup.errors import GroupingError, did_you_mean
+from taskgroup.grouping._clusterer import Clusterer
+from taskgroup.grouping._connectivity import ConflictColouring, ConnectedComponents, KClique, LabelPropagation
+from taskgroup.grouping._counted import Hierarchical, Spectral
+from taskgroup.grouping._modularity import GreedyModularity, Louvain
+from taskgroup.grouping.grouping import Group, Grouping
+
+CLUSTERERS: dict[str, type[Clusterer]] = {
+    "louvain": Louvain,
+    "greedy_modularity": GreedyModularity,
+    "spectral": Spectral,
+    "hierarchical": Hierarchical,
+    "label_propagation": LabelPropagation,
+    "connected_components": ConnectedComponents,
+    "k_clique": KClique,
+    "colouring": ConflictColouring,
+}
+SIGNS = ("absolute", "positive")
+
+
+def find_clusterer(name: str) -> type[Clusterer]:
+    """The clusterer of that name: one of `CLUSTERERS`, or an installed entry point of ``taskgroup.clusterers``."""
+    if name in CLUSTERERS:
+        return CLUSTERERS[name]
+    plugins = {point.name: point for point in entry_points(group="taskgroup.clusterers")}
+    if name in plugins:
+        return plugins[name].load()
+    raise GroupingError(f"Unknown clustering method '{name}': {did_you_mean(name, [*CLUSTERERS, *plugins])}.")
+
+
+def cluster(
+    graph: nx.Graph,
+    method: str | Clusterer = "louvain",
+    resolution: float = 1.0,
+    k: int | None = None,
+    seed: int = 0,
+    *,
+    sign: str = "absolute",
+) -> Grouping:
+    """Cut a target graph into groups; the same graph and settings give the same grouping, in any order of nodes.
+
+    Args:
+        graph: undirected, nodes are names of targets, edges have a signed ``weight`` (1 where there is none).
+        method: a name of `CLUSTERERS`, or an instance, whose own settings then hold.
+        resolution: larger means more and smaller groups, where the method has such a setting.
+        k: the number of groups for ``spectral`` and ``hierarchical`` (default: that of best modularity); the size of
+            cliques for ``k_clique`` (default 3).
+        seed: of methods with chance in them.
+        sign: what a negative weight means. ``absolute``: as much as a positive one, since anticorrelated properties
+            share features too (right for labels); ``positive``: no edge, since one target harms the other (right for
+            gradients and measured gains).
+
+    Where communities overlap, a target is served by the one with the strongest mean weight towards it and is a helper
+    in the others. Raises GroupingError for an unknown name, a setting out of range, or a graph without targets.
+
+    >>> graph = nx.Graph()
+    >>> graph.add_weighted_edges_from([("density", "volume", -0.9), ("gap", "bandwidth", -0.7)])
+    >>> print(cluster(graph, method="louvain"))
+    {bandwidth, gap} | {density, volume}
+    """
+    clusterer = method if isinstance(method, Clusterer) else find_clusterer(method)(resolution, k, seed)
+    names = tuple(sorted(graph))
+    if not names:
+        raise GroupingError("A target graph must have at least one target, but got none.")
+    plain = _canonical(graph, names, sign)
+    return _served(plain, names, clusterer.communities(plain))
+
+
+def _canonical(graph: nx.Graph, names: tuple[str, ...], sign: str) -> nx.Graph:
+    """The graph with numbers for names, everything in order, and positive weights only."""
+    if sign not in SIGNS:
+        raise GroupingError(f"Unknown sign rule '{sign}': {did_you_mean(sign, SIGNS)}.")
+    if graph.is_directed():
+        raise GroupingError("A target graph must be undirected; make its affinity symmetric first.")
+    number = {name: i for i, name in enumerate(names)}
+    plain = nx.Graph()
+    plain.add_nodes_from(range(len(names)))
+    edges = {tuple(sorted((number[a], number[b]))): weight for a, b, weight in graph.edges(data="weight", default=1.0)}
+    for (i, j), weight in sorted(edges.items()):
+        if not np.isfinite(weight):
+            raise GroupingError(f"Weights must be finite, but between {names[i]} and {names[j]} got {weight}.")
+        used = abs(weight) if sign == "absolute" else weight
+        if used > 0.0 and i != j:
+            plain.add_edge(i, j, weight=float(used))
+    return plain
+
+
+def _served(graph: nx.Graph, names: tuple[str, ...], communities: Iterable[set[int]]) -> Grouping:
+    """Every target is served once, by the community it is tied to most; a community that serves none is left out."""
+    found = sorted({tuple(sorted(part)) for part in communities if part})
+    covered = {node for part in found for node in part}
+    found += [(node,) for node in graph if node not in covered]
+    serves: dict[tuple[int, ...], list[str]] = {}
+    for node in graph:
+        home = max((part for part in found if node in part), key=lambda part: _mean_weight(graph, node, part))
+        serves.setdefault(home, []).append(names[node])
+    return Grouping(tuple(Group(tuple(names[i] for i in part), tuple(own)) for part, own in serves.items()))
+
+
+def _mean_weight(graph: nx.Graph, node: int, part: tuple[int, ...]) -> float:
+    others = [graph.get_edge_data(node, other, {"weight": 0.0})["weight"] for other in part if other != node]
+    return float(np.mean(others)) if others else 0.0

@@ -1,0 +1,240 @@
+"""A solver request made ready: names checked, tasks merged, sets filtered, costs whole; and why it cannot be met."""
+
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from fractions import Fraction
+
+import numpy as np
+
+from taskgroup.errors import GroupingError, InfeasibleError, did_you_mean
+from taskgroup.grouping._bounds import Cover
+from taskgroup.grouping._milp import TIE, Choice, choose_cover, choose_partition, least_cost
+from taskgroup.grouping.candidates import Candidate
+
+_LARGEST_COST = 10**9
+
+
+@dataclass(frozen=True)
+class Request:
+    """The arrays of one request.
+
+    ``candidates`` stand in canonical order; ``parts`` are the tasks that must be served together (mostly one each);
+    ``values`` [sets, parts] are weighted, lower is better, infinite where a set cannot serve the part; ``costs`` are
+    whole numbers of ``unit``, and so is ``budget`` (infinite where there is none).
+    """
+
+    candidates: tuple[Candidate, ...]
+    parts: tuple[tuple[str, ...], ...]
+    values: np.ndarray
+    costs: np.ndarray
+    unit: Fraction
+    budget: float
+    groups: int | None
+    disjoint: bool
+
+    def choose(self, deadline: float) -> Choice:
+        """The best choice of rows; its bound is of the weighted total, lower is better."""
+        servable = np.isfinite(self.values)
+        ideal = self.values.min(axis=0)
+        excess = np.where(servable, self.values - ideal, 0.0)
+        fitting = self.costs <= self.budget
+        if not servable[fitting].any(axis=0).all():
+            return Choice(None, np.inf, True)
+        limits = self._limits(fitting, excess)
+        if self.disjoint:
+            choice = choose_partition(servable[fitting], excess[fitting].sum(axis=1), limits, deadline)
+        else:
+            choice = choose_cover(limits, TIE * float(np.abs(ideal).sum()), deadline)
+        numbers = np.flatnonzero(fitting)
+        rows = None if choice.rows is None else [int(numbers[row]) for row in choice.rows]
+        return Choice(rows, choice.bound + float(ideal.sum()), choice.proven)
+
+    def _limits(self, fitting: np.ndarray, excess: np.ndarray) -> Cover:
+        big = 4.0 * float(excess.max(axis=0).sum()) + 1.0
+        return Cover(
+            values=np.where(np.isfinite(self.values), excess, big)[fitting],
+            costs=self.costs[fitting],
+            budget=self.budget if self.budget > 0 else np.inf,  # what fits into nothing costs nothing
+            groups=min(self.groups or len(self.costs), int(fitting.sum())),
+            big=big,
+        )
+
+    def cheapest(self, deadline: float, *, count: bool = False) -> float | None:
+        """Least cost in units (or number) of networks that serve every task, free of all limits; None: there are none."""
+        servable = np.isfinite(self.values)
+        free = Cover(self.values, self.costs, np.inf, len(self.costs), np.inf)
+        costs = np.ones_like(self.costs) if count else self.costs
+        rows = least_cost(servable, free, costs, deadline, once=self.disjoint).rows
+        return None if rows is None else float(costs[rows].sum())
+
+    def why_infeasible(self, deadline: float) -> InfeasibleError:
+        """The error that names the constraint no choice can meet."""
+        fewest = self.cheapest(deadline, count=True)
+        if fewest is None:
+            return InfeasibleError(
+                f"disjoint: sets must be found that hold every task exactly once, "
+                f"but no choice among the {len(self.candidates)} allowed sets does"
+            )
+        if self.groups is not None and fewest > self.groups:
+            return InfeasibleError(
+                f"groups={self.groups}: at least {fewest} networks are needed to serve every task with the given sets"
+            )
+        least = self.cheapest(deadline)
+        if least is not None and least > self.budget:
+            return InfeasibleError(
+                f"budget={_number(self.budget * self.unit)}: the cheapest choice that serves every task "
+                f"costs {_number(least * self.unit)}"
+            )
+        return InfeasibleError(
+            f"budget={_number(self.budget * self.unit)} with groups={self.groups}: each can be met alone, both together cannot"
+        )
+
+
+def _number(value: Fraction | float) -> str:
+    return f"{float(value):g}"
+
+
+def prepare(
+    candidates: Sequence[Candidate],
+    *,
+    budget: float | None,
+    groups: int | None,
+    disjoint: bool,
+    weights: Mapping[str, float] | None,
+    max_group_size: int | None,
+    together: Iterable[Sequence[str]],
+    apart: Iterable[Sequence[str]],
+    higher_is_better: bool,
+) -> Request:
+    """Check a request and turn it into arrays; errors name the option, the rule and what was found."""
+    tasks = tasks_of(candidates)
+    weight = checked_weights(weights, tasks)
+    _check_limits(budget, groups, max_group_size)
+    parts = _parts(tasks, together)
+    conflicts = _conflicts(tasks, apart, parts)
+    kept = _filtered(candidates, parts, conflicts, max_group_size, disjoint)
+    kept.sort(key=lambda c: (c.tasks, c.cost, c.key, sorted(c.scores.items())))
+    sign = -1.0 if higher_is_better else 1.0
+    values = np.array([[_value(c, part, weight) for part in parts] for c in kept]) * sign
+    values = np.where(np.isnan(values), np.inf, values)
+    unit, costs = whole_costs([c.cost for c in kept])
+    return Request(
+        candidates=tuple(kept),
+        parts=parts,
+        values=values,
+        costs=costs,
+        unit=unit,
+        budget=np.inf if budget is None else math.floor(_exact(budget) / unit + Fraction(1, 10**9)),
+        groups=groups,
+        disjoint=disjoint,
+    )
+
+
+def _value(candidate: Candidate, part: tuple[str, ...], weight: Mapping[str, float]) -> float:
+    if all(task in candidate.scores for task in part):
+        return math.fsum(weight[task] * candidate.scores[task] for task in part)
+    return math.nan
+
+
+def tasks_of(candidates: Sequence[Candidate]) -> tuple[str, ...]:
+    """All task names, sorted; GroupingError where there is no candidate or a task that no network can serve."""
+    if not candidates:
+        raise GroupingError("the table must hold at least one set, found none")
+    tasks = sorted({task for candidate in candidates for task in candidate.tasks})
+    served = {task for candidate in candidates for task in candidate.scores}
+    if unserved := [task for task in tasks if task not in served]:
+        raise GroupingError(f"every task must have a score in at least one set, but '{unserved[0]}' has none")
+    return tuple(tasks)
+
+
+def checked_weights(weights: Mapping[str, float] | None, tasks: Sequence[str]) -> dict[str, float]:
+    """A weight a task, 1 where none is given."""
+    given = dict(weights or {})
+    for task, weight in given.items():
+        _check_name("weights", task, tasks)
+        if not (math.isfinite(weight) and weight >= 0):
+            raise GroupingError(f"weights: the weight of '{task}' must be a number >= 0, found {weight}")
+    return {task: float(given.get(task, 1.0)) for task in tasks}
+
+
+def _check_name(option: str, task: str, tasks: Sequence[str]) -> None:
+    if task not in tasks:
+        raise GroupingError(f"{option}: no set holds a task '{task}', {did_you_mean(task, tasks)}")
+
+
+def _check_limits(budget: float | None, groups: int | None, max_group_size: int | None) -> None:
+    if budget is not None and not (math.isfinite(budget) and budget >= 0):
+        raise GroupingError(f"budget must be a number >= 0, found {budget}")
+    for name, value in (("groups", groups), ("max_group_size", max_group_size)):
+        if value is not None and value < 1:
+            raise GroupingError(f"{name} must be at least 1, found {value}")
+
+
+def _parts(tasks: Sequence[str], together: Iterable[Sequence[str]]) -> tuple[tuple[str, ...], ...]:
+    """The tasks, those asked for together merged."""
+    part = {task: {task} for task in tasks}
+    for names in together:
+        for task in names:
+            _check_name("together", task, tasks)
+        merged = set().union(*(part[task] for task in names))
+        part |= dict.fromkeys(merged, merged)
+    return tuple(sorted({tuple(sorted(names)) for names in part.values()}))
+
+
+def _conflicts(
+    tasks: Sequence[str], apart: Iterable[Sequence[str]], parts: Iterable[tuple[str, ...]]
+) -> list[tuple[str, str]]:
+    pairs = []
+    for names in apart:
+        for task in names:
+            _check_name("apart", task, tasks)
+        pairs += [(a, b) for i, a in enumerate(names) for b in names[i + 1 :]]
+    for a, b in pairs:
+        if any(a in part and b in part for part in parts):
+            raise InfeasibleError(f"apart '{a}', '{b}' contradicts together, which puts both into one network")
+    return pairs
+
+
+def _filtered(
+    candidates: Sequence[Candidate],
+    parts: Sequence[tuple[str, ...]],
+    conflicts: Sequence[tuple[str, str]],
+    max_group_size: int | None,
+    disjoint: bool,
+) -> list[Candidate]:
+    """The candidates a request allows; InfeasibleError names the first constraint that leaves a task unserved."""
+    merged = [set(part) for part in parts if len(part) > 1]
+    rules: list[tuple[str, Callable[[Candidate], bool]]] = [
+        (f"max_group_size={max_group_size}", lambda c: max_group_size is None or len(c.tasks) <= max_group_size),
+        *((f"apart '{a}', '{b}'", lambda c, a=a, b=b: not {a, b} <= set(c.tasks)) for a, b in conflicts),
+        ("disjoint", lambda c: not disjoint or len(c.scores) == len(c.tasks)),
+        ("disjoint with together", lambda c: not disjoint or all(len(p & set(c.tasks)) in (0, len(p)) for p in merged)),
+    ]
+    kept = list(candidates)
+    for name, allows in rules:
+        kept = [candidate for candidate in kept if allows(candidate)]
+        for part in parts:
+            if not any(all(task in c.scores for task in part) for c in kept):
+                what = f"'{part[0]}'" if len(part) == 1 else "together " + ", ".join(f"'{task}'" for task in part)
+                raise InfeasibleError(
+                    f"{name}: no allowed set serves {what}"
+                    if kept != list(candidates)
+                    else f"{what}: no set serves all of them"
+                )
+    return kept
+
+
+def _exact(value: float) -> Fraction:
+    """The decimal number that ``value`` is written as: .1 + .2 of costs then equals a budget of .3."""
+    return Fraction(repr(float(value)))
+
+
+def whole_costs(costs: Sequence[float]) -> tuple[Fraction, np.ndarray]:
+    """A unit and the costs as whole numbers of it; costs that need more than nine digits are rounded to nine."""
+    exact = [_exact(cost) for cost in costs]
+    unit = Fraction(1, math.lcm(*(cost.denominator for cost in exact)))
+    unit *= math.gcd(*(int(cost / unit) for cost in exact)) or 1
+    if max(exact) / unit > _LARGEST_COST:
+        unit = max(exact) / _LARGEST_COST
+    return unit, np.array([round(cost / unit) for cost in exact], dtype=float)

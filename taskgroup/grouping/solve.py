@@ -1,0 +1,172 @@
+"""The exact solver: which networks to keep, and which of them serves which task.
+
+>>> from taskgroup.grouping import Candidate, solve
+>>> table = [
+...     Candidate(("a", "b"), {"a": 0.2, "b": 0.9}),
+...     Candidate(("a",), {"a": 0.3}),
+...     Candidate(("b",), {"b": 0.5}),
+... ]
+>>> solution = solve(table, budget=2)
+>>> print(solution.grouping(), round(solution.total, 3))
+{a + b} | {b} 0.7
+>>> print(solve(table, budget=2, disjoint=True).grouping())
+{a} | {b}
+
+The problem: Standley et al., ICML 2020, arXiv:1905.07553, section 5. It is solved by scipy.optimize.milp (HiGHS) after
+bounds have removed what cannot matter; ties are broken by lower cost, then fewer networks, then canonical order.
+"""
+
+import math
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+
+from taskgroup.errors import GroupingError, InfeasibleError
+from taskgroup.grouping._milp import Choice
+from taskgroup.grouping._request import Request, checked_weights, prepare, tasks_of, whole_costs
+from taskgroup.grouping.candidates import Candidate, Solution, SolvedGroup
+
+
+def solve(
+    candidates: Sequence[Candidate],
+    *,
+    budget: float | None = None,
+    groups: int | None = None,
+    disjoint: bool = False,
+    weights: Mapping[str, float] | None = None,
+    max_group_size: int | None = None,
+    together: Iterable[Sequence[str]] = (),
+    apart: Iterable[Sequence[str]] = (),
+    higher_is_better: bool = False,
+    normalise: bool = False,
+    time_limit: float | None = None,
+) -> Solution:
+    """Choose networks so that the weighted sum of the tasks, each at the best chosen network that holds it, is best.
+
+    Args:
+        candidates: the networks there are.
+        budget: the summed cost must not exceed it.
+        groups: at most so many networks.
+        disjoint: a partition, every task in exactly one chosen set; else sets may overlap (a task that a network holds
+            and does not serve is a helper).
+        weights: of the tasks, 1 where not given.
+        max_group_size: only sets of at most so many tasks.
+        together: tasks that one network must serve, e.g. ``[("a", "b")]``.
+        apart: tasks that no chosen network may hold together.
+        higher_is_better: the scores are gains, R2, accuracy...; default: losses.
+        normalise: values relative to the best network of the task alone (1 = as good as alone).
+        time_limit: seconds; afterwards the best choice found is returned with its gap.
+
+    Raises:
+        GroupingError: bad input; or no choice found within the time limit.
+        InfeasibleError: no choice meets the request; names the constraint.
+    """
+    deadline = time.monotonic() + (math.inf if time_limit is None else time_limit)
+    if normalise:
+        candidates = normalised(candidates, higher_is_better=higher_is_better)
+    request = prepare(
+        candidates, budget=budget, groups=groups, disjoint=disjoint, weights=weights, max_group_size=max_group_size,
+        together=together, apart=apart, higher_is_better=higher_is_better,
+    )  # fmt: skip
+    choice = request.choose(deadline)
+    if choice.rows is None and choice.proven:
+        raise request.why_infeasible(deadline)
+    if choice.rows is None:
+        raise GroupingError(f"time_limit={time_limit:g}: no choice that serves every task was found in that time")
+    return _solution(request, choice, checked_weights(weights, tasks_of(candidates)))
+
+
+def pareto(candidates: Sequence[Candidate], *, budget: float | None = None, **options: Any) -> list[Solution]:
+    """The whole front of total against cost, cheapest first: each choice is the best one at its cost or below.
+
+    ``budget`` limits the cost from above; the other options are those of `solve` (``time_limit`` is of one point).
+    """
+    unit, _ = whole_costs([candidate.cost for candidate in candidates] or [1.0])
+    front = [solve(candidates, budget=budget, **options)]
+    while (cheaper := float(Fraction(repr(front[-1].cost)) - unit)) >= 0:
+        try:
+            front.append(solve(candidates, budget=cheaper, **options))
+        except InfeasibleError:
+            break
+    return front[::-1]
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """A choice scored on another table: weighted total and the value of each task."""
+
+    total: float
+    per_task: dict[str, float] = field(hash=False)
+
+
+def evaluate(
+    solution: Solution,
+    candidates: Sequence[Candidate],
+    *,
+    weights: Mapping[str, float] | None = None,
+    higher_is_better: bool = False,
+    normalise: bool = False,
+) -> Evaluation:
+    """The same choice on another table (test instead of validation), each task kept at the network that served it.
+
+    A network is found again by its tasks, cost and key. Raises GroupingError where it is not in the other table.
+    """
+    if normalise:
+        candidates = normalised(candidates, higher_is_better=higher_is_better)
+    found = {(c.tasks, c.cost, c.key): c for c in candidates}
+    per_task = {}
+    for group in solution.groups:
+        candidate = found.get((group.tasks, group.cost, group.key))
+        missing = group.serves if candidate is None else [t for t in group.serves if t not in candidate.scores]
+        if missing:
+            name = " ".join(group.tasks) + (f" {group.key}" if group.key else "")
+            raise GroupingError(
+                f"evaluate: the other table must hold the chosen set '{name}' at cost {group.cost:g} "
+                f"with a score of '{missing[0]}', but does not"
+            )
+        per_task |= {task: candidate.scores[task] for task in group.serves}
+    return Evaluation(_total(per_task, checked_weights(weights, sorted(per_task))), dict(sorted(per_task.items())))
+
+
+def normalised(candidates: Sequence[Candidate], *, higher_is_better: bool = False) -> list[Candidate]:
+    """Scores divided by the best network of the task alone; for losses below 1 = better than alone.
+
+    Raises GroupingError where a task has no network of its own, or one of score 0.
+    """
+    pick = max if higher_is_better else min
+    alone = {}
+    for task in tasks_of(candidates):
+        values = [c.scores[task] for c in candidates if c.tasks == (task,) and task in c.scores]
+        if not values or pick(values) == 0:
+            found = "one of score 0" if values else "none"
+            raise GroupingError(
+                f"normalise: a set of '{task}' alone with a score other than 0 is needed, found {found}"
+            )
+        alone[task] = abs(pick(values))
+    return [replace(c, scores={task: value / alone[task] for task, value in c.scores.items()}) for c in candidates]
+
+
+def _total(per_task: Mapping[str, float], weight: Mapping[str, float]) -> float:
+    return math.fsum(weight[task] * value for task, value in per_task.items())
+
+
+def _solution(request: Request, choice: Choice, weight: Mapping[str, float]) -> Solution:
+    """Each part at the best chosen row (the first in canonical order on ties); rows that serve nothing are left out."""
+    rows = sorted(choice.rows or ())
+    best = np.argmin(request.values[rows], axis=0)
+    groups, per_task = [], {}
+    for place, row in enumerate(rows):
+        candidate = request.candidates[row]
+        serves = sorted(t for part, at in zip(request.parts, best, strict=True) if at == place for t in part)
+        if serves:
+            groups.append(SolvedGroup(candidate.tasks, tuple(serves), candidate.cost, candidate.key))
+            per_task |= {task: candidate.scores[task] for task in serves}
+    total = _total(per_task, weight)
+    bound = abs(choice.bound)  # of the total with its sign turned where higher is better
+    gap = 0.0 if choice.proven else abs(abs(total) - bound) / max(abs(total), 1e-300)
+    cost = sum(Fraction(repr(group.cost)) for group in groups)
+    return Solution(tuple(groups), total, dict(sorted(per_task.items())), float(cost), gap)

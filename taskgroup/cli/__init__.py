@@ -14,6 +14,13 @@ from taskgroup.errors import InputError, TaskgroupError
 
 _VERBS = {
     "run": ("study", "Run a study."),
+    "data": ("data", "Make and look at datasets."),
+    "leaderboard": ("results", "Show trials, baselines and assembled groupings, best first."),
+    "report": ("results", "Write one self-contained HTML file about a run."),
+    "ui": ("results", "Serve MLflow and the Optuna dashboard of a run, on this machine only."),
+    "export": ("models", "Copy the bundle of a run, in further formats where asked."),
+    "predict": ("models", "Predict the properties of densities with a bundle."),
+    "evaluate": ("models", "Measure a bundle on the labels of a store."),
 }
 
 

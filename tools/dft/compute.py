@@ -1,0 +1,187 @@
+"""PBE valence densities and properties of simple crystals, with GPAW.
+
+    OMP_NUM_THREADS=1 nice python3 tools/dft/compute.py OUT [PART PARTS] [--packed crystals.json.gz]
+
+For each name in ``candidates.txt``: equilibrium volume and bulk modulus from a Birch-Murnaghan fit of five volumes
+(one FFT grid and one k-point grid for all of them, so that E(V) is smooth), then a denser k-grid at the minimum for
+Fermi energy, gap, bandwidth and the valence density on GPAW's grid, scaled to the number of valence electrons.
+Writes NAME.json and NAME.npz (``density``, 1/Å^3), or NAME.fail. See README.md beside this.
+"""
+
+from typing import Any
+
+import numpy as np
+from analysis import band_edges, bandwidth, density_of_states, downsampled, even_grid
+from ase import Atoms
+from ase.calculators.calculator import kptdensity2monkhorstpack
+from ase.eos import EquationOfState
+from ase.units import kJ
+from jobs import arguments, run
+from prototypes import wanted
+
+CUTOFF = 500  # eV
+SMEARING = 0.05  # eV
+STRAINS = (-0.04, -0.02, 0.0, 0.02, 0.04)  # of the lattice constant
+INSULATOR = 0.7  # eV: from this gap on the sparser of the k-grids does
+
+
+def calculator(cutoff: float = CUTOFF, **settings: Any) -> Any:
+    """A GPAW calculator with this project's settings."""
+    from gpaw import GPAW, PW, FermiDirac
+
+    return GPAW(
+        mode=PW(cutoff),
+        xc="PBE",
+        occupations=FermiDirac(SMEARING),
+        convergence={"energy": 2e-4, "density": 1e-4},
+        maxiter=80,
+        nbands="200%",  # of the occupied ones; with GPAW's default Ca, Sr and Ba do not converge
+        txt=None,
+        **settings,
+    )
+
+
+def scaled(atoms: Atoms, factor: float) -> Atoms:
+    """The crystal with its lattice constant times ``factor``."""
+    copy = atoms.copy()
+    copy.set_cell(atoms.cell * factor, scale_atoms=True)
+    return copy
+
+
+def energy(atoms: Atoms, **settings: Any) -> tuple[float, Any]:
+    """The energy (eV) and the calculator that found it."""
+    copy = atoms.copy()
+    copy.calc = calculator(**settings)
+    return copy.get_potential_energy(), copy.calc
+
+
+def kpoints(density: float) -> dict[str, Any]:
+    """A gamma-centred grid with so many points per 1/Å."""
+    return {"density": density, "gamma": True}
+
+
+def approach(atoms: Atoms) -> tuple[Atoms, float]:
+    """(Crystal near its minimum, its gap in eV): steps of 4 % of the constant at a low cutoff, then a parabola."""
+    from ase.dft.bandgap import bandgap
+
+    energies: dict[int, float] = {}
+    gaps: dict[int, float] = {}
+
+    def at(step: int) -> float:
+        if step not in energies:
+            crystal = scaled(atoms, 1.04**step)
+            grid = even_grid(crystal.cell.lengths(), 0.21)
+            energies[step], calc = energy(crystal, cutoff=280, gpts=grid, kpts=kpoints(1.6))
+            gaps[step] = bandgap(calc, output=None)[0]
+        return energies[step]
+
+    step = 0
+    for _ in range(12):
+        if at(step + 1) < at(step):
+            step += 1
+        elif at(step - 1) < at(step):
+            step -= 1
+        else:
+            second, first, _ = np.polyfit([-1, 0, 1], [at(step - 1), at(step), at(step + 1)], 2)
+            return scaled(atoms, 1.04 ** (step - first / (2 * second))), gaps[step]
+    raise ValueError("no minimum bracketed")
+
+
+def equation_of_state(atoms: Atoms, gap: float) -> tuple[Atoms, tuple[int, ...], dict[str, Any]]:
+    """(Crystal at its minimum, FFT grid, what the fit says). Centred again until the minimum lies inside of the fit."""
+    density = 1.6 if gap > INSULATOR else 2.6
+    for _ in range(3):  # the approach can miss by a few per cent
+        grid = even_grid(scaled(atoms, 1.04).cell.lengths(), 0.18)
+        size = tuple(int(k) for k in kptdensity2monkhorstpack(atoms, density, even=False))
+        crystals = [scaled(atoms, 1 + strain) for strain in STRAINS]
+        volumes = [float(crystal.get_volume()) for crystal in crystals]
+        kpts = {"size": size, "gamma": True}
+        energies = [float(energy(crystal, gpts=grid, kpts=kpts)[0]) for crystal in crystals]
+        curve = EquationOfState(volumes, energies, eos="birchmurnaghan")
+        volume, _, modulus = curve.fit()
+        if min(volumes) < volume < max(volumes):
+            break
+        atoms = scaled(atoms, (np.clip(volume, min(volumes), max(volumes)) / atoms.get_volume()) ** (1 / 3))
+    else:
+        raise ValueError(f"equilibrium volume {volume} outside {min(volumes)}..{max(volumes)}")
+    misfit = curve.func(np.array(volumes), *curve.eos_parameters) - np.array(energies)
+    fit = {
+        "bulk_modulus": float(modulus / kJ * 1e24),  # GPa
+        "bprime": float(curve.eos_parameters[2]),
+        "eos_volumes": volumes,
+        "eos_energies": energies,
+        "eos_rms": float(np.sqrt(np.mean(misfit**2))),
+    }
+    return scaled(atoms, (volume / atoms.get_volume()) ** (1 / 3)), grid, fit
+
+
+def electrons(atoms: Atoms, calc: Any) -> dict[str, Any]:
+    """What the bands say: Fermi energy, gaps, bandwidth (eV), density of states at the Fermi energy (1/eV/atom)."""
+    from ase.dft.bandgap import bandgap
+
+    fermi = float(calc.get_fermi_level())
+    energies = np.array([calc.get_eigenvalues(kpt=k) for k in range(len(calc.get_ibz_k_points()))])
+    lowest, highest = band_edges(energies, fermi)
+    return {
+        "fermi_energy": fermi,
+        "band_gap": float(bandgap(calc, output=None)[0]),
+        "direct_gap": float(bandgap(calc, direct=True, output=None)[0]),
+        "bandwidth": bandwidth(lowest, highest),
+        "band_min": lowest,
+        "band_max": highest,
+        "dos_fermi": density_of_states(energies, calc.get_k_point_weights(), fermi) / len(atoms),
+        "nkpts": len(energies),
+    }
+
+
+def valence_density(atoms: Atoms, calc: Any) -> tuple[np.ndarray, dict[str, Any]]:
+    """The density (1/Å^3) on half of GPAW's fourfold grid, scaled to the valence electrons, and how well it fitted."""
+    fine = calc.get_all_electron_density(gridrefinement=4, skip_core=True)
+    density = downsampled(fine, [n // 2 for n in fine.shape])
+    found, due = float(density.mean() * atoms.get_volume()), float(calc.get_number_of_electrons())
+    density *= due / found
+    return density, {
+        "nelectrons": due,
+        "grid": list(density.shape),
+        "charge_before_normalisation": found,
+        "negative_min": float(density.min()),
+        "density_max": float(density.max()),
+    }
+
+
+def compute(name: str, family: str, atoms: Atoms) -> tuple[dict[str, Any], np.ndarray]:
+    """The record and the density of one crystal."""
+    atoms, gap = approach(atoms)
+    atoms, grid, fit = equation_of_state(atoms, gap)
+    atoms.calc = calculator(gpts=grid, kpts=kpoints(2.6 if gap > INSULATOR else 4.0))
+    total = float(atoms.get_potential_energy())
+    density, charge = valence_density(atoms, atoms.calc)
+    record = {
+        "name": name,
+        "family": family,
+        **crystal_record(atoms),
+        "energy": total,
+        "energy_per_atom": total / len(atoms),
+        **electrons(atoms, atoms.calc),
+        **fit,
+        **charge,
+    }
+    return record, density
+
+
+def crystal_record(atoms: Atoms) -> dict[str, Any]:
+    """The crystal itself: lattice (Å, rows), symbols, coordinates, volume (Å^3), density (g/cm^3)."""
+    volume = float(atoms.get_volume())
+    return {
+        "formula": atoms.get_chemical_formula(),
+        "symbols": atoms.get_chemical_symbols(),
+        "cell": np.array(atoms.cell).tolist(),
+        "scaled_positions": atoms.get_scaled_positions().tolist(),
+        "natoms": len(atoms),
+        "volume": volume,
+        "mass_density": float(atoms.get_masses().sum()) / volume * 1.66053907,
+    }
+
+
+if __name__ == "__main__":
+    run(wanted(), compute, arguments("PBE densities and properties of the crystals in candidates.txt.").parse_args())

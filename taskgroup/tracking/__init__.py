@@ -7,9 +7,10 @@
 Nothing here imports MLflow or matplotlib before it is needed.
 """
 
+from taskgroup.tracking.folder import find_run, runs_folder
 from taskgroup.tracking.leaderboard import leaderboard, leaderboard_frame, leaderboard_table
 from taskgroup.tracking.mlflow import Tracker
-from taskgroup.tracking.mlflow_client import default_uri, rows_from_mlflow
+from taskgroup.tracking.mlflow_client import rows_from_mlflow, tracking_uri
 from taskgroup.tracking.record import (
     FinalRecord,
     Interval,
@@ -30,7 +31,7 @@ __all__ = [
     "Tracker",
     "TrialRecord",
     "append_record",
-    "default_uri",
+    "find_run",
     "leaderboard",
     "leaderboard_frame",
     "leaderboard_table",
@@ -38,6 +39,8 @@ __all__ = [
     "read_records",
     "read_study",
     "rows_from_mlflow",
+    "runs_folder",
+    "tracking_uri",
     "write_final",
     "write_study",
 ]

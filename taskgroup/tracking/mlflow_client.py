@@ -24,6 +24,12 @@ def default_uri(run_dir: str | Path) -> str:
     return f"sqlite:///{Path(run_dir).resolve() / 'mlflow.db'}"
 
 
+def tracking_uri(run_dir: str | Path) -> str:
+    """Where the records of a run went: the URI its Tracker used, or else would use."""
+    path = Path(run_dir) / "mlflow.json"
+    return json.loads(path.read_text())["uri"] if path.exists() else default_uri(run_dir)
+
+
 def connect(uri: str) -> "MlflowClient":
     """An MLflow client that neither chatters nor waits long for a server that is away."""
     for name, value in _QUIET.items():

@@ -1,0 +1,108 @@
+"""The report is one file that needs nothing else, whatever state the run is in."""
+
+import re
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+
+from taskgroup.errors import RunError
+from taskgroup.tracking import FinalRecord, Interval, read_study, write_final, write_study
+from taskgroup.tracking.figures import verdict
+from taskgroup.tracking.report import report_html, write_report
+
+AFFINITY = {"measure": "spearman", "names": ["band_gap", "density", "volume"],
+            "values": [[1.0, -0.5, None], [-0.5, 1.0, 0.8], [None, 0.8, 1.0]]}  # fmt: skip
+
+
+class Page(HTMLParser):
+    """Collects rows of tables, links, scripts and pictures; complains about tags that do not match."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.rows, self.open, self.counts, self.links = [], [], {}, []
+        self.feed(text)
+        assert self.open == []
+
+    def handle_starttag(self, tag, attributes):
+        self.counts[tag] = self.counts.get(tag, 0) + 1
+        self.links += [v for k, v in attributes if k in ("href", "src", "xlink:href") and not v.startswith("#")]
+        if tag not in ("meta", "br"):
+            self.open.append(tag)
+        if tag == "tr":
+            self.rows.append("")
+
+    def handle_startendtag(self, tag, attributes):
+        self.counts[tag] = self.counts.get(tag, 0) + 1
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        if "tr" in self.open and data.strip():
+            self.rows[-1] += f" {' '.join(data.split())}"
+
+
+@pytest.fixture
+def finished(run, records):
+    gains = {"density": Interval(0.1, 0.05, 0.15, 3), "volume": Interval(0.01, -0.1, 0.12, 3)}
+    metrics = {"n": 12, "skill": 0.5, "low": 0.3, "high": 0.7, "r2": 0.5, "mae": 2.0, "gain": 0.07,
+               "gain_low": -0.01, "gain_high": 0.2}  # fmt: skip
+    final = FinalRecord(
+        records[5].grouping, "assembled-2", 0.65, Interval(0.6, 0.5, 0.7, 3), Interval(0.55, 0.4, 0.7), gains,
+        {"density": metrics, "band_gap": {"n": 9, "skill": 0.8, "low": None, "high": None, "auc": 0.9}},
+    )  # fmt: skip
+    write_final(run, final)
+    study = read_study(run)
+    write_study(run, type(study)(**(vars(study) | {"affinity": AFFINITY, "state": "finished"})))
+    return run
+
+
+def test_the_report_refers_to_nothing_outside_itself(finished) -> None:
+    text = report_html(finished)
+    page = Page(text)
+    assert page.links == []
+    assert not re.search(r"https?:|//cdn|@import|url\((?!#)", text)
+    assert "script" not in page.counts
+
+
+def test_the_report_holds_leaderboard_gains_tests_and_pictures(finished, records) -> None:
+    page = Page(report_html(finished))
+    rows = "\n".join(page.rows)
+    assert all(record.name in rows for record in records)
+    assert "volume +0.010 [-0.100, +0.120] within seed noise" in rows
+    assert "density +0.100 [+0.050, +0.150] helped" in rows
+    assert "density GPa 12 0.500 [0.300, 0.700] +0.070 [-0.010, +0.200]" in rows
+    assert page.counts["svg"] == 5  # gains, graph, heat map, progress, curves
+
+
+def test_an_unfinished_run_and_an_empty_run_have_reports_too(run, make_run) -> None:
+    assert "Best so far" in report_html(run)
+    assert "No trial has finished yet" in report_html(make_run([], "empty"))
+
+
+def test_the_same_run_gives_the_same_report(finished) -> None:
+    assert report_html(finished) == report_html(finished)
+
+
+def test_names_from_outside_cannot_break_the_page(make_run, make_record) -> None:
+    reason = "<script>alert(1)</script>"
+    run = make_run([make_record(0, objective=None, state="FAIL", fail_kind="error", fail_reason=reason)])
+    assert "script" not in Page(report_html(run)).counts
+
+
+def test_the_file_is_written_where_asked(finished, tmp_path) -> None:
+    out = write_report(finished, tmp_path / "deep" / "page.html")
+    assert out.read_text() == report_html(finished)
+    assert list(out.parent.iterdir()) == [out]
+
+
+def test_a_folder_that_is_no_run_has_no_report(tmp_path) -> None:
+    with pytest.raises(RunError, match=r"holds study\.json"):
+        report_html(tmp_path)
+
+
+def test_a_gain_whose_interval_holds_zero_is_called_noise() -> None:
+    bounds = [(-0.1, 0.1), (0.01, 0.1), (-0.1, -0.01), (0.0, 0.1), (None, None)]
+    words = [verdict(Interval(float(np.mean([low or 0, high or 0])), low, high)) for low, high in bounds]
+    assert words == ["within seed noise", "helped", "hurt", "within seed noise", "within seed noise"]

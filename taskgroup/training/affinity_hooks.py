@@ -98,19 +98,35 @@ def gradient_affinity(
     Parameters
     ----------
     dataset, split, job, device: as for ``fit``; ``job.targets`` are all the targets to compare.
-    measure: ``cosine`` of gradients, ``tag`` (look-ahead, arXiv:2109.04617), or ``projected``: the gain of each pair
-        over its single targets as estimated by ``projected_gradients`` (arXiv:2409.06091).
+    measure: ``cosine`` of gradients, ``tag`` (look-ahead, arXiv:2109.04617; small numbers, see
+        ``taskgroup.affinity.gradients.relative``), or ``projected``: the gain of each pair over its single targets as
+        estimated by ``projected_gradients`` (arXiv:2409.06091).
     every: see ``AffinityHook``; not for ``projected``, which looks at the trained network.
 
     Raises ConfigError: an unknown measure; and what ``fit`` raises.
     """
-    if measure not in MEASURES:
-        raise ConfigError(f"affinity measured in training: unknown '{measure}': {did_you_mean(measure, MEASURES)}")
-    if measure == "projected":
-        return projected_gradients(fit(dataset, split, job, device=device).network, dataset, split).affinity()
-    hook = AffinityHook(measure, every)
-    fit(dataset, split, job, device=device, hooks=[hook])
-    return hook.affinity()
+    return joint_affinities(dataset, split, job, (measure,), every=every, device=device)[measure]
+
+
+def joint_affinities(
+    dataset: Dataset,
+    split: Split,
+    job: GroupJob,
+    measures: Sequence[str] = MEASURES,
+    *,
+    every: int | None = None,
+    device: str | torch.device | None = None,
+) -> dict[str, Affinity]:
+    """Several measures of ``gradient_affinity`` from the same joint run."""
+    for measure in measures:
+        if measure not in MEASURES:
+            raise ConfigError(f"affinity measured in training: unknown '{measure}': {did_you_mean(measure, MEASURES)}")
+    hooks = {measure: AffinityHook(measure, every) for measure in measures if measure != "projected"}
+    network = fit(dataset, split, job, device=device, hooks=list(hooks.values())).network
+    found = {measure: hook.affinity() for measure, hook in hooks.items()}
+    if "projected" in measures:
+        found["projected"] = projected_gradients(network, dataset, split).affinity()
+    return found
 
 
 def projected_gradients(
@@ -144,6 +160,19 @@ def projected_gradients(
     values = np.where(np.isnan(table.values), np.nan, labels.values.double().cpu().numpy())[rows]
     train = np.arange(len(rows)) < len(parts[0])
     return ProjectedGradients(table.names, tuple(s.kind for s in table.specs), outputs, gradients, values, train)
+
+
+def network_features(network: nn.Module, dataset: Dataset, rows: np.ndarray, *, batch_size: int = 64) -> np.ndarray:
+    """Features ``[rows, F]`` of a MultiTaskNetwork, for ``taskgroup.affinity.transfer_matrix``."""
+    device = next(network.parameters()).device
+    data = prepare_fields(dataset, network.view, device)
+    training = network.training
+    network.eval()
+    with torch.no_grad():
+        parts = torch.as_tensor(rows, device=device).split(batch_size)
+        features = torch.cat([network.features(data.fields[part], data.lattice[part]).float() for part in parts])
+    network.train(training)
+    return features.cpu().numpy()
 
 
 def _probe_look_ahead(context: HookContext, step: float) -> Tensor:

@@ -93,9 +93,11 @@ class DynamicWeightAverage(Balancer):
         self.register_buffer("_last", torch.full((n_targets,), torch.nan))
 
     def combine(self, losses: Tensor, present: Sequence[int]) -> Tensor:
-        seen = list(present)
         self._sum += losses.detach()
-        self._steps[seen] += 1
+        if len(present) == self.n_targets:
+            self._steps += 1
+        else:
+            self._steps[list(present)] += 1
         return (self.weights * losses).mean()
 
     def end_epoch(self) -> None:

@@ -4,7 +4,10 @@ A study trains hundreds of small networks on the same rows, so prepared fields a
 dataset hash, view and device.
 """
 
+import logging
+import math
 import os
+import tempfile
 from collections import OrderedDict
 from dataclasses import dataclass
 
@@ -16,43 +19,66 @@ from torch import Tensor, nn
 from taskgroup.datasets import Dataset, Split, TargetScaler, TargetTable
 from taskgroup.errors import ConfigError, TargetError
 
+_log = logging.getLogger(__name__)
 _CHUNK = 64  # densities in memory at a time while preparing
-_CACHE_BYTES = 4 << 30
+_RESIDENT_BYTES = 4 << 30  # most bytes of fields that a CPU keeps in memory, over all datasets and views
 _cache: OrderedDict[tuple[str, str, str], "Fields"] = OrderedDict()
 
 
 @dataclass(frozen=True)
 class Fields:
-    """What a view makes of every row of a dataset, on one device: fields [rows, C', n, n, n], lattice [rows, 3, 3]."""
+    """What a view makes of every row of a dataset: fields [rows, C', n, n, n] and lattice [rows, 3, 3] on the device.
+
+    Fields too large for the device's memory are a file mapped into the host's memory instead; ``batch`` hides that.
+    """
 
     fields: Tensor
     lattice: Tensor
 
-    @property
-    def nbytes(self) -> int:
-        """Bytes on the device."""
-        return self.fields.nbytes + self.lattice.nbytes
+    def batch(self, rows: Tensor) -> tuple[Tensor, Tensor]:
+        """Fields and lattice of some rows, int64 on the device, on the device."""
+        chosen = self.fields[rows.to(self.fields.device)]
+        return chosen.to(self.lattice.device, non_blocking=True), self.lattice[rows]
 
 
 def prepare_fields(dataset: Dataset, view: nn.Module, device: torch.device) -> Fields:
-    """The fields of all rows, computed once a process; the least recently used are dropped beyond 4 GiB."""
+    """The fields of all rows, computed once a process; the least recently used are dropped when room is needed."""
     key = (dataset.hash, view.key, str(device))
     if key in _cache:
         _cache.move_to_end(key)
         return _cache[key]
-    lattice = torch.tensor(dataset.lattices, dtype=torch.float32)
+    lattice = torch.tensor(dataset.lattices, dtype=torch.float32, device=device)
     fields: Tensor | None = None
     with torch.no_grad():
-        for rows in np.array_split(np.arange(len(dataset)), -(-len(dataset) // _CHUNK)):
-            density = torch.from_numpy(dataset.densities(rows)).to(device)
-            part = view.prepare(density, lattice[rows].to(device))
+        for start in range(0, len(dataset), _CHUNK):
+            rows = slice(start, min(start + _CHUNK, len(dataset)))
+            density = torch.from_numpy(dataset.densities(np.arange(rows.start, rows.stop))).to(device)
+            part = view.prepare(density, lattice[rows])
             if fields is None:
-                fields = part.new_empty((len(dataset), *part.shape[1:]))
-            fields[torch.from_numpy(rows)] = part
-    _cache[key] = Fields(fields, lattice.to(device))
-    while len(_cache) > 1 and sum(entry.nbytes for entry in _cache.values()) > _CACHE_BYTES:
-        _cache.popitem(last=False)
+                fields = _room((len(dataset), *part.shape[1:]), device)
+            fields[rows] = part
+    _cache[key] = Fields(fields, lattice)
     return _cache[key]
+
+
+def _room(shape: tuple[int, ...], device: torch.device) -> Tensor:
+    """An empty float32 tensor on the device; mapped from an unnamed temporary file where it does not fit."""
+    needed = 4 * math.prod(shape)
+    while _cache and needed > _free_bytes(device):
+        _cache.popitem(last=False)
+    if needed <= _free_bytes(device):
+        return torch.empty(shape, dtype=torch.float32, device=device)
+    _log.info("fields of %.1f GB do not fit into the memory of %s: kept in a temporary file", needed / 1e9, device)
+    with tempfile.TemporaryFile() as file:
+        file.truncate(needed)
+        return torch.from_numpy(np.memmap(file, dtype=np.float32, mode="r+", shape=shape))
+
+
+def _free_bytes(device: torch.device) -> int:
+    """Bytes that fields may still take: on a GPU half of what is free, the rest is for training."""
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0] // 2
+    return _RESIDENT_BYTES - sum(entry.fields.nbytes for entry in _cache.values())
 
 
 @dataclass(frozen=True)
@@ -112,11 +138,26 @@ def predict_rows(
         return network.decode(outputs).cpu().numpy().astype(np.float32)
 
 
-def network_outputs(network: nn.Module, data: Fields, rows: Tensor, batch_size: int) -> Tensor:
+def run_network(
+    network: nn.Module, fields: Tensor, lattice: Tensor, dtype: torch.dtype | None = None
+) -> tuple[Tensor, Tensor]:
+    """Features [B, F] and outputs [B, T]; the backbone under autocast to ``dtype``, the heads always in float32.
+
+    Heads cost next to nothing, and bfloat16 outputs would have two or three digits only.
+    """
+    with torch.autocast(fields.device.type, dtype or torch.bfloat16, enabled=dtype is not None):
+        features = network.features(fields, lattice)
+    features = features.float()
+    return features, network.heads(features)
+
+
+def network_outputs(
+    network: nn.Module, data: Fields, rows: Tensor, batch_size: int, dtype: torch.dtype | None = None
+) -> Tensor:
     """Standardised outputs [rows, T] in evaluation mode; the network's mode is left as it was."""
     training = network.training
     network.eval()
     with torch.no_grad():
-        parts = [network(data.fields[part], data.lattice[part]).float() for part in rows.split(batch_size)]
+        parts = [run_network(network, *data.batch(part), dtype)[1] for part in rows.split(batch_size)]
     network.train(training)
     return torch.cat(parts)

@@ -29,7 +29,7 @@ class HookContext:
     (1 where there is a label); ``present_targets``, indices of targets with a label in the batch; ``features`` [B, F],
     ``outputs`` [B, T] and ``losses`` [T] with their graph. A hook may differentiate them with
     ``torch.autograd.grad(..., retain_graph=True)``; it must not fill ``.grad`` nor change parameters, and should not
-    move numbers to the host each step (that waits for the device). Under bfloat16 the features are bfloat16.
+    move numbers to the host each step (that waits for the device).
 
     In ``on_epoch``: ``report``, the EpochReport. In ``on_end``: ``result``, the GroupResult; the network holds its best
     weights.

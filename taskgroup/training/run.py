@@ -1,6 +1,5 @@
 """One training run between its epochs: network, optimiser, random state, best weights; and how all that is saved."""
 
-import contextlib
 import copy
 import math
 import time
@@ -18,7 +17,7 @@ from taskgroup.errors import TrainingFailed
 from taskgroup.models import MultiTaskNetwork
 from taskgroup.training.balance import make_balancer
 from taskgroup.training.checkpoint import optimizer_tensors, prefixed, restore_optimizer, under
-from taskgroup.training.data import encode_labels, network_outputs, prepare_fields
+from taskgroup.training.data import encode_labels, network_outputs, prepare_fields, run_network
 from taskgroup.training.hooks import Hook, HookContext
 from taskgroup.training.losses import TargetLosses
 from taskgroup.training.metrics import group_metrics, mean_skill, output_skills
@@ -98,7 +97,7 @@ class Run:
         started = time.perf_counter()
         number = self.context.epoch = len(self.reports) + 1
         with self.random:
-            loss = self._train()
+            loss = self.train()
             if not math.isfinite(loss):
                 raise TrainingFailed(f"{', '.join(self.job.targets)}: loss is {loss} in epoch {number}", "nan")
             skills = self._validate()
@@ -113,7 +112,7 @@ class Run:
             self.notify("on_epoch")
         return self.context.report
 
-    def _train(self) -> float:
+    def train(self) -> float:
         """One pass over the training rows; the mean over steps of the mean loss of a target."""
         self.network.train()
         order = torch.randperm(len(self.labels.train), generator=self.generator, device=self.device)
@@ -139,13 +138,11 @@ class Run:
         context = self.context
         context.labels, context.present = self.labels.values[rows], self.labels.present[rows]
         context.present_targets = present_targets
-        fields, lattice = self.data.fields[rows], self.data.lattice[rows]
+        fields, lattice = self.data.batch(rows)
         if self.config.augment:
             fields, lattice = self.network.view.augment(fields, lattice, self.generator)
         context.fields, context.lattice = fields, lattice
-        with self._autocast():
-            context.features = self.network.features(fields, lattice)
-            context.outputs = self.network.heads(context.features)
+        context.features, context.outputs = run_network(self.network, fields, lattice, self.dtype)
         losses = context.losses = self.target_losses(context.outputs, context.labels, context.present)
         self.notify("on_step")
         self.optimizer.zero_grad()
@@ -168,25 +165,20 @@ class Run:
         if self.config.ema:
             move_average(self.validated, self.network, self.config.ema, self.context.step)
 
-    def _autocast(self) -> contextlib.AbstractContextManager[None]:
-        return torch.autocast(self.device.type, self.dtype or torch.bfloat16, enabled=self.dtype is not None)
-
-    def _outputs(self) -> Tensor:
-        return network_outputs(self.validated, self.data, self.validation_rows, max(64, self.config.batch_size))
+    def _outputs(self, network: MultiTaskNetwork, dtype: torch.dtype | None) -> Tensor:
+        return network_outputs(network, self.data, self.validation_rows, max(64, self.config.batch_size), dtype)
 
     def _validate(self) -> Skills:
-        with self._autocast():
-            outputs = self._outputs().cpu().numpy()
+        outputs = self._outputs(self.validated, self.dtype).cpu().numpy()
         return output_skills(self.table.specs, self.validation_labels, outputs)
 
     def finish(self) -> Fit:
         """Put the best weights back and measure them in float32, as an exported model would be."""
         started = time.perf_counter()
-        self.validated = self.network
         self.network.load_state_dict(self.best)
         self.network.eval()
         with torch.no_grad():
-            predictions = self.network.decode(self._outputs()).cpu().numpy().astype(np.float32)
+            predictions = self.network.decode(self._outputs(self.network, None)).cpu().numpy().astype(np.float32)
         cuda = self.device.type == "cuda"
         result = GroupResult(
             job=self.job,

@@ -44,8 +44,8 @@ def make_split(dataset):
 
 
 def make_job(dataset, targets=("charge", "edge", "heavy"), seed=0, **training):
-    """A job on a tiny network; the rest are settings of TrainConfig."""
-    settings = {"epochs": 3, "batch_size": 16, "lr": 0.01} | training
+    """A job on a tiny network, in float32 whatever the machine; the rest are settings of TrainConfig."""
+    settings = {"epochs": 3, "batch_size": 16, "lr": 0.01, "precision": "float32"} | training
     return GroupJob(targets, ModelConfig(**MODEL), TrainConfig(**settings), seed, "synthetic", dataset.hash, SPLIT)
 
 

@@ -7,7 +7,13 @@ import torch
 from taskgroup.affinity.gradients import cosines, gramian
 from taskgroup.errors import ConfigError, GroupingError
 from taskgroup.training import Hook, fit
-from taskgroup.training.affinity_hooks import AffinityHook, gradient_affinity, projected_gradients
+from taskgroup.training.affinity_hooks import (
+    AffinityHook,
+    gradient_affinity,
+    joint_affinities,
+    network_features,
+    projected_gradients,
+)
 
 from .conftest import make_job
 
@@ -119,6 +125,24 @@ def test_the_projected_affinity_is_directed_and_zero_on_the_diagonal(dataset, sp
     assert found.measure == "projected"
     np.testing.assert_array_equal(np.diag(found.values), 0)
     assert not np.allclose(found.values, found.values.T)
+
+
+def test_all_measures_come_from_one_run_as_they_come_alone(dataset, split):
+    job = make_job(dataset, epochs=2)
+    together = joint_affinities(dataset, split, job, every=2)
+    assert together.keys() == {"cosine", "tag", "projected"}
+    for measure, found in together.items():
+        alone = gradient_affinity(dataset, split, job, measure, every=2)
+        np.testing.assert_array_equal(found.values, alone.values)
+
+
+def test_features_are_those_behind_the_predictions_and_serve_the_target_they_were_learned_for(dataset, split):
+    fitted = fit(dataset, split, make_job(dataset, ("charge",), epochs=6))
+    features = network_features(fitted.network, dataset, split.validation, batch_size=5)
+    assert features.shape == (len(split.validation), fitted.network.backbone.n_features)
+    with torch.no_grad():
+        predicted = fitted.network.decode(fitted.network.eval().heads(torch.as_tensor(features)))
+    np.testing.assert_allclose(predicted.numpy(), fitted.predictions, rtol=1e-4)
 
 
 def test_requests_that_cannot_be_met_say_why(dataset, split):

@@ -1,0 +1,237 @@
+"""The training step end to end against the loop one usually finds: the same network, data and batches.
+
+    python benchmarks/train_step.py [--seconds 10] [--repeats 5] [--device cpu] [--json]
+
+Field-typical: a DataLoader with two workers, float32, nn.Conv3d with circular padding, the augmentation of each sample
+in Python (numpy), losses target by target, ``.item()`` at every step. Bare: forward and backward of the network alone on
+one batch that lies ready, in the precision and layout that taskgroup trains in. All three run in turns, so that what
+else the machine does hits them alike. Rates are training samples per second; the spread is over repeats.
+"""
+
+import argparse
+import copy
+import json
+import statistics
+import time
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from taskgroup.models.layers import PeriodicConv3d
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+from torch.utils.data import Dataset as TorchDataset
+
+from taskgroup.datasets import Dataset, load_dataset
+from taskgroup.models import ModelConfig, MultiTaskNetwork
+from taskgroup.training import GroupJob, TrainConfig, pick_device
+from taskgroup.training.data import run_network
+from taskgroup.training.run import Run
+
+SIZES = ((8, 8), (16, 8), (16, 16), (32, 8))  # grid points an axis, width
+TARGETS = ("band_gap", "bulk_modulus", "density", "is_metal", "volume")
+SPLIT = {"by": "chemical_system", "folds": 5, "seed": 0, "test_fold": 0, "validation_fold": 1}
+
+
+def make_job(dataset: Dataset, grid: int, width: int, **training: object) -> GroupJob:
+    """The job that is timed: the default backbone at this grid and width."""
+    model = ModelConfig(grid=grid, width=width)
+    return GroupJob(TARGETS, model, TrainConfig(**training), 0, dataset.name, dataset.hash, SPLIT)
+
+
+def field_typical(network: MultiTaskNetwork) -> MultiTaskNetwork:
+    """A copy with the same weights whose convolutions are nn.Conv3d with circular padding, in the default layout."""
+    network = copy.deepcopy(network).to(memory_format=torch.contiguous_format)
+    for parent in list(network.modules()):
+        for name, module in list(parent.named_children()):
+            if isinstance(module, PeriodicConv3d):
+                setattr(parent, name, _circular(module))
+    return network
+
+
+def _circular(module: PeriodicConv3d) -> nn.Conv3d:
+    size = module.kernel_size[0]
+    if size % 2 == 0:
+        raise NotImplementedError(f"convolution of even size {size}")
+    plain = nn.Conv3d(
+        module.in_channels,
+        module.out_channels,
+        size,
+        stride=module.stride,
+        padding=size // 2,
+        groups=module.groups,
+        bias=module.bias is not None,
+        padding_mode="circular",
+    ).to(module.weight.device)
+    plain.load_state_dict(module.state_dict())
+    return plain
+
+
+class Samples(TorchDataset):
+    """One sample at a time, augmented in numpy."""
+
+    def __init__(self, run: Run) -> None:
+        self.fields = run.data.fields.cpu().numpy()
+        self.lattice = run.data.lattice.cpu().numpy()
+        self.labels = np.where(run.labels.present.cpu().numpy() > 0, run.labels.values.cpu().numpy(), np.nan)
+        self.rows = run.labels.train.cpu().numpy()
+        self.augment = run.config.augment
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, Tensor, Tensor]:
+        row = self.rows[index]
+        field, lattice = self.fields[row], self.lattice[row]
+        if self.augment:
+            axes = np.random.permutation(3)
+            field = field.transpose(0, *(axes + 1))
+            field = np.roll(field, np.random.randint(field.shape[-1], size=3), axis=(1, 2, 3))
+            lattice = lattice[axes]
+            for axis in range(3):
+                if np.random.rand() < 0.5:
+                    field = np.flip(field, axis + 1)
+                    lattice = lattice * np.where(np.arange(3) == axis, -1, 1)[:, None]
+        return tuple(torch.from_numpy(np.array(part, dtype=np.float32)) for part in (field, lattice, self.labels[row]))
+
+
+def typical_epochs(run: Run, workers: int = 2) -> Iterator[MultiTaskNetwork]:
+    """The usual loop, an epoch each time it is advanced; yields the network."""
+    network = field_typical(run.network)
+    optimizer = torch.optim.AdamW(network.parameters(), lr=run.config.lr, weight_decay=run.config.weight_decay)
+    steps = run.config.epochs * run.batches
+    warm = max(1, round(run.config.warmup * steps))
+    rise = torch.optim.lr_scheduler.LinearLR(optimizer, 1 / warm, total_iters=warm)
+    fall = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, max(1, steps - warm))
+    schedule = torch.optim.lr_scheduler.SequentialLR(optimizer, [rise, fall], [warm])
+    loader = DataLoader(
+        Samples(run),
+        run.config.batch_size,
+        shuffle=True,
+        num_workers=workers,
+        drop_last=True,
+        persistent_workers=workers > 0,
+    )
+    kinds = [spec.kind for spec in run.table.specs]
+    while True:
+        network.train()
+        running = 0.0
+        for fields, lattice, labels in loader:
+            fields, lattice, labels = (part.to(run.device) for part in (fields, lattice, labels))
+            outputs = network(fields, lattice)
+            losses = []
+            for i, kind in enumerate(kinds):
+                there = ~torch.isnan(labels[:, i])
+                if there.any():
+                    loss = F.binary_cross_entropy_with_logits if kind == "classification" else F.huber_loss
+                    losses.append(loss(outputs[there, i], labels[there, i]))
+            total = sum(losses) / len(kinds)
+            optimizer.zero_grad()
+            total.backward()
+            nn.utils.clip_grad_norm_(network.parameters(), run.config.grad_clip)
+            optimizer.step()
+            schedule.step()
+            running += total.item()
+        yield network
+
+
+def bare_step(run: Run) -> Callable[[], None]:
+    """Forward and backward of the network on one batch, nothing else."""
+    network = copy.deepcopy(run.network).train()
+    rows = run.labels.train[: run.config.batch_size]
+    fields, lattice = run.data.batch(rows)
+
+    def step() -> None:
+        for parameter in network.parameters():
+            parameter.grad = None
+        run_network(network, fields, lattice, run.dtype)[1].sum().backward()
+
+    return step
+
+
+def samples_per_second(work: Callable[[], int], seconds: float, device: torch.device) -> float:
+    """Repeat work, which returns how many samples it took, for about so long."""
+    synchronise = torch.cuda.synchronize if device.type == "cuda" else lambda: None
+    synchronise()
+    started, samples = time.perf_counter(), 0
+    while time.perf_counter() - started < seconds:
+        samples += work()
+        synchronise()
+    return samples / (time.perf_counter() - started)
+
+
+def measure(dataset: Dataset, grid: int, width: int, arguments: argparse.Namespace) -> dict[str, object]:
+    """Rates of taskgroup, the typical loop and the bare backbone at one size."""
+    device = pick_device(arguments.device)
+    job = make_job(dataset, grid, width, epochs=10_000)
+    run = Run(dataset, dataset.splits().split(), job, device, ())
+    typical, bare = typical_epochs(run), bare_step(run)
+    rows, batch = len(run.labels.train), run.config.batch_size
+
+    def ours() -> int:
+        run.train()
+        return rows
+
+    def theirs() -> int:
+        next(typical)
+        return rows // batch * batch
+
+    def backbone() -> int:
+        bare()
+        return batch
+
+    peers = {"taskgroup": ours, "typical": theirs, "bare": backbone}
+    for work in peers.values():  # warm-up: kernels chosen, workers started
+        work()
+    rates: dict[str, list[float]] = {name: [] for name in peers}
+    for _ in range(arguments.repeats):
+        for name, work in peers.items():
+            rates[name].append(samples_per_second(work, arguments.seconds / arguments.repeats, device))
+    over_typical = [a / b for a, b in zip(rates["taskgroup"], rates["typical"], strict=True)]
+    over_bare = [a / b for a, b in zip(rates["taskgroup"], rates["bare"], strict=True)]
+    medians = {f"{name}_samples_per_s": statistics.median(values) for name, values in rates.items()}
+    return {
+        "grid": grid,
+        "width": width,
+        "parameters": sum(p.numel() for p in run.network.parameters()),
+        "batch": batch,
+        "precision": str(run.dtype or torch.float32).removeprefix("torch."),
+        **medians,
+        "ratio": statistics.median(over_typical),
+        "ratio_low": min(over_typical),
+        "ratio_high": max(over_typical),
+        "share_of_bare": statistics.median(over_bare),
+        "share_low": min(over_bare),
+        "share_high": max(over_bare),
+    }
+
+
+def main() -> None:
+    """Measure all sizes and print one table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--seconds", type=float, default=10.0, help="of measuring a peer at a size")
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--device", default=None)
+    parser.add_argument("--threads", type=int, default=None)
+    parser.add_argument("--json", action="store_true")
+    arguments = parser.parse_args()
+    if arguments.threads:
+        torch.set_num_threads(arguments.threads)
+    dataset = load_dataset("crystals")
+    rows = [measure(dataset, grid, width, arguments) for grid, width in SIZES]
+    if arguments.json:
+        print(json.dumps(rows))
+        return
+    print(f"{'grid':>4} {'width':>5} {'parameters':>10} {'precision':>9} {'typical/s':>9} {'taskgroup/s':>11} "
+          f"{'ratio (low-high)':>18} {'bare/s':>8} {'share of bare':>19}")  # fmt: skip
+    for row in rows:
+        ratio = f"{row['ratio']:.1f} ({row['ratio_low']:.1f}-{row['ratio_high']:.1f})"
+        share = f"{row['share_of_bare']:.0%} ({row['share_low']:.0%}-{row['share_high']:.0%})"
+        print(f"{row['grid']:>4} {row['width']:>5} {row['parameters']:>10} {row['precision']:>9} "
+              f"{row['typical_samples_per_s']:>9.0f} {row['taskgroup_samples_per_s']:>11.0f} {ratio:>18} "
+              f"{row['bare_samples_per_s']:>8.0f} {share:>19}")  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()

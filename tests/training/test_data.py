@@ -1,0 +1,90 @@
+"""Fields and labels on the device: prepared once, the same wherever they are kept."""
+
+import numpy as np
+import pytest
+import torch
+
+from taskgroup.errors import ConfigError
+from taskgroup.models import MultiTaskNetwork
+from taskgroup.training import data, fit, pick_device
+from taskgroup.training.data import encode_labels, prepare_fields
+
+from .conftest import make_dataset, make_job, make_split
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(autouse=True)
+def _empty_cache(monkeypatch):
+    monkeypatch.setattr(data, "_cache", type(data._cache)())
+
+
+def _network(dataset):
+    job = make_job(dataset)
+    table = dataset.targets.select(job.targets)
+    scaler, _ = encode_labels(table, make_split(dataset), CPU)
+    return MultiTaskNetwork(job.model, table.specs, scaler, dataset.n_channels)
+
+
+def _everything(dataset):
+    return torch.from_numpy(dataset.densities()), torch.tensor(dataset.lattices, dtype=torch.float32)
+
+
+def test_fields_are_those_of_the_view_row_by_row(monkeypatch):
+    monkeypatch.setattr(data, "_CHUNK", 7)
+    dataset = make_dataset(rows=20)
+    view = _network(dataset).view
+    found = prepare_fields(dataset, view, CPU)
+    density, lattice = _everything(dataset)
+    torch.testing.assert_close(found.fields, view.prepare(density, lattice))
+    fields, cells = found.batch(torch.tensor([3, 1]))
+    assert torch.equal(fields, found.fields[[3, 1]])
+    assert torch.equal(cells, lattice[[3, 1]])
+
+
+def test_a_dataset_is_prepared_once_a_process(monkeypatch):
+    dataset = make_dataset(rows=20)
+    first = prepare_fields(dataset, _network(dataset).view, CPU)
+    monkeypatch.setattr(type(dataset), "densities", None)
+    assert prepare_fields(dataset, _network(dataset).view, CPU) is first
+
+
+def test_the_least_recently_used_fields_make_room(monkeypatch):
+    datasets = [make_dataset(rows=20, seed=seed) for seed in range(3)]
+    view = _network(datasets[0]).view
+    size = prepare_fields(datasets[0], view, CPU).fields.nbytes
+    monkeypatch.setattr(data, "_RESIDENT_BYTES", 2 * size)
+    prepare_fields(datasets[1], view, CPU)
+    prepare_fields(datasets[0], view, CPU)
+    prepare_fields(datasets[2], view, CPU)
+    assert [key[0] for key in data._cache] == [datasets[0].hash, datasets[2].hash]
+
+
+def test_fields_larger_than_memory_give_the_same_result_from_a_file(monkeypatch):
+    dataset = make_dataset()
+    split, job = make_split(dataset), make_job(dataset)
+    resident = fit(dataset, split, job)
+    data._cache.clear()
+    monkeypatch.setattr(data, "_RESIDENT_BYTES", 1000)
+    opened = []
+    monkeypatch.setattr(
+        np, "memmap", lambda *args, plain=np.memmap, **kw: opened.append(kw["shape"]) or plain(*args, **kw)
+    )
+    mapped = fit(dataset, split, job)
+    assert opened == [resident.network.view.prepare(*_everything(dataset)).shape]
+    assert np.array_equal(mapped.predictions, resident.predictions)
+    assert mapped.result.curve == resident.result.curve
+
+
+def test_the_device_is_the_one_asked_for_then_the_environments(monkeypatch):
+    monkeypatch.setenv("TASKGROUP_DEVICE", "meta")
+    assert pick_device("cpu") == CPU
+    assert pick_device() == torch.device("meta")
+    monkeypatch.delenv("TASKGROUP_DEVICE")
+    assert pick_device().type == ("cuda" if torch.cuda.is_available() else "cpu")
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="a CUDA device is there")
+def test_cuda_asked_for_in_vain_is_refused():
+    with pytest.raises(ConfigError, match="no CUDA device is available"):
+        pick_device("cuda")

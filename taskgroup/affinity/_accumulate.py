@@ -76,6 +76,18 @@ def combine(affinities: Sequence[Affinity]) -> Affinity:
     )
 
 
+def relative(affinity: Affinity) -> Affinity:
+    """Each number over the affected target's own, ``values[i, j] / values[j, j]``: 1 is as good as a step of its own.
+
+    Look-ahead affinities are of the size of the step; this puts them on the scale of a threshold between -1 and 1.
+    A target that its own step does not improve has no scale: NaN.
+    """
+    own = np.diag(affinity.values)
+    scale = np.where(own > 0, own, np.nan)
+    a = affinity
+    return Affinity(a.names, a.values / scale, a.p, a.n, f"relative {a.measure}", a.spread / scale)
+
+
 def nan_std(stack: np.ndarray) -> np.ndarray:
     """Standard deviation (n - 1) over the first axis without NaN entries; NaN where fewer than two are left."""
     seen = np.isfinite(stack)

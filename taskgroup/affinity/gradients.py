@@ -3,7 +3,7 @@
 - `gramian` and `cosines`: do the tasks pull the shared parameters the same way?
 - `look_ahead`: what does a step on one task do to the loss of another (TAG)?
 - `ProjectedGradients`: what would any subset of the tasks have given (Grad-TAG)?
-- `Accumulator` averages many probes of a run, `combine` several seeds.
+- `Accumulator` averages many probes of a run, `combine` several seeds, `relative` puts look-ahead on a common scale.
 
     >>> import torch
     >>> w = torch.tensor([1.0, 0.0], requires_grad=True)
@@ -17,7 +17,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from taskgroup.affinity._accumulate import Accumulator, combine
+from taskgroup.affinity._accumulate import Accumulator, combine, relative
 from taskgroup.affinity._projected import ProjectedGradients, project_gradients
 from taskgroup.affinity._task_gradients import task_gradients
 
@@ -29,6 +29,7 @@ __all__ = [
     "gramian",
     "look_ahead",
     "project_gradients",
+    "relative",
     "task_gradients",
 ]
 

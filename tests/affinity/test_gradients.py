@@ -14,6 +14,7 @@ from taskgroup.affinity.gradients import (
     gramian,
     look_ahead,
     project_gradients,
+    relative,
     task_gradients,
 )
 from taskgroup.errors import GroupingError
@@ -213,6 +214,14 @@ class TestCombine:
         first = Affinity(("a",), [[1]], measure="tag")
         with pytest.raises(GroupingError, match="share names and measure"):
             combine([first, Affinity(("a",), [[1]], measure="cosine")])
+
+
+def test_relative_look_ahead_is_one_where_a_helper_is_as_good_as_the_targets_own_step():
+    values = np.array([[0.02, 0.03, 0.1], [0.01, 0.03, 0.1], [-0.04, 0.0, -0.1]])
+    found = relative(Affinity(("a", "b", "c"), values, measure="tag", spread=values))
+    np.testing.assert_allclose(found.values, [[1, 1, np.nan], [0.5, 1, np.nan], [-2, 0, np.nan]])
+    np.testing.assert_allclose(found.spread, found.values)
+    assert found.measure == "relative tag"
 
 
 DIM = 20  # enough for 30 labels of their own to be too few

@@ -25,16 +25,16 @@ STRAINS = (-0.04, -0.02, 0.0, 0.02, 0.04)  # of the lattice constant
 INSULATOR = 0.7  # eV: from this gap on the sparser of the k-grids does
 
 
-def calculator(cutoff: float = CUTOFF, **settings: Any) -> Any:
-    """A GPAW calculator with this project's settings."""
+def calculator(cutoff: float = CUTOFF, tight: bool = False, **settings: Any) -> Any:
+    """A GPAW calculator with this project's settings; ``tight`` where small differences of energies count."""
     from gpaw import GPAW, PW, FermiDirac
 
     return GPAW(
         mode=PW(cutoff),
         xc="PBE",
         occupations=FermiDirac(SMEARING),
-        convergence={"energy": 2e-4, "density": 1e-4},
-        maxiter=80,
+        convergence={"energy": 1e-6, "density": 1e-6} if tight else {"energy": 2e-4, "density": 1e-4},
+        maxiter=200 if tight else 80,
         nbands="200%",  # of the occupied ones; with GPAW's default Ca, Sr and Ba do not converge
         txt=None,
         **settings,
@@ -135,17 +135,23 @@ def electrons(atoms: Atoms, calc: Any) -> dict[str, Any]:
 
 
 def valence_density(atoms: Atoms, calc: Any) -> tuple[np.ndarray, dict[str, Any]]:
-    """The density (1/Å^3) on half of GPAW's fourfold grid, scaled to the valence electrons, and how well it fitted."""
-    fine = calc.get_all_electron_density(gridrefinement=4, skip_core=True)
-    density = downsampled(fine, [n // 2 for n in fine.shape])
-    found, due = float(density.mean() * atoms.get_volume()), float(calc.get_number_of_electrons())
+    """The density (1/Å^3) on half of GPAW's fourfold grid, scaled to the valence electrons, and how well it fitted.
+
+    [nx, ny, nz], or [2, nx, ny, nz] (total, magnetisation) of a spin-polarised calculation.
+    """
+    spins = [{"spin": spin} for spin in range(calc.get_number_of_spins())] if calc.get_number_of_spins() > 1 else [{}]
+    fine = [calc.get_all_electron_density(gridrefinement=4, skip_core=True, **spin) for spin in spins]
+    blocks = [downsampled(block, [n // 2 for n in block.shape]) for block in fine]
+    density = blocks[0] if len(blocks) == 1 else np.stack([blocks[0] + blocks[1], blocks[0] - blocks[1]])
+    total = density if len(blocks) == 1 else density[0]
+    found, due = float(total.mean() * atoms.get_volume()), float(calc.get_number_of_electrons())
     density *= due / found
     return density, {
         "nelectrons": due,
-        "grid": list(density.shape),
+        "grid": list(density.shape[-3:]),
         "charge_before_normalisation": found,
-        "negative_min": float(density.min()),
-        "density_max": float(density.max()),
+        "negative_min": float(total.min()),
+        "density_max": float(total.max()),
     }
 
 

@@ -28,17 +28,39 @@ SETTINGS = {
     "setups": "PAW 0.9.20000",
     "mode": "plane waves, 500 eV",
     "occupations": "Fermi-Dirac, 0.05 eV",
-    "spin": "paired",
 }
 
-Packed = dict[str, tuple[dict[str, Any], np.ndarray]]  # name -> record, density float16 [32, 32, 32]
+# What a packed record calls a property: what the computing tools call it.
+TARGETS = {
+    "bulk_modulus": "bulk_modulus",
+    "volume": "volume",
+    "density": "mass_density",
+    "energy_per_atom": "energy_per_atom",
+    "formation_energy": "formation_energy",
+    "fermi_energy": "fermi_energy",
+    "band_gap": "band_gap",
+    "bandwidth": "bandwidth",
+    "is_metal": "is_metal",
+    "magnetic_moment": "magnetic_moment",
+}
+MORE = {
+    "direct_gap": "direct_gap",
+    "dos_fermi": "dos_fermi",
+    "bulk_modulus_derivative": "bprime",
+    "eos_volumes": "eos_volumes",
+    "eos_energies": "eos_energies",
+    "eos_rms": "eos_rms",
+}
+
+Packed = dict[str, tuple[dict[str, Any], np.ndarray]]  # name -> record, density float16 [32, 32, 32] or [2, 32, 32, 32]
 
 
 def packed_record(raw: dict[str, Any]) -> dict[str, Any]:
-    """The record of a crystal as it is packed, from what ``compute.py`` wrote; formation energy still missing."""
+    """The record of a crystal as it is packed, from what the computing tools wrote; formation energy still missing."""
     from pymatgen.core import Composition
 
     composition = Composition("".join(raw["symbols"]))
+    known = raw | {"formation_energy": None, "is_metal": int(raw["band_gap"] < 0.05)}
     return {
         "name": raw["name"],
         "formula": composition.reduced_formula,
@@ -49,25 +71,8 @@ def packed_record(raw: dict[str, Any]) -> dict[str, Any]:
         "frac_coords": raw["scaled_positions"],
         "valence_electrons": raw["nelectrons"],
         "native_grid": raw["grid"],
-        "targets": {
-            "bulk_modulus": raw["bulk_modulus"],
-            "volume": raw["volume"],
-            "density": raw["mass_density"],
-            "energy_per_atom": raw["energy_per_atom"],
-            "formation_energy": None,
-            "fermi_energy": raw["fermi_energy"],
-            "band_gap": raw["band_gap"],
-            "bandwidth": raw["bandwidth"],
-            "is_metal": int(raw["band_gap"] < 0.05),
-        },
-        "more": {
-            "direct_gap": raw["direct_gap"],
-            "dos_fermi": raw["dos_fermi"],
-            "bulk_modulus_derivative": raw["bprime"],
-            "eos_volumes": raw["eos_volumes"],
-            "eos_energies": raw["eos_energies"],
-            "eos_rms": raw["eos_rms"],
-        },
+        "targets": {target: known[key] for target, key in TARGETS.items() if key in known},
+        "more": {name: known[key] for name, key in MORE.items() if key in known},
     }
 
 
@@ -90,12 +95,18 @@ def computed(folder: Path, known: set[str]) -> tuple[Packed, dict[str, str]]:
         if reason:
             left_out[raw["name"]] = reason
             continue
-        with np.load(path.with_suffix(".npz"), allow_pickle=False) as arrays:
-            values = arrays["density"].astype(float)[None]
-        density = Density(values, raw["cell"], tuple(raw["symbols"]), raw["scaled_positions"], source=str(path))
-        small = standardise(density, n=GRID, sigma=SIGMA).values[0].astype(np.float16)
-        found[raw["name"]] = packed_record(raw), small
+        found[raw["name"]] = packed_record(raw), small_density(raw, path.with_suffix(".npz"))
     return found, left_out
+
+
+def small_density(raw: dict[str, Any], path: Path) -> np.ndarray:
+    """The standardised density, float16: [32, 32, 32], or [2, 32, 32, 32] of a magnet."""
+    with np.load(path, allow_pickle=False) as arrays:
+        values = arrays["density"].astype(float)
+    blocks = values if values.ndim == 4 else values[None]
+    density = Density(blocks, raw["cell"], tuple(raw["symbols"]), raw["scaled_positions"], source=str(path))
+    small = standardise(density, n=GRID, sigma=SIGMA).values.astype(np.float16)
+    return small if values.ndim == 4 else small[0]
 
 
 def packed(folder: Path) -> Packed:
@@ -133,13 +144,23 @@ def write(crystals: Packed, molecules: dict[str, float], folder: Path) -> dict[s
     rows = [crystals[name] for name in sorted(crystals)]
     records = [record for record, _ in rows]
     set_formation_energies(records, molecules)
+    densities = np.array([density for _, density in rows])
+    magnetic = densities.ndim == 5
     arrays = io.BytesIO()
-    np.savez_compressed(arrays, density=np.array([density for _, density in rows]))
+    np.savez_compressed(arrays, density=densities)
     content = {
         "crystals.json.gz": gzip.compress(json.dumps(records).encode(), 9, mtime=0),
         "densities.npz": arrays.getvalue(),
     }
-    manifest = make_manifest(content, len(rows), folder / "manifest.json")
+    manifest = {
+        "name": "magnets" if magnetic else "crystals",
+        **version_of(content, folder / "manifest.json"),
+        "n": len(rows),
+        "kind": "valence",
+        "grid": GRID,
+        "sigma": SIGMA,
+        "settings": SETTINGS | {"spin": "polarised, ferromagnetic" if magnetic else "paired"},
+    }
     folder.mkdir(parents=True, exist_ok=True)
     content["molecules.json"] = json.dumps(molecules).encode()
     content["manifest.json"] = (json.dumps(manifest, indent=1) + "\n").encode()
@@ -148,27 +169,16 @@ def write(crystals: Packed, molecules: dict[str, float], folder: Path) -> dict[s
     return manifest
 
 
-def make_manifest(content: dict[str, bytes], n: int, previous: Path) -> dict[str, Any]:
-    """Version, size, checksums and settings of the packed files."""
+def version_of(content: dict[str, bytes], manifest: Path) -> dict[str, Any]:
+    """The checksums of the packed files, and a version that is one up where they differ from the manifest's."""
     sha256 = {name: hashlib.sha256(data).hexdigest() for name, data in sorted(content.items())}
     whole = hashlib.sha256("".join(sha256.values()).encode()).hexdigest()
-    before = json.loads(previous.read_text()) if previous.exists() else {"version": "0", "hash": None}
-    version = int(before["version"]) + (before["hash"] != whole)
-    return {
-        "name": "crystals",
-        "version": str(version),
-        "n": n,
-        "hash": whole,
-        "sha256": sha256,
-        "kind": "valence",
-        "grid": GRID,
-        "sigma": SIGMA,
-        "settings": SETTINGS,
-    }
+    before = json.loads(manifest.read_text()) if manifest.exists() else {"version": "0", "hash": None}
+    return {"version": str(int(before["version"]) + (before["hash"] != whole)), "hash": whole, "sha256": sha256}
 
 
 def write_chgcar(raw: dict[str, Any], values: np.ndarray, path: Path) -> None:
-    """A computed crystal as CHGCAR.gz on its native grid: what a user would bring."""
+    """A computed crystal's total density as CHGCAR.gz on its native grid: what a user would bring."""
     from pymatgen.core import Lattice, Structure
     from pymatgen.io.vasp.outputs import Chgcar
 

@@ -54,7 +54,8 @@ def cubic(symbols: list[str], positions: list[tuple[float, ...]], constant: floa
     return Atoms(symbols, cell=constant * _PRIMITIVE[lattice], positions=np.array(positions) * constant, pbc=True)
 
 
-def _bond(*symbols: str) -> float:
+def bond_length(*symbols: str) -> float:
+    """A guess, Å: the sum of the covalent radii."""
     return sum(covalent_radii[atomic_numbers[symbol]] for symbol in symbols)
 
 
@@ -64,7 +65,7 @@ def _pairs(*groups: tuple[str, str]) -> list[tuple[str, ...]]:
 
 def _elements() -> Iterator[Candidate]:
     for x in _METALS.split():
-        d = _bond(x, x)
+        d = bond_length(x, x)
         hexagonal = Atoms(
             [x, x],
             cell=[d, d, 1.633 * d, 90, 90, 120],
@@ -76,7 +77,7 @@ def _elements() -> Iterator[Candidate]:
         yield f"{x}-hcp", "element", hexagonal
         yield f"{x}-sc", "element", cubic([x], [_CORNER], d, "sc")
     for x in ("C", "Si", "Ge", "Sn", "B", "Ga", "P", "As"):
-        yield f"{x}-diamond", "element", cubic([x, x], [_CORNER, _QUARTER], _bond(x, x) * 4 / 3**0.5, "fcc")
+        yield f"{x}-diamond", "element", cubic([x, x], [_CORNER, _QUARTER], bond_length(x, x) * 4 / 3**0.5, "fcc")
 
 
 def _ab() -> Iterator[Candidate]:
@@ -87,7 +88,7 @@ def _ab() -> Iterator[Candidate]:
         ("Ti Zr Hf Si Ge Sn V Nb Ta", "C N"),
     )
     for a, b in [*pairs, ("Si", "Ge"), ("Si", "Sn"), ("Ge", "Sn")]:
-        d = _bond(a, b)
+        d = bond_length(a, b)
         yield f"{a}{b}-rocksalt", "AB", cubic([a, b], [_CORNER, _CENTER], 2 * d, "fcc")
         yield f"{a}{b}-zincblende", "AB", cubic([a, b], [_CORNER, _QUARTER], 4 * d / 3**0.5, "fcc")
         yield f"{a}{b}-cesiumchloride", "AB", cubic([a, b], [_CORNER, _CENTER], 2 * d / 3**0.5, "sc")
@@ -103,7 +104,7 @@ def _ab2() -> Iterator[Candidate]:
     pairs += [(b, a) for a, b in _pairs(("Be Mg Ca Sr Ba", "C Si Ge Sn Pb"))]
     pairs += _pairs(("Ti Zr Hf Sc Y La Mg Ca", "H"))
     for a, b in pairs:
-        constant = 4 * _bond(a, b) / 3**0.5
+        constant = 4 * bond_length(a, b) / 3**0.5
         yield f"{a}{b}2-fluorite", "AB2", cubic([a, b, b], [_CORNER, _QUARTER, _THREE_QUARTERS], constant, "fcc")
 
 
@@ -119,7 +120,7 @@ def _abx3() -> Iterator[Candidate]:
         ("Na K Rb Cs", "Mg Ca Sr Zn Cd Pb Sn Ge", "F Cl Br I"),
         ("Ca Sr Ba", "Ti Zr Hf", "S"),
     ):
-        atoms = cubic([a, b, x, x, x], [_CORNER, _CENTER, *_FACES], 2 * _bond(b, x), "sc")
+        atoms = cubic([a, b, x, x, x], [_CORNER, _CENTER, *_FACES], 2 * bond_length(b, x), "sc")
         yield f"{a}{b}{x}3-perovskite", "ABX3", atoms
 
 
@@ -131,14 +132,14 @@ def _half_heuslers() -> Iterator[Candidate]:
         ("V Nb Ta", "Fe Ru Os", "As Sb"),
         ("Sc Y La", "Ni Pd Pt", "Sb Bi"),
     ):
-        atoms = cubic([a, b, x], [_CENTER, _QUARTER, _CORNER], 4 * _bond(b, x) / 3**0.5, "fcc")
+        atoms = cubic([a, b, x], [_CENTER, _QUARTER, _CORNER], 4 * bond_length(b, x) / 3**0.5, "fcc")
         yield f"{a}{b}{x}-halfheusler", "ABX", atoms
 
 
 def _intermetallics() -> Iterator[Candidate]:
     for a, b in _pairs(("Sc Y Ti Zr Hf Mg Ca Al Li", "Ru Rh Pd Ag Cu Zn Ni Ir Pt Au Cd")):
-        atoms = cubic([a, b], [_CORNER, _CENTER], _bond(a, b) * 2 / 3**0.5, "sc")
+        atoms = cubic([a, b], [_CORNER, _CENTER], bond_length(a, b) * 2 / 3**0.5, "sc")
         yield f"{a}{b}-cesiumchloride", "intermetallic", atoms
     for a, b in _pairs(("Al Ti Zr Sc Mg Ca In Sn", "Ni Pd Pt Cu Ag Au Rh Ir")):
-        atoms = cubic([a, b, b, b], [_CORNER, *_FACES], _bond(a, b) * 2**0.5, "sc")
+        atoms = cubic([a, b, b, b], [_CORNER, *_FACES], bond_length(a, b) * 2**0.5, "sc")
         yield f"{b}3{a}-L12", "intermetallic", atoms

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from taskgroup.densities.density import Density
-from taskgroup.densities.reader import Reader, bare_name, read_bytes, refuse
+from taskgroup.densities.reader import Reader, bare_name, one_line, read_bytes, refuse
 from taskgroup.errors import DensityError
 
 _NAME = re.compile(r"(?<![a-z])(chgcar|chg|aeccar[012]?)(?![a-z0-9])", re.IGNORECASE)
@@ -54,10 +54,7 @@ def _split(text: bytes, source: Path) -> tuple[list[str], bytes]:
     for line in file:
         if lines and not line.strip():
             return lines, text[file.tell() :]
-        try:
-            lines.append(line.decode())
-        except UnicodeDecodeError:
-            refuse(source, "must be text, found binary content")
+        lines.append(line.decode(errors="replace"))
     refuse(source, "must hold a grid after the structure, found the end of the file")
 
 
@@ -71,9 +68,9 @@ def _structure(header: list[str], source: Path) -> Any:
             structure = Poscar.from_str("".join(header)).structure
         scale = float(header[1].split()[0])
     except BadPoscarWarning as warning:
-        refuse(source, f"must name its elements ({warning})")
+        refuse(source, f"must name its elements ({one_line(warning)})")
     except _HEADER_ERRORS as error:
-        refuse(source, f"must begin with a POSCAR, which does not parse ({error})")
+        refuse(source, f"must begin with a POSCAR, which does not parse ({one_line(error)})")
     if scale < 0:
         refuse(source, f"the scale of the lattice must be positive, found {scale:g}")
     volume = np.linalg.det(structure.lattice.matrix)

@@ -54,6 +54,11 @@ def read_bytes(path: Path) -> bytes:
     return content
 
 
+def one_line(error: Exception) -> str:
+    """What another library's error says, without line breaks."""
+    return " ".join(str(error).split()) or type(error).__name__
+
+
 def refuse(source: Any, rule: str) -> NoReturn:
     """Refuse a source: the message names it, the rule and what was found."""
     raise DensityError(f"{source}: {rule}")

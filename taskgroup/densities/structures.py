@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from taskgroup.densities.reader import one_line
 from taskgroup.errors import DensityError
 
 if TYPE_CHECKING:
@@ -33,8 +34,9 @@ def read_structure(path: str | Path) -> "Structure":
         AssertionError,
         StructureError,
     ) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise DensityError(f"{path}: must hold a structure that pymatgen reads, found none ({reason})") from None
+        raise DensityError(
+            f"{path}: must hold a structure that pymatgen reads, found none ({one_line(error)})"
+        ) from None
 
 
 def read_structures(path: str | Path) -> Iterator[tuple[str, "Structure"]]:
@@ -68,4 +70,4 @@ def _structure(line: str, where: str) -> tuple[str, "Structure"]:
     try:
         return str(name), Structure(*(row[key] for key in _KEYS))
     except (ValueError, TypeError, KeyError, StructureError) as error:
-        raise DensityError(f"{where}: must describe a crystal ({error})") from None
+        raise DensityError(f"{where}: must describe a crystal ({one_line(error)})") from None

@@ -459,3 +459,9 @@ def test_what_pymatgen_writes_is_read(salt: Density, tmp_path: Path) -> None:
     path = tmp_path / "written.CHGCAR"
     Chgcar(salt.structure, {"total": total, "diff": spin}).write_file(path)
     np.testing.assert_allclose(read_density(path).values, salt.values, rtol=1e-9)
+
+
+def test_a_comment_in_another_encoding_does_no_harm(salt: Density, tmp_path: Path) -> None:
+    path = tmp_path / "CHGCAR"
+    path.write_bytes(chgcar_text(salt).replace("a comment", "5 Å of NaCl").encode("latin-1"))
+    assert read_density(path).charge == pytest.approx(8)

@@ -3,8 +3,8 @@
     python benchmarks/train_step.py [--seconds 10] [--repeats 5] [--device cpu] [--json]
 
 Field-typical: a DataLoader with two workers, float32, nn.Conv3d with circular padding, the augmentation of each sample
-in Python (numpy), losses target by target, ``.item()`` at every step. Bare: forward and backward of the network alone on
-one batch that lies ready, in the precision and layout that taskgroup trains in. All three run in turns, so that what
+in Python (numpy), losses target by target, ``.item()`` at every step. Bare: forward and backward of the network alone
+on one batch that lies ready, in the precision and layout that taskgroup trains in. All three run in turns, so that what
 else the machine does hits them alike. Rates are training samples per second; the spread is over repeats.
 """
 

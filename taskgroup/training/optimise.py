@@ -1,7 +1,7 @@
 """The optimiser, its learning rate, the averaged weights and the precision of a run."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import torch
 from torch import Tensor, nn, optim
@@ -32,6 +32,17 @@ def move_average(average: nn.Module, network: nn.Module, decay: float, step: int
     """Move averaged weights (and running statistics) towards the network's; early steps forget faster."""
     rate = 1 - min(decay, (1 + step) / (10 + step))
     torch._foreach_lerp_(list(_floats(average)), list(_floats(network)), rate)
+
+
+def match_layouts(parameters: Iterable[nn.Parameter]) -> None:
+    """Give gradients the memory layout of their parameters.
+
+    Backward passes do so by themselves. A balancer may set contiguous gradients on channels-last weights, and fused
+    AdamW on CPUs then pairs up wrong elements without a word (torch 2.13).
+    """
+    for parameter in parameters:
+        if parameter.grad is not None and parameter.grad.stride() != parameter.stride():
+            parameter.grad = torch.empty_like(parameter).copy_(parameter.grad)
 
 
 def _floats(network: nn.Module) -> Iterator[Tensor]:

@@ -21,7 +21,7 @@ from taskgroup.training.data import encode_labels, network_outputs, prepare_fiel
 from taskgroup.training.hooks import Hook, HookContext
 from taskgroup.training.losses import TargetLosses
 from taskgroup.training.metrics import group_metrics, mean_skill, output_skills
-from taskgroup.training.optimise import autocast_dtype, learning_rate, make_optimizer, move_average
+from taskgroup.training.optimise import autocast_dtype, learning_rate, make_optimizer, match_layouts, move_average
 from taskgroup.training.result import GroupJob, GroupResult, Skills
 
 
@@ -150,6 +150,7 @@ class Run:
             losses.sum().backward()
         else:
             self.balancer.backward(losses, context.features, self.shared, present_targets)
+            match_layouts(self.shared)
         self._update()
         return losses.detach().mean()
 

@@ -1,7 +1,6 @@
 """Verbs that make and show datasets: data ingest, data promolecule, data info."""
 
 import json
-import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -90,7 +89,7 @@ def _build(
                 properties,
                 out,
                 targets=chosen,
-                workers=workers or os.cpu_count() or 1,
+                workers=workers,
                 progress=show,
                 **options,
             )

@@ -7,12 +7,16 @@ Whatever stops it, what is written stays written: the same call goes on. What is
 """
 
 import csv
+import math
+import os
 import signal
+import threading
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
@@ -35,6 +39,7 @@ from taskgroup.errors import InputError, StoreError, TaskgroupError
 
 TargetsSaid = Mapping[str, Mapping[str, str]] | Iterable[str] | str | Path | None
 OnProgress = Callable[[int, int], None]
+_WORTH_A_PROCESS = 16  # densities; a new process imports for two seconds
 
 
 @dataclass(frozen=True)
@@ -73,7 +78,7 @@ def ingest(
     grid: int = 32,
     sigma: float = 0.20,
     all_electron: bool = False,
-    workers: int = 1,
+    workers: int | None = None,
     retry: bool = False,
     progress: OnProgress = lambda done, total: None,
 ) -> IngestReport:
@@ -83,7 +88,7 @@ def ingest(
         id_column, targets: see ``read_properties``.
         grid, sigma: points an axis and Gaussian width in Å, see ``densities.standardise``.
         all_electron: take AECCAR0 + AECCAR2, and files that hold core electrons.
-        workers: processes; 1 works in this one.
+        workers: processes; 1 works in this one. By default one a CPU, and one for every 16 densities at most.
         retry: try again what was refused before.
         progress: called with rows done and rows in all after each part.
 
@@ -104,7 +109,7 @@ def promolecules(
     targets: TargetsSaid = None,
     grid: int = 32,
     sigma: float = 0.20,
-    workers: int = 1,
+    workers: int | None = None,
     retry: bool = False,
     progress: OnProgress = lambda done, total: None,
 ) -> IngestReport:
@@ -122,20 +127,21 @@ def _build(
     properties: Properties,
     matched: Matched,
     settings: StoreSettings,
-    workers: int,
+    workers: int | None,
     retry: bool,
     progress: OnProgress,
 ) -> IngestReport:
     table, sources = properties.table, {source.id: source for source in matched.sources}
     table.check()
     begun = begin_store(out, settings, len(sources))
-    done = [row for row in sources if row in begun.rows or (row in begun.refused and not retry)]
-    todo = [source for row, source in sources.items() if row not in set(done)]
+    done = {row for row in sources if row in begun.rows or (row in begun.refused and not retry)}
+    todo = [source for row, source in sources.items() if row not in done]
     batches = [tuple(todo[at : at + begun.part_rows]) for at in range(0, len(todo), begun.part_rows)]
     if batches:
         make_room(out, begun.next_part + len(batches))
     n_done = len(done)
     progress(n_done, len(sources))
+    workers = workers or min(os.cpu_count() or 1, math.ceil(len(todo) / _WORTH_A_PROCESS))
     for n in _run([_PartJob(out, begun.next_part + i, batch, settings) for i, batch in enumerate(batches)], workers):
         n_done += n
         progress(n_done, len(sources))
@@ -162,9 +168,11 @@ def _run(jobs: Sequence[_PartJob], workers: int) -> Iterator[int]:
         yield from map(_make_part, jobs)
         return
     # spawn: a forked child would inherit the threads of BLAS and zarr in an unknown state.
-    pool = ProcessPoolExecutor(min(workers, len(jobs)), mp_context=get_context("spawn"), initializer=_ignore_interrupt)
+    pool = ProcessPoolExecutor(min(workers, len(jobs)), mp_context=get_context("spawn"))
     try:
-        for future in as_completed([pool.submit(_make_part, job) for job in jobs]):
+        with _interrupts_ignored():  # children inherit it: Ctrl-C is for the parent, what is under way comes to its end
+            futures = [pool.submit(_make_part, job) for job in jobs]
+        for future in as_completed(futures):
             yield future.result()
     except BrokenProcessPool as error:
         raise TaskgroupError(
@@ -174,9 +182,16 @@ def _run(jobs: Sequence[_PartJob], workers: int) -> Iterator[int]:
         pool.shutdown(cancel_futures=True)
 
 
-def _ignore_interrupt() -> None:
-    """Ctrl-C is for the parent, which lets the parts under way come to their end."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+@contextmanager
+def _interrupts_ignored() -> Iterator[None]:
+    if threading.current_thread() is not threading.main_thread():  # no other may set signals
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _make_part(job: _PartJob) -> int:

@@ -88,7 +88,11 @@ def _read_frame(path: Path) -> "pd.DataFrame":
     try:
         if suffix.startswith((".csv", ".tsv")):
             separator = "\t" if suffix.startswith(".tsv") else ","
-            frame = pd.read_csv(path, dtype=str, keep_default_na=False, sep=separator, encoding="utf-8-sig")
+            # The header is read as a row, since pandas renames repeated columns.
+            cells = pd.read_csv(
+                path, dtype=str, keep_default_na=False, sep=separator, encoding="utf-8-sig", header=None
+            )
+            frame = cells.iloc[1:].set_axis(cells.iloc[0], axis=1)
         elif suffix == ".parquet":
             frame = pd.read_parquet(path)
         elif suffix == ".json":
@@ -169,7 +173,7 @@ def _numbers(cells: "pd.Series", ids: tuple[str, ...], path: Path, wanted: bool)
     for row, text in enumerate(cells):
         if text:
             try:
-                values[row] = _TRUTH[text.lower()] if text.lower() in _TRUTH else float(text)
+                values[row] = _number(text)
             except ValueError:
                 words.append(row)
     if words and not wanted and np.isnan(values).all():
@@ -178,6 +182,12 @@ def _numbers(cells: "pd.Series", ids: tuple[str, ...], path: Path, wanted: bool)
         row = words[0]
         raise TargetError(f"{path}: target '{cells.name}', row '{ids[row]}': needs a number, got '{cells.iloc[row]}'")
     return values
+
+
+def _number(text: str) -> float:
+    if "_" in text:  # Python reads 1_000
+        raise ValueError(text)
+    return _TRUTH[text.lower()] if text.lower() in _TRUTH else float(text)
 
 
 def _spec(name: str, values: np.ndarray, unit: str, said: dict[str, str], path: Path, notes: list[str]) -> Target:

@@ -75,7 +75,6 @@ def test_writing_holds_a_part_in_memory_and_not_the_dataset(tmp_path: Path) -> N
     assert back.densities([n - 1]).shape == (1, 1, 24, 24, 24)
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    print(peak)
     assert peak < n * one[0].nbytes / 2  # of 21 MB of densities
 
 

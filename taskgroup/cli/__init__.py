@@ -16,6 +16,7 @@ _VERBS = {
     "run": ("study", "Run a study."),
     "data": ("data", "Make and look at datasets."),
     "leaderboard": ("results", "Show trials, baselines and assembled groupings, best first."),
+    "transfer": ("transfer", "Tell who helped whom in a run, and what foretold it."),
     "report": ("results", "Write one self-contained HTML file about a run."),
     "ui": ("results", "Serve MLflow and the Optuna dashboard of a run, on this machine only."),
     "export": ("models", "Copy the bundle of a run, in further formats where asked."),

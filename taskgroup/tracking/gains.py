@@ -135,8 +135,8 @@ def _gain(
     within = np.take_along_axis(by_run - differences[:, None], chosen, axis=0).mean(axis=0)
     draws = differences.mean() + _few_runs_factor(len(pairs)) * between + within
     mean = float(differences.mean())
-    low, high = bounds(draws) if np.ptp(by_run) > 0 else (None, None)
-    return Gain(group, target, mean, low, high, len(pairs), _verdict(low, high), draws)
+    low, high = bounds(draws) if len(pairs) > 1 or np.ptp(by_run) > 0 else (None, None)
+    return Gain(group, target, mean, low, high, len(pairs), _verdict(low, high, len(pairs)), draws)
 
 
 def _few_runs_factor(n: int) -> float:
@@ -150,8 +150,9 @@ def _few_runs_factor(n: int) -> float:
     return float(student.ppf(tail, n - 1) / normal.ppf(tail) * np.sqrt(n / (n - 1)))
 
 
-def _verdict(low: float | None, high: float | None) -> str:
-    if low is None or high is None:
+def _verdict(low: float | None, high: float | None, n: int) -> str:
+    """A single run is not judged, even where it has an interval over materials: its seed may be the whole gain."""
+    if n < 2 or low is None or high is None:
         return "one run"
     return "gain" if low > 0 else "negative transfer" if high < 0 else "noise"
 

@@ -104,8 +104,8 @@ class TestMaterials:
         runs.append(self.run(table, ("gap", "metal"), 0.4, 3))
         gains, _ = measured_gains(runs, table, 0)
         for gain in gains:
-            assert gain.low < gain.mean < gain.high
-            assert gain.verdict == "gain"
+            assert 0 < gain.low < gain.mean < gain.high
+            assert gain.verdict == "one run"  # materials are not all that is uncertain
             assert np.mean(gain.draws) == pytest.approx(gain.mean, abs=0.03)
 
     def test_the_same_predictions_differ_by_nothing_on_any_draw(self):

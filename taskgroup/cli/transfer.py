@@ -1,0 +1,65 @@
+"""The verb that tells who helped whom in a run."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+
+
+@click.command()
+@click.argument("run", type=click.Path(path_type=Path))
+@click.option("--format", "form", type=click.Choice(["table", "csv", "json"]), default="table", show_default=True)
+@click.option("--gradients", is_flag=True, help="Train one more joint network to measure gradient affinities too.")
+@click.option("--out", type=click.Path(path_type=Path), help="Also write gains.csv and measures.csv to this folder.")
+def transfer(run: Path, form: str, gradients: bool, out: Path | None) -> None:
+    """Show what learning together gave each target, and which affinity foretold it."""
+    import pandas as pd
+
+    from taskgroup.search.transfer import study_transfer
+
+    report = study_transfer(run, gradients=gradients)
+    gains, measures = pd.DataFrame(report.gain_rows()), pd.DataFrame(report.measure_rows())
+    if out is not None:
+        out.mkdir(parents=True, exist_ok=True)
+        gains.to_csv(out / "gains.csv", index=False)
+        measures.to_csv(out / "measures.csv", index=False)
+    if form == "json":
+        click.echo(json.dumps(report.to_dict(), indent=1, allow_nan=False))
+    elif form == "csv":
+        click.echo(gains.to_csv(index=False), nl=False)
+    else:
+        _print(report)
+
+
+def _print(report: Any) -> None:
+    from rich.console import Console
+
+    console = Console()
+    console.print(_table("Gain of learning together (skill, against the target alone)", report.gain_rows()))
+    for gain in report.negative:
+        console.print(f"Negative transfer: {gain.target} loses {-gain.mean:.3f} in {{{', '.join(gain.group)}}}")
+    if report.unpaired:
+        console.print(f"{report.unpaired} groups have no single-target run of the same recipe to compare with")
+    console.print(_table("Which measure foretells the pairwise gains? (Spearman)", report.measure_rows()))
+    if report.curse is not None:
+        curse = report.curse
+        console.print(
+            f"Winner's curse: validation {_number(curse.validation)}, re-evaluated {_number(curse.reevaluation)}, "
+            f"test {_number(curse.test)}; {_number(curse.optimism)} of the validation value was luck"
+        )
+
+
+def _table(title: str, rows: list[dict[str, Any]]) -> Any:
+    from rich.table import Table
+
+    table = Table(title=title, title_justify="left", box=None, pad_edge=False, header_style="bold")
+    for name in rows[0] if rows else ("nothing to compare yet",):
+        table.add_column(name, justify="left" if name in ("target", "group", "verdict", "measure") else "right")
+    for row in rows:
+        table.add_row(*(_number(v) if isinstance(v, float) or v is None else str(v) for v in row.values()))
+    return table
+
+
+def _number(value: float | None) -> str:
+    return "–" if value is None else f"{value:+.3f}"

@@ -1,0 +1,88 @@
+"""The transfer report of a run folder: every network it trained, and every affinity that can be had for it."""
+
+import logging
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from taskgroup.affinity import MEASURES, METRICS, Affinity, affinity_matrix, transfer_matrix
+from taskgroup.datasets import Split
+from taskgroup.errors import RunError
+from taskgroup.search.plan import StudyData
+from taskgroup.search.results import ResultStore
+from taskgroup.search.study import Study
+from taskgroup.search.worker import network_path, prediction_path
+from taskgroup.tracking.gains import SetRun
+from taskgroup.tracking.transfer import TransferReport, transfer_report
+from taskgroup.training import GroupResult
+
+_log = logging.getLogger(__name__)
+
+
+def study_transfer(folder: str | Path, *, gradients: bool = False) -> TransferReport:
+    """The transfer report of a run.
+
+    Label affinities come from the training rows. Transferability metrics are added where the run kept a network of
+    every target alone (it does at its end), ``gradients`` adds those of one more joint run by a single's recipe.
+
+    Raises RunError: no run there, or it has trained nothing yet; StoreError: its dataset is gone or has changed.
+    """
+    study = Study.open(folder)
+    data = StudyData(study.config)
+    results = list(ResultStore(study.folder / "results"))
+    if not results:
+        raise RunError(f"{study.folder}: a transfer report needs trained groups, but results/ holds none")
+    affinities = label_affinities(data)
+    singles = {result.targets[0]: result for result in results if len(result.targets) == 1}
+    affinities |= _feature_affinities(study.folder, data, results)
+    if gradients and singles:
+        affinities |= _gradient_affinities(data, next(iter(singles.values())))
+    runs = [_run(study.folder, data, result) for result in results]
+    return transfer_report(runs, affinities, data.targets, study.final())
+
+
+def label_affinities(data: StudyData) -> dict[str, Affinity]:
+    """Every built-in label measure on the training rows, as magnitudes: a strong negative relation shares as much."""
+    table = data.targets.rows(data.training_rows)
+    found = {name: affinity_matrix(table, name) for name in MEASURES}
+    return {f"|{name}|": replace(affinity, values=np.abs(affinity.values)) for name, affinity in found.items()}
+
+
+def _split(data: StudyData, result: GroupResult) -> Split:
+    return data.splits.split(result.job.split["test_fold"], result.job.split["validation_fold"])
+
+
+def _run(folder: Path, data: StudyData, result: GroupResult) -> SetRun:
+    path = prediction_path(folder, result.key)
+    rows = _split(data, result).validation
+    predictions = np.load(path, allow_pickle=False) if path.exists() else None
+    return SetRun.of(result, rows, predictions)
+
+
+def _feature_affinities(folder: Path, data: StudyData, results: list[GroupResult]) -> dict[str, Affinity]:
+    """Transferability of the features of single-target networks, on rows that are not test rows."""
+    from taskgroup.export.network_file import read_network
+    from taskgroup.training.affinity_hooks import network_features
+
+    kept = {r.targets[0]: r for r in results if len(r.targets) == 1 and network_path(folder, r.key).exists()}
+    if set(kept) != set(data.targets.names):
+        _log.info("no network of every target alone was kept: transferability metrics are left out")
+        return {}
+    rows = data.training_rows
+    features = {
+        target: network_features(read_network(network_path(folder, result.key)), data.dataset, rows)
+        for target, result in kept.items()
+    }
+    table, systems = data.targets.rows(rows), [data.dataset.chemical_systems[row] for row in rows]
+    names = [name for name, metric in METRICS.items() if metric.takes == "features"]
+    return {name: transfer_matrix(features, table, name, groups=systems).affinity() for name in names}
+
+
+def _gradient_affinities(data: StudyData, single: GroupResult) -> dict[str, Affinity]:
+    from taskgroup.affinity.gradients import relative
+    from taskgroup.training.affinity_hooks import joint_affinities
+
+    job = replace(single.job, targets=data.targets.names)
+    found = joint_affinities(data.dataset, _split(data, single), job)
+    return {name: relative(affinity) if name == "tag" else affinity for name, affinity in found.items()}

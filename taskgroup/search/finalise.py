@@ -88,7 +88,7 @@ class Finaliser:
         members = self._refit(chosen.finalist.plan)
         alone = self._refit(alone_plan(chosen.finalist.plan))
         self.on_phase("test", 0)
-        test, value = release(self.folder, self.data, chosen.finalist.plan, members, alone)
+        test, value = release(self.folder, self.data, chosen.finalist.plan, members, alone, self.config.name)
         final = FinalRecord(
             grouping=chosen.finalist.plan.grouping,
             name=chosen.finalist.name,

@@ -38,10 +38,12 @@ from taskgroup.tracking import (
     Tracker,
     TrialRecord,
     append_record,
+    find_run,
     leaderboard_frame,
     read_final,
     read_records,
     read_study,
+    runs_folder,
     write_study,
 )
 
@@ -60,11 +62,6 @@ class StudyHooks:
     on_record: Callable[[TrialRecord], None] = field(default=lambda record: None)
 
 
-def run_folder(name: str) -> Path:
-    """``runs/<name>`` under TASKGROUP_HOME, or the working directory."""
-    return Path(os.environ.get("TASKGROUP_HOME", ".")) / "runs" / name
-
-
 class Study:
     """One search, its run folder and its results.
 
@@ -75,7 +72,7 @@ class Study:
 
     def __init__(self, config: StudyConfig, folder: str | Path | None = None) -> None:
         self.config = config
-        self.folder = Path(folder) if folder else run_folder(config.name)
+        self.folder = Path(folder) if folder else runs_folder() / config.name
 
     @classmethod
     def from_yaml(cls, path: str | Path, overrides: tuple[str, ...] = (), folder: str | Path | None = None) -> "Study":
@@ -85,9 +82,7 @@ class Study:
     @classmethod
     def open(cls, folder: str | Path, overrides: tuple[str, ...] = ()) -> "Study":
         """The study of a run folder. Raises RunError if there is none."""
-        folder = Path(folder)
-        if not (folder / "study.json").exists() and (run_folder(folder.name) / "study.json").exists():
-            folder = run_folder(folder.name)
+        folder = find_run(folder)
         return cls(load_study(read_study(folder).config, overrides), folder)
 
     def run(self, hooks: StudyHooks | None = None) -> "Study":

@@ -15,10 +15,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors.torch import save_file
 
 from taskgroup.datasets import Dataset, Split, load_dataset
 from taskgroup.errors import StoreError, TrainingFailed
+from taskgroup.export.network_file import write_network
 from taskgroup.training import Fit, GroupJob, GroupResult, fit_epochs
 
 
@@ -102,9 +102,8 @@ def _stored(fit: Fit, folder: Path, keep: bool) -> GroupResult:
     if keep:
         path = network_path(folder, key)
         path.parent.mkdir(parents=True, exist_ok=True)
-        weights = {name: tensor.contiguous().cpu() for name, tensor in fit.network.state_dict().items()}
         partial = path.with_suffix(".part")
-        save_file(weights, partial, metadata={"network": json.dumps(fit.network.to_dict())})
+        write_network(partial, fit.network)
         os.replace(partial, path)
     return fit.result
 

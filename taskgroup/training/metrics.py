@@ -130,8 +130,8 @@ def interval(
         return Interval(None, None, None)
     random = np.random.default_rng(seed)
     counts = random.multinomial(len(truth), np.full(len(truth), 1 / len(truth)), size=draws).astype(np.float64)
-    value = np.mean([_weighted(spec, metric, truth, one, np.ones((1, len(truth))))[0] for one in predicted])
-    by_seed = np.stack([_weighted(spec, metric, truth, one, counts) for one in predicted])  # [seeds, draws]
+    value = np.mean([weighted_metric(spec, metric, truth, one, np.ones((1, len(truth))))[0] for one in predicted])
+    by_seed = np.stack([weighted_metric(spec, metric, truth, one, counts) for one in predicted])  # [seeds, draws]
     chosen = random.integers(len(predicted), size=by_seed.shape)
     sample = np.take_along_axis(by_seed, chosen, axis=0).mean(0)
     sample = sample[np.isfinite(sample)]
@@ -140,11 +140,11 @@ def interval(
     return Interval(_number(value), _number(low), _number(high))
 
 
-def _weighted(spec: Target, metric: str, truth: Array, predicted: Array, weights: Array) -> Array:
-    """A metric for each row of weights [draws, rows]."""
+def weighted_metric(spec: Target, metric: str, truth: Array, predicted: Array, weights: Array) -> Array:
+    """A metric [draws] of truth and predictions [rows], in units, for each row of weights [draws, rows]."""
     if metric == "skill":
         metric = "auc" if spec.kind == "classification" else "r2"
-        score = _weighted(spec, metric, truth, predicted, weights)
+        score = weighted_metric(spec, metric, truth, predicted, weights)
         return 2 * score - 1 if metric == "auc" else score
     if metric == "auc":
         return auc_score(truth, predicted, weights)

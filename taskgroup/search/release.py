@@ -1,0 +1,114 @@
+"""The end of a study: the bundle of the chosen plan, and the one look at the test rows."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from taskgroup import __version__
+from taskgroup.export import Bundle, BundleSpec, DensityFormat, evaluate, predict, residual_scale, save_bundle
+from taskgroup.export.network_file import read_network
+from taskgroup.search.objective import Evaluation
+from taskgroup.search.plan import Plan, StudyData
+from taskgroup.search.worker import network_path, prediction_path
+from taskgroup.tracking import Interval
+from taskgroup.training.metrics import weighted_metric
+
+_DRAWS = 1000
+
+
+def release(
+    folder: Path, data: StudyData, plan: Plan, members: Sequence[Evaluation], alone: Sequence[Evaluation], name: str
+) -> tuple[dict[str, dict[str, Any]], Interval]:
+    """Test the refitted plan and write its bundle to ``folder/export``.
+
+    ``alone`` are refits of every target alone by the same recipes: what the test gain is measured against. Returns per
+    target the metrics of ``evaluate`` with ``skill_alone``, ``gain``, ``gain_low``, ``gain_high`` (paired bootstrap
+    over the rows), and the mean skill over targets with its bootstrap interval.
+    """
+    bundle = _bundle(folder, data, plan.grouping, members, name)
+    alone_grouping = type(plan.grouping).singles(plan.grouping.targets)
+    bundle_alone = _bundle(folder, data, alone_grouping, alone, name)
+    rows = data.splits.split(data.split.test_fold, data.split.validation_folds[0]).test
+    test = evaluate(bundle, data.dataset, rows)["targets"]
+    ours, theirs = _skill_draws(bundle, data, rows), _skill_draws(bundle_alone, data, rows)
+    for target, metrics in test.items():
+        difference = ours[target] - theirs[target]
+        metrics["skill_alone"], metrics["gain"] = float(theirs[target][0]), float(difference[0])
+        metrics["gain_low"], metrics["gain_high"] = _bounds(difference[1:])
+    mean = np.nanmean([np.clip(draws, -1, None) for draws in ours.values()], axis=0)
+    save_bundle(folder / "export", replace(bundle.spec, metrics={"test": test}), bundle.members)
+    return test, Interval(float(mean[0]), *_bounds(mean[1:]), n=_DRAWS)
+
+
+def _bundle(folder: Path, data: StudyData, grouping: Any, members: Sequence[Evaluation], name: str) -> Bundle:
+    """The members of each group as a bundle in memory."""
+    networks = {
+        group: tuple(read_network(network_path(folder, _result(member, group.targets).key)) for member in members)
+        for group in grouping.groups
+    }
+    split = data.splits.split(data.split.test_fold, data.split.validation_folds[0])
+    seen = np.setdiff1d(np.arange(len(data.dataset)), split.test)
+    spec = BundleSpec(
+        name=name,
+        grouping=grouping,
+        targets=tuple(data.targets.specs),
+        density=DensityFormat.of(data.dataset),
+        dataset={"name": data.dataset.name, "version": data.dataset.version, "hash": data.dataset.hash},
+        split={"id": data.splits.id, **data.split.model_dump(mode="json")},
+        seen_ids=tuple(data.dataset.ids[row] for row in seen),
+        residuals=_residuals(folder, data, grouping, members),
+        provenance={
+            "taskgroup": __version__,
+            "groups": [
+                {"targets": list(group.targets), "members": [_result(m, group.targets).job.to_dict() for m in members]}
+                for group in grouping.groups
+            ],
+        },
+    )
+    return Bundle(spec, networks)
+
+
+def _result(member: Evaluation, targets: tuple[str, ...]) -> Any:
+    return next(result for result in member.results if result.targets == targets)
+
+
+def _residuals(folder: Path, data: StudyData, grouping: Any, members: Sequence[Evaluation]) -> dict[str, float]:
+    """Out-of-sample error of each regression target: every member on the validation rows it did not train on."""
+    found = {}
+    for target in grouping.targets:
+        truth, predicted = [], []
+        for member in members:
+            result = _result(member, grouping.serving(target).targets)
+            fold = result.job.split["validation_fold"]
+            rows = data.splits.split(data.split.test_fold, fold).validation
+            values = np.load(prediction_path(folder, result.key), allow_pickle=False)
+            predicted.append(values[:, result.targets.index(target)])
+            truth.append(data.targets.column(target)[rows])
+        scale = residual_scale(data.targets.spec(target), np.concatenate(truth), np.concatenate(predicted))
+        if scale is not None:
+            found[target] = scale
+    return found
+
+
+def _skill_draws(bundle: Bundle, data: StudyData, rows: NDArray) -> Mapping[str, NDArray]:
+    """Skill of each target on the rows, then on bootstrap draws of them; the same draws for any bundle."""
+    frame = predict(bundle, data.dataset, rows=rows)
+    counts = np.random.default_rng(0).multinomial(len(rows), np.full(len(rows), 1 / len(rows)), size=_DRAWS)
+    weights = np.concatenate([np.ones((1, len(rows))), counts])
+    draws = {}
+    for target in bundle.targets:
+        truth, predicted = data.targets.column(target)[rows], frame[target].to_numpy(dtype=float)
+        known = np.isfinite(truth)
+        spec = data.targets.spec(target)
+        draws[target] = weighted_metric(spec, "skill", truth[known], predicted[known], weights[:, known])
+    return draws
+
+
+def _bounds(draws: NDArray) -> tuple[float, float]:
+    known = draws[np.isfinite(draws)]
+    low, high = np.quantile(known, [0.025, 0.975]) if len(known) else (np.nan, np.nan)
+    return float(low), float(high)

@@ -5,10 +5,10 @@ bundle.predict(["CHGCAR"])                      # a DataFrame, one column a targ
 evaluate(bundle, load_dataset("crystals"))      # metrics on the rows it has not seen
 """
 
+from taskgroup.export._evaluate import evaluate, unseen_rows
+from taskgroup.export._predict import predict, predict_arrays
 from taskgroup.export.bundle import Bundle, load_bundle, save_bundle
-from taskgroup.export.evaluate import evaluate, unseen_rows
 from taskgroup.export.network_file import read_network, write_network
-from taskgroup.export.predict import predict, predict_arrays
 from taskgroup.export.spec import BundleSpec, DensityFormat, residual_scale
 
 __all__ = [

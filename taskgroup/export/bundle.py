@@ -69,7 +69,7 @@ class Bundle:
 
     def predict(self, inputs: Any, **options: Any) -> "pd.DataFrame":
         """Predictions with units and uncertainties; see ``taskgroup.export.predict``."""
-        from taskgroup.export.predict import predict
+        from taskgroup.export._predict import predict
 
         return predict(self, inputs, **options)
 

@@ -12,6 +12,8 @@ from taskgroup.datasets import Dataset, Target
 from taskgroup.errors import BundleError
 from taskgroup.grouping import Grouping
 
+SMALLEST = 1e-30  # what a prediction of a ``log10`` target counts as where it underflowed to 0
+
 
 @dataclass(frozen=True)
 class DensityFormat:
@@ -107,6 +109,6 @@ def residual_scale(target: Target, truth: ArrayLike, predicted: ArrayLike) -> fl
 
 
 def to_learnt(target: Target, values: ArrayLike) -> np.ndarray:
-    """Values in the space of the target's transform; a ``log10`` prediction that underflowed to 0 counts as 1e-30."""
+    """Values in the space of the target's transform; those of ``log10`` targets are at least ``SMALLEST``."""
     values = np.asarray(values, dtype=np.float64)
-    return target.forward(np.maximum(values, 1e-30) if target.transform == "log10" else values)
+    return target.forward(np.maximum(values, SMALLEST) if target.transform == "log10" else values)

@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 
 from taskgroup.datasets import Dataset
 from taskgroup.errors import BundleError
+from taskgroup.export._predict import check_dataset, predict
 from taskgroup.export.bundle import Bundle
-from taskgroup.export.predict import check_dataset, predict
 from taskgroup.training.metrics import interval, target_metrics
 
 

@@ -123,7 +123,7 @@ def standardised(bundle: Bundle, source: Any, name: str) -> Item:
     wanted = bundle.spec.density
     density = _density(bundle, source, name)
     if density.kind != wanted.kind:
-        raise BundleError(f"{name}: this bundle takes {wanted.kind} densities, but found a {density.kind} one.")
+        raise BundleError(f"{name}: this bundle takes {wanted.kind} densities, but found one of kind {density.kind}.")
     _check_channels(bundle, density.n_channels, name)
     if density.kind != "promolecule" or density.grid != (wanted.grid,) * 3:
         density = standardise(density, wanted.grid, wanted.sigma)

@@ -1,0 +1,131 @@
+"""Programs in other formats give the bundle's numbers; a registered model too."""
+
+import json
+import shutil
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from taskgroup.datasets import TargetScaler
+from taskgroup.export import Bundle, save_bundle
+from taskgroup.export.formats import GroupProgram, export_programs, register_bundle
+from taskgroup.grouping import Group, Grouping
+from taskgroup.models import ModelConfig, MultiTaskNetwork
+
+
+@pytest.fixture(scope="module")
+def together(make_together, dataset):
+    return make_together(dataset, 2)
+
+
+@pytest.fixture(scope="module")
+def make_together(bundle):
+    """A bundle of one group, so that tracing, which takes seconds a program, is done once a format."""
+
+    def make(dataset, members):
+        group = Group(bundle.targets)
+        specs = [bundle.spec.target(name) for name in group.targets]
+        scaler = TargetScaler.fit(specs, dataset.targets.select(group.targets).values)
+        networks = []
+        for seed in range(members):
+            torch.manual_seed(seed)
+            config = ModelConfig(backbone="resnet3d", width=4, stages=1, n=4, head_width=4)
+            networks.append(MultiTaskNetwork(config, specs, scaler, 1, dataset.grid).eval())
+        return Bundle(replace(bundle.spec, grouping=Grouping((group,))), {group: networks})
+
+    return make
+
+
+@pytest.fixture(scope="module")
+def programs(together, tmp_path_factory):
+    pytest.importorskip("onnxscript")
+    folder = tmp_path_factory.mktemp("programs")
+    for form in ("pt2", "onnx"):
+        export_programs(together, folder, form)
+    return folder
+
+
+def assert_same_as_bundle(bundle, dataset, run) -> None:
+    """``run(density, lattice)`` -> values, stds of all targets; on a batch of a size the example did not have."""
+    frame = bundle.predict(dataset, rows=range(5))
+    values, stds = run(dataset.densities(range(5)), dataset.lattices[:5].astype(np.float32))
+    np.testing.assert_allclose(values, frame[list(bundle.targets)], rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(stds, frame[[f"{name}_std" for name in bundle.targets]], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("members", [1, 3])
+def test_a_program_computes_what_the_bundle_does(make_together, dataset, members) -> None:
+    bundle = make_together(dataset, members)
+    (group,) = bundle.members
+    program = GroupProgram(bundle, group)
+
+    def run(density, lattice):
+        with torch.no_grad():
+            return program(torch.tensor(density), torch.tensor(lattice))
+
+    assert_same_as_bundle(bundle, dataset, run)
+
+
+def test_a_program_leaves_out_helpers(bundle, dataset) -> None:
+    group = bundle.spec.grouping.serving("metal")
+    with torch.no_grad():
+        values, _ = GroupProgram(bundle, group)(
+            torch.tensor(dataset.densities()), torch.tensor(dataset.lattices, dtype=torch.float32)
+        )
+    np.testing.assert_allclose(values[:, 0], bundle.predict(dataset)["metal"], rtol=1e-5)
+    assert values.shape == (len(dataset), 1)
+
+
+def test_the_pt2_program_gives_the_numbers_of_the_bundle(programs, together, dataset) -> None:
+    def run(density, lattice):
+        with torch.no_grad():
+            return torch.export.load(programs / "group0.pt2").module()(torch.tensor(density), torch.tensor(lattice))
+
+    assert_same_as_bundle(together, dataset, run)
+
+
+def test_the_onnx_program_gives_the_numbers_of_the_bundle(programs, together, dataset) -> None:
+    onnxruntime = pytest.importorskip("onnxruntime")
+    session = onnxruntime.InferenceSession(programs / "group0.onnx")
+    assert_same_as_bundle(
+        together, dataset, lambda rho, cell: session.run(["values", "stds"], {"density": rho, "lattice": cell})
+    )
+
+
+def test_programs_of_all_formats_stand_in_one_list_with_units(programs, together) -> None:
+    content = json.loads((programs / "programs.json").read_text())
+    assert [program["file"] for program in content["programs"]] == ["group0.pt2", "group0.onnx"]
+    assert all(program["units"] == together.units for program in content["programs"])
+    assert content["density"] == {"kind": "valence", "grid": 8, "sigma": 0.2, "n_channels": 1}
+
+
+@pytest.mark.filterwarnings("ignore")  # MLflow's own, on loading
+def test_a_registered_model_predicts_like_the_bundle_and_the_latest_is_champion(
+    make_bundle, make_dataset, tmp_path, monkeypatch
+) -> None:
+    import mlflow
+
+    dataset = make_dataset(kind="promolecule")
+    bundle = make_bundle(dataset)
+    folder = save_bundle(tmp_path / "bundle", bundle.spec, bundle.members)
+    structure = str(tmp_path / "Si.cif")
+    dataset.structure(0).to(filename=structure)
+    monkeypatch.chdir(tmp_path)
+    uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
+    assert [register_bundle(folder, "toy", uri) for _ in range(2)] == [1, 2]
+    shutil.rmtree(folder)  # the registered model stands on its own
+    before = mlflow.get_tracking_uri(), mlflow.get_registry_uri()
+    try:
+        mlflow.set_tracking_uri(uri)
+        mlflow.set_registry_uri(uri)
+        assert int(mlflow.MlflowClient().get_model_version_by_alias("toy", "champion").version) == 2
+        model = mlflow.pyfunc.load_model("models:/toy@champion")
+    finally:
+        mlflow.set_tracking_uri(before[0])
+        mlflow.set_registry_uri(before[1])
+    predicted = model.predict(pd.DataFrame({"path": [structure]}))
+    np.testing.assert_allclose(predicted, bundle.predict([structure]), rtol=1e-6)
+    assert not list(tmp_path.rglob("*.pkl"))

@@ -155,7 +155,8 @@ def projected_gradients(
 
     training = network.training
     network.eval()
-    outputs, gradients = project_gradients(outputs_of, len(rows), list(network.backbone.parameters()), dim, seed)
+    features = network.features(data.fields[:1], data.lattice[:1])
+    outputs, gradients = project_gradients(outputs_of, len(rows), _parameters_behind(features, network), dim, seed)
     network.train(training)
     values = np.where(np.isnan(table.values), np.nan, labels.values.double().cpu().numpy())[rows]
     train = np.arange(len(rows)) < len(parts[0])
@@ -188,9 +189,17 @@ def _probe_look_ahead(context: HookContext, step: float) -> Tensor:
         outputs = functional_call(network, state, (context.fields, context.lattice))
         return context.target_losses(outputs, context.labels, context.present)
 
-    gradients = task_gradients(context.losses, context.shared)
-    with torch.no_grad(), torch.random.fork_rng():
-        return look_ahead(losses_at(context.shared), gradients, context.shared, losses_at, step)
+    with torch.random.fork_rng():
+        losses = losses_at(context.shared)
+        gradients = task_gradients(losses, context.shared)
+        return look_ahead(losses.detach(), gradients, context.shared, losses_at, step)
+
+
+def _parameters_behind(features: Tensor, network: nn.Module) -> list[nn.Parameter]:
+    """The parameters that all targets share: those the features depend on."""
+    parameters = [parameter for parameter in network.parameters() if parameter.requires_grad]
+    reached = torch.autograd.grad(features.sum(), parameters, allow_unused=True)
+    return [parameter for parameter, slope in zip(parameters, reached, strict=True) if slope is not None]
 
 
 def _names_of(network: nn.Module, parameters: Sequence[nn.Parameter]) -> list[str]:

@@ -25,17 +25,16 @@ STRAINS = (-0.04, -0.02, 0.0, 0.02, 0.04)  # of the lattice constant
 INSULATOR = 0.7  # eV: from this gap on the sparser of the k-grids does
 
 
-def calculator(cutoff: float = CUTOFF, tight: bool = False, **settings: Any) -> Any:
+def calculator(cutoff: float = CUTOFF, tight: bool = False, smearing: float = SMEARING, **settings: Any) -> Any:
     """A GPAW calculator with this project's settings; ``tight`` where small differences of energies count."""
     from gpaw import GPAW, PW, FermiDirac
 
     return GPAW(
         mode=PW(cutoff),
         xc="PBE",
-        occupations=FermiDirac(SMEARING),
+        occupations=FermiDirac(smearing),
         convergence={"energy": 1e-6, "density": 1e-6} if tight else {"energy": 2e-4, "density": 1e-4},
         maxiter=200 if tight else 80,
-        nbands="200%",  # of the occupied ones; with GPAW's default Ca, Sr and Ba do not converge
         txt=None,
         **settings,
     )
@@ -60,7 +59,7 @@ def kpoints(density: float) -> dict[str, Any]:
     return {"density": density, "gamma": True}
 
 
-def approach(atoms: Atoms) -> tuple[Atoms, float]:
+def approach(atoms: Atoms, **settings: Any) -> tuple[Atoms, float]:
     """(Crystal near its minimum, its gap in eV): steps of 4 % of the constant at a low cutoff, then a parabola."""
     from ase.dft.bandgap import bandgap
 
@@ -71,7 +70,7 @@ def approach(atoms: Atoms) -> tuple[Atoms, float]:
         if step not in energies:
             crystal = scaled(atoms, 1.04**step)
             grid = even_grid(crystal.cell.lengths(), 0.21)
-            energies[step], calc = energy(crystal, cutoff=280, gpts=grid, kpts=kpoints(1.6))
+            energies[step], calc = energy(crystal, cutoff=280, gpts=grid, kpts=kpoints(1.6), **settings)
             gaps[step] = bandgap(calc, output=None)[0]
         return energies[step]
 
@@ -87,7 +86,7 @@ def approach(atoms: Atoms) -> tuple[Atoms, float]:
     raise ValueError("no minimum bracketed")
 
 
-def equation_of_state(atoms: Atoms, gap: float) -> tuple[Atoms, tuple[int, ...], dict[str, Any]]:
+def equation_of_state(atoms: Atoms, gap: float, **settings: Any) -> tuple[Atoms, tuple[int, ...], dict[str, Any]]:
     """(Crystal at its minimum, FFT grid, what the fit says). Centred again until the minimum lies inside of the fit."""
     density = 1.6 if gap > INSULATOR else 2.6
     for _ in range(3):  # the approach can miss by a few per cent
@@ -96,7 +95,7 @@ def equation_of_state(atoms: Atoms, gap: float) -> tuple[Atoms, tuple[int, ...],
         crystals = [scaled(atoms, 1 + strain) for strain in STRAINS]
         volumes = [float(crystal.get_volume()) for crystal in crystals]
         kpts = {"size": size, "gamma": True}
-        energies = [float(energy(crystal, gpts=grid, kpts=kpts)[0]) for crystal in crystals]
+        energies = [float(energy(crystal, gpts=grid, kpts=kpts, **settings)[0]) for crystal in crystals]
         curve = EquationOfState(volumes, energies, eos="birchmurnaghan")
         volume, _, modulus = curve.fit()
         if min(volumes) < volume < max(volumes):
@@ -156,10 +155,26 @@ def valence_density(atoms: Atoms, calc: Any) -> tuple[np.ndarray, dict[str, Any]
 
 
 def compute(name: str, family: str, atoms: Atoms) -> tuple[dict[str, Any], np.ndarray]:
-    """The record and the density of one crystal."""
-    atoms, gap = approach(atoms)
-    atoms, grid, fit = equation_of_state(atoms, gap)
-    atoms.calc = calculator(gpts=grid, kpts=kpoints(2.6 if gap > INSULATOR else 4.0))
+    """The record and the density of one crystal.
+
+    Where the calculation does not converge it is done again with twice as many bands as are occupied: Ca, Sr and Ba
+    have d states just above the few empty bands that GPAW takes by default.
+    """
+    from gpaw import KohnShamConvergenceError
+
+    try:
+        return compute_with(name, family, atoms)
+    except (KohnShamConvergenceError, ValueError) as error:
+        if isinstance(error, ValueError) and "Bad eigenvalues" not in str(error):
+            raise
+    return compute_with(name, family, atoms, nbands="200%")
+
+
+def compute_with(name: str, family: str, atoms: Atoms, **settings: Any) -> tuple[dict[str, Any], np.ndarray]:
+    """The record and the density of one crystal, with settings of the calculator in addition to ours."""
+    atoms, gap = approach(atoms, **settings)
+    atoms, grid, fit = equation_of_state(atoms, gap, **settings)
+    atoms.calc = calculator(gpts=grid, kpts=kpoints(2.6 if gap > INSULATOR else 4.0), **settings)
     total = float(atoms.get_potential_energy())
     density, charge = valence_density(atoms, atoms.calc)
     record = {
@@ -171,6 +186,7 @@ def compute(name: str, family: str, atoms: Atoms) -> tuple[dict[str, Any], np.nd
         **electrons(atoms, atoms.calc),
         **fit,
         **charge,
+        **settings,
     }
     return record, density
 

@@ -28,9 +28,9 @@ def shear(d: float) -> np.ndarray:
 
 
 def curvature(strains: Sequence[float], energies: Sequence[float]) -> float:
-    """a of E = E0 + a d^2 + b d^3 + c d^4 (no linear term: the crystal is at its equilibrium), by least squares."""
+    """a of E = E0 + a d^2 + b d^3, by least squares; no linear term, the crystal is at its equilibrium."""
     d = np.asarray(strains)
-    powers = np.stack([np.ones_like(d), d**2, d**3, d**4], axis=1)
+    powers = np.stack([np.ones_like(d), d**2, d**3], axis=1)
     return float(np.linalg.lstsq(powers, np.asarray(energies), rcond=None)[0][1])
 
 

@@ -1,35 +1,33 @@
-"""Networks that read charge densities: view -> backbone -> pooled features -> a head a target.
+"""Networks that read properties off charge densities.
 
-config      what a network looks like          views       what it sees of a density; exact invariances
-fields      differential fields, distribution  layers      periodic convolution, attention
-pooling     grid -> features                   backbone    the interface, the registry
-msa3dcnn, resnet3d, descriptors  backbones     multitask   heads and units
+>>> import torch
+>>> from taskgroup.datasets import Target, TargetScaler
+>>> from taskgroup.models import ModelConfig, MultiTaskNetwork
+>>> targets = (Target("band_gap", unit="eV"), Target("is_metal", kind="classification"))
+>>> scaler = TargetScaler.fit(targets, [[0.0, 1], [1.0, 0], [4.0, 0]])
+>>> network = MultiTaskNetwork(ModelConfig(width=4, grid=8), targets, scaler)
+>>> density, lattice = torch.rand(2, 1, 16, 16, 16), torch.eye(3).repeat(2, 1, 1) * 4.0
+>>> network.predict(density, lattice).shape  # eV, and the probability of a metal
+torch.Size([2, 2])
 """
 
-from taskgroup.models.backbone import BACKBONES, Backbone, backbone_names, register
+from taskgroup.models.backbone import Backbone
 from taskgroup.models.config import ModelConfig
-from taskgroup.models.descriptors import DescriptorBackbone, density_descriptors
-from taskgroup.models.layers import PeriodicConv3d, periodic_pad
-from taskgroup.models.msa3dcnn import MSA3DCNN
-from taskgroup.models.multitask import MultiTaskNetwork, lattice_features
-from taskgroup.models.resnet3d import ResNet3D
-from taskgroup.models.views import CartesianView, View, make_view
+from taskgroup.models.descriptors import descriptors
+from taskgroup.models.layers import PeriodicConv3d
+from taskgroup.models.multitask import MultiTaskNetwork, make_view
+from taskgroup.models.registry import BACKBONES, backbone_names, find_backbone
+from taskgroup.models.views import View
 
 __all__ = [
     "BACKBONES",
-    "MSA3DCNN",
     "Backbone",
-    "CartesianView",
-    "DescriptorBackbone",
     "ModelConfig",
     "MultiTaskNetwork",
     "PeriodicConv3d",
-    "ResNet3D",
     "View",
     "backbone_names",
-    "density_descriptors",
-    "lattice_features",
+    "descriptors",
+    "find_backbone",
     "make_view",
-    "periodic_pad",
-    "register",
 ]

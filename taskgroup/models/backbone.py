@@ -1,85 +1,87 @@
-"""The interface of a backbone, and the ones there are.
+"""What every backbone is, and the common shape of those on grids: stem, stages of residual blocks, pooled stages.
 
-A backbone turns what the view shows into features of a crystal. A new one is a subclass with a ``name`` and an import
-line in ``taskgroup.models``, or an entry point of the group ``taskgroup.backbones``; ``taskgroup.models.testing`` has
-the tests it must pass.
+- The stem makes one point of a block of ``patch``^3 points: all their values are kept, later convolutions are cheap.
+- Stages are joined by averages over 2^3 points, which move predictions least when the origin moves. Only origin shifts
+  by ``patch * 2^(stages - 1)`` points are exact; training sees the others as augmentation.
+- Every stage is pooled: early ones still see single atoms, later ones their neighbourhoods.
 """
 
-from abc import ABC, abstractmethod
-from functools import cache
-from importlib.metadata import entry_points
-
+import torch
 from torch import Tensor, nn
 
 from taskgroup.models.config import ModelConfig
+from taskgroup.models.layers import PeriodicConv3d
 from taskgroup.models.pooling import POOLINGS
 
 
-class Backbone(nn.Module, ABC):
-    """Features of a crystal from its grid [B, C', n, n, n].
+class Backbone(nn.Module):
+    """From what a view shows to features of the crystal.
 
-    Subclasses set ``name`` and, in their constructor, ``n_features``.
+    Args of a subclass:
+        config: the settings; a subclass reads what it needs.
+        in_channels: channels C' of the view, or the length D of the distribution where ``uses_grid`` is false.
+
+    ``n_features`` is F. A backbone works on grids of any size that ``config.patch`` divides, and on a single row in
+    evaluation. ``uses_grid = False`` asks for rows [B, D] instead of grids, see ``DescriptorView``.
+
+    A plug-in names its subclass under the entry point group ``taskgroup.backbones`` and runs
+    ``taskgroup.models.testing.BackboneConformance`` in its tests.
     """
 
-    name: str
+    uses_grid = True
     n_features: int
 
     def __init__(self, config: ModelConfig, in_channels: int) -> None:
         super().__init__()
-        self.config, self.in_channels = config, in_channels
 
-    @abstractmethod
-    def forward(self, grid: Tensor) -> Tensor:
-        """[B, C', n, n, n] -> [B, n_features]."""
+    def forward(self, fields: Tensor, lattice: Tensor) -> Tensor:
+        """Fields [B, C', n, n, n] (or [B, D]) and cells [B, 3, 3] (Å) -> [B, F]."""
+        raise NotImplementedError
 
 
 class StagedBackbone(Backbone):
-    """Stem, stages that each halve the grid and double the channels, pooling. Subclasses give the block.
-
-    The stem takes 2 x 2 x 2 points at a time: as much is known on an eighth of the points, at an eighth of the cost.
-    Downsampling averages, so that a shift by one point moves the features little although only shifts by whole strides
-    are exact.
-    """
+    """Stem, stages of blocks, pooling; a subclass says what a block is."""
 
     def __init__(self, config: ModelConfig, in_channels: int) -> None:
         super().__init__(config, in_channels)
-        width = config.width
+        widths = [config.width * 2**stage for stage in range(config.stages)]
         self.stem = nn.Sequential(
-            nn.BatchNorm3d(in_channels), nn.Conv3d(in_channels, width, 2, stride=2), nn.BatchNorm3d(width), nn.SiLU()
+            nn.Conv3d(in_channels, config.width, config.patch, stride=config.patch, bias=False),
+            nn.BatchNorm3d(config.width),
+            nn.SiLU(),
         )
-        stages: list[nn.Module] = []
-        for stage in range(config.stages):
-            if stage:
-                stages += [nn.AvgPool3d(2, ceil_mode=True), nn.Conv3d(width, 2 * width, 1), nn.BatchNorm3d(2 * width)]
-                width *= 2
-            stages += [self.block(width) for _ in range(config.blocks)]
-        self.stages = nn.Sequential(*stages)
-        self.pool = POOLINGS[config.pooling](width)
-        self.n_features = width * self.pool.factor
+        self.widen = nn.ModuleList(nn.Conv3d(a, b, 1) for a, b in zip(widths, widths[1:], strict=False))
+        self.stages = nn.ModuleList(
+            nn.Sequential(*(self.make_block(config, width) for _ in range(config.blocks))) for width in widths
+        )
+        self.pools = nn.ModuleList(POOLINGS[config.pooling](width) for width in widths)
+        self.n_features = sum(pool.n_features for pool in self.pools)
 
-    @abstractmethod
-    def block(self, width: int) -> nn.Module:
-        """A residual block that keeps [B, width, n, n, n]."""
+    @staticmethod
+    def make_block(config: ModelConfig, width: int) -> nn.Module:
+        """A module from [B, width, n, n, n] to the same shape."""
+        raise NotImplementedError
 
-    def forward(self, grid: Tensor) -> Tensor:
-        """[B, C', n, n, n] -> [B, n_features]."""
-        return self.pool(self.stages(self.stem(grid)))
-
-
-BACKBONES: dict[str, type[Backbone]] = {}
-
-
-def register(backbone: type[Backbone]) -> type[Backbone]:
-    """Class decorator: make a backbone known by its name."""
-    BACKBONES[backbone.name] = backbone
-    return backbone
+    def forward(self, fields: Tensor, lattice: Tensor) -> Tensor:
+        """Pooled features of all stages."""
+        x = self.stem(fields)
+        pooled = []
+        for number, (stage, pool) in enumerate(zip(self.stages, self.pools, strict=True)):
+            if number:
+                x = self.widen[number - 1](_halve(x))
+            x = stage(x)
+            pooled.append(pool(x))
+        return torch.cat(pooled, dim=1)
 
 
-@cache
-def backbone_names() -> tuple[str, ...]:
-    """All names, plug-ins included."""
-    import taskgroup.models  # noqa: F401  # registers ours
+def convolution(config: ModelConfig, inputs: int, outputs: int, dilation: int = 1, bias: bool = False) -> nn.Conv3d:
+    """A 3x3x3 convolution that keeps the grid: periodic, or with zeros outside the Cartesian cube."""
+    if config.view == "cartesian":
+        return nn.Conv3d(inputs, outputs, 3, padding=dilation, dilation=dilation, bias=bias)
+    return PeriodicConv3d(inputs, outputs, 3, dilation=dilation, bias=bias)
 
-    for point in entry_points(group="taskgroup.backbones"):
-        BACKBONES.setdefault(point.name, point.load())
-    return tuple(sorted(BACKBONES))
+
+def _halve(x: Tensor) -> Tensor:
+    """Means over 2^3 points; a grid of odd size, or of 2 points, stays as it is."""
+    n = x.shape[-1]
+    return nn.functional.avg_pool3d(x, 2) if n % 2 == 0 and n > 2 else x

@@ -1,46 +1,56 @@
-"""No convolution: the distribution of the density's fields into a small network, or into a forest.
+"""The distribution of the density's fields as the whole input: a small network, or numbers for a forest."""
 
-The cheapest fidelity, and the baseline that every network must beat: quantiles and moments of the density, its gradient
-and Laplacian at several widths know much of what the crystal is.
-"""
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
-from taskgroup.models.backbone import Backbone, register
+from taskgroup.models.backbone import Backbone
 from taskgroup.models.config import ModelConfig
-from taskgroup.models.fields import compress, density_fields, distribution
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike, NDArray
 
 
-@register
-class DescriptorBackbone(Backbone):
-    """Adds nothing to the distribution that MultiTaskNetwork appends to every backbone's features."""
+class DescriptorNetwork(Backbone):
+    """A perceptron on the distribution: no convolution, the cheapest fidelity, and a branch beside the others.
 
-    name = "descriptors"
+    Its input is standardised by the running mean and variance of the training rows.
+    """
+
+    uses_grid = False
 
     def __init__(self, config: ModelConfig, in_channels: int) -> None:
         super().__init__(config, in_channels)
-        self.n_features = 0
+        self.n_features = 8 * config.width
+        self.standardise = nn.BatchNorm1d(in_channels, affine=False, momentum=None)
+        self.layers = nn.Sequential(nn.Linear(in_channels, self.n_features), nn.SiLU(), nn.Dropout(config.dropout))
 
-    def forward(self, grid: Tensor) -> Tensor:
-        """[B, 0] -> [B, 0]."""
-        return grid
+    def forward(self, fields: Tensor, lattice: Tensor) -> Tensor:
+        """[B, D] -> [B, F]."""
+        return self.layers(self.standardise(fields))
 
 
-def density_descriptors(
-    density: NDArray, lattice: NDArray, widths: tuple[float, ...] = (0.4, 0.8), fields: tuple[str, ...] = ()
-) -> NDArray[np.float32]:
-    """Descriptors [B, D] of densities [B, C, N, N, N] (e/Å^3) and cells [B, 3, 3] (Å), for scikit-learn.
+def descriptors(
+    density: "ArrayLike", lattice: "ArrayLike", config: ModelConfig | None = None, batch_size: int = 64
+) -> "NDArray[np.float32]":
+    """Numbers [B, D] that describe densities [B, C, N, N, N] (e/Å^3) in cells [B, 3, 3] (Å), for forests and others.
 
-    The distribution of every field at every width, then log cell volume (log Å^3) and log electrons.
+    The distribution of the density and its differential fields at several Gaussian widths, then volume and shape of the
+    cell. ``config`` names fields, widths and scaling; by default those that a forest does best with.
     """
-    names = fields or ("density", "gradient", "laplacian", "reduced_gradient")
-    rho = torch.as_tensor(np.asarray(density, dtype=np.float32))
-    cell = torch.as_tensor(np.asarray(lattice, dtype=np.float32))
-    with torch.no_grad():
-        found = distribution(compress(density_fields(rho, cell, names, widths), "cbrt"))
-        volume = torch.linalg.det(cell).abs()
-        electrons = rho[:, 0].mean((1, 2, 3)).clamp_min(1e-6) * volume
-    return torch.cat([found, volume.log()[:, None], electrons.log()[:, None]], dim=1).numpy()
+    from taskgroup.models.lattice import lattice_features
+    from taskgroup.models.views import DescriptorView
+
+    chosen = config or ModelConfig(
+        backbone="descriptors", widths=(0.4, 0.8), fields=("density", "gradient", "laplacian", "reduced_gradient")
+    )
+    densities, cells = np.asarray(density), np.asarray(lattice)
+    view = DescriptorView(chosen, densities.shape[1])
+    parts = []
+    for start in range(0, len(densities), batch_size):
+        cell = torch.tensor(cells[start : start + batch_size], dtype=torch.float32)
+        rho = torch.tensor(densities[start : start + batch_size], dtype=torch.float32)
+        parts.append(torch.cat([view.prepare(rho, cell), lattice_features(cell)], dim=1))
+    return torch.cat(parts).numpy()

@@ -1,46 +1,46 @@
 """Periodic convolution and the attention of MSA3DCNN."""
 
-from typing import Any
-
 import torch
 from torch import Tensor, nn
 
 
-def periodic_pad(x: Tensor, pad: int) -> Tensor:
-    """Continue a periodic grid [B, C, x, y, z] by ``pad`` points on each side of each axis.
-
-    Concatenated slices, an axis a copy: exactly what ``functional.pad`` gives in its circular mode, and faster.
-    """
+def periodic_pad(x: Tensor, before: int, after: int) -> Tensor:
+    """Continue a periodic grid [B, C, x, y, z] by ``before`` and ``after`` points along each axis."""
     for axis in (2, 3, 4):
         n = x.shape[axis]
-        if pad <= n:
-            x = torch.cat([x.narrow(axis, n - pad, pad), x, x.narrow(axis, 0, pad)], dim=axis)
-        else:  # a grid smaller than the kernel sees itself several times
-            x = x.index_select(axis, torch.arange(-pad, n + pad, device=x.device) % n)
+        index = torch.arange(-before, n + after, device=x.device) % n
+        x = x.index_select(axis, index)
     return x
 
 
 class PeriodicConv3d(nn.Conv3d):
-    """A 3D convolution on a periodic grid: what ``padding_mode="circular"`` computes, faster.
+    """A 3D convolution on a periodic grid: ``padding_mode="circular"`` with the reach of the kernel on both sides."""
 
-    Odd kernels are padded so that stride 1 keeps the size; even kernels (with stride = kernel) need no padding.
-    """
-
-    def __init__(self, inputs: int, outputs: int, kernel: int, **options: Any) -> None:
-        super().__init__(inputs, outputs, kernel, **options)
-        self.halo = self.dilation[0] * (kernel // 2) if kernel % 2 else 0
+    def __init__(
+        self,
+        inputs: int,
+        outputs: int,
+        kernel: int,
+        stride: int = 1,
+        dilation: int = 1,
+        groups: int = 1,
+        bias: bool = True,
+    ) -> None:
+        super().__init__(inputs, outputs, kernel, stride=stride, dilation=dilation, groups=groups, bias=bias)
+        reach = dilation * (kernel - 1)
+        self.before, self.after = reach // 2, reach - reach // 2
 
     def forward(self, x: Tensor) -> Tensor:
-        """[B, inputs, n, n, n] -> [B, outputs, n / stride, n / stride, n / stride]."""
-        return super().forward(periodic_pad(x, self.halo) if self.halo else x)
+        """[B, inputs, n, n, n] -> [B, outputs, ceil(n / stride), ...]."""
+        return super().forward(periodic_pad(x, self.before, self.after))
 
 
 class ChannelAttention(nn.Module):
-    """Weighs channels by their mean and maximum over the grid (Woo et al., CBAM, arXiv:1807.06521)."""
+    """Weighs channels by their mean and maximum over the grid (CBAM, Woo et al., doi:10.1007/978-3-030-01234-2_1)."""
 
-    def __init__(self, channels: int, reduction: int = 4) -> None:
+    def __init__(self, channels: int) -> None:
         super().__init__()
-        hidden = max(4, channels // reduction)
+        hidden = max(4, channels // 4)
         self.weigh = nn.Sequential(nn.Linear(channels, hidden), nn.SiLU(), nn.Linear(hidden, channels))
 
     def forward(self, x: Tensor) -> Tensor:
@@ -50,11 +50,11 @@ class ChannelAttention(nn.Module):
 
 
 class SpatialAttention(nn.Module):
-    """Weighs grid points by a periodic convolution over channel mean and maximum (CBAM)."""
+    """Weighs grid points by a convolution over the channels' mean and maximum there (CBAM)."""
 
-    def __init__(self, kernel: int = 3) -> None:
+    def __init__(self, convolution: nn.Module) -> None:
         super().__init__()
-        self.weigh = PeriodicConv3d(2, 1, kernel)
+        self.weigh = convolution
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, C, n, n, n] -> the same shape."""

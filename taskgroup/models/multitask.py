@@ -1,124 +1,145 @@
-"""Backbone, a head a target, and the units of the answers."""
+"""One network for the targets of a group: view, backbone, shared features, a head a target, units."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from taskgroup.datasets import Target, TargetScaler
-from taskgroup.models.backbone import BACKBONES, backbone_names
 from taskgroup.models.config import ModelConfig
-from taskgroup.models.views import make_view
-
-_LATTICE_FEATURES = 4
+from taskgroup.models.descriptors import DescriptorNetwork
+from taskgroup.models.lattice import N_LATTICE_FEATURES, lattice_features
+from taskgroup.models.registry import find_backbone
+from taskgroup.models.views import CartesianView, DescriptorView, FractionalView, View
 
 
 class MultiTaskNetwork(nn.Module):
-    """Densities in, properties out.
+    """A multi-task network that takes densities and gives properties in their units.
 
-    Parameters
-    ----------
-    config: backbone, view, heads.   targets: what is predicted, in the order of the outputs.
-    scaler: standardisation fitted on the training rows.
-    in_channels: density channels.   grid: points an axis of the stored densities.
+    Args:
+        config: view, backbone, heads.
+        targets: the T targets, in the order of the outputs.
+        scaler: fitted on the training rows; its numbers become buffers, so weights carry their units.
+        in_channels: channels of the density, 1 or 2.
+
+    ``backbone`` holds all that targets share and ``heads`` what each has for itself. The state dict and ``to_dict``
+    rebuild it. ``torch.export`` takes ``forward`` (from prepared rows) and ``predict`` (from densities).
     """
 
     def __init__(
-        self,
-        config: ModelConfig,
-        targets: Sequence[Target],
-        scaler: TargetScaler,
-        in_channels: int = 1,
-        grid: int = 32,
+        self, config: ModelConfig, targets: Sequence[Target], scaler: TargetScaler, in_channels: int = 1
     ) -> None:
         super().__init__()
-        backbone_names()
-        self.config, self.targets, self.scaler = config, tuple(targets), scaler
-        self.in_channels, self.grid = in_channels, grid
-        self.view = make_view(config, in_channels, grid)
-        self.backbone = BACKBONES[config.backbone](config, self.view.out_channels)
-        self.n_features = self.backbone.n_features + self.view.n_descriptors
-        self.n_features += _LATTICE_FEATURES if config.lattice_features else 0
-        self.norm = nn.BatchNorm1d(self.n_features)
-        self.drop = nn.Dropout(config.dropout)
-        self.trunk = nn.Sequential(
-            nn.Linear(self.n_features, 4 * config.head_width), nn.SiLU(), nn.Dropout(config.dropout)
-        )
-        self.head = nn.ModuleList(
-            nn.Sequential(
-                nn.Linear(4 * config.head_width, config.head_width), nn.SiLU(), nn.Linear(config.head_width, 1)
-            )
-            for _ in self.targets
-        )
-        self.register_buffer("mean", torch.as_tensor(scaler.mean, dtype=torch.float32))
-        self.register_buffer("std", torch.as_tensor(scaler.std, dtype=torch.float32))
+        self.config, self.targets, self.scaler, self.in_channels = config, tuple(targets), scaler, in_channels
+        self.view = make_view(config, in_channels)
+        self.backbone = Trunk(config, self.view)
+        self.heads = Heads(config.features, config.head_width, len(self.targets), config.dropout)
+        self.register_buffer("mean", torch.tensor(scaler.mean, dtype=torch.float32))
+        self.register_buffer("std", torch.tensor(scaler.std, dtype=torch.float32))
+
+    @property
+    def n_features(self) -> int:
+        """F, the length of the shared features."""
+        return self.config.features
 
     def features(self, fields: Tensor, lattice: Tensor) -> Tensor:
-        """Shared features [B, F] of prepared rows and cells [B, 3, 3] (Å): what every head sees."""
-        grid, rest = self.view.unpack(fields)
-        if self.view.has_grid:
-            grid = self.view.look(grid, lattice)
-        parts = [self.backbone(grid).float(), rest]
-        if self.config.lattice_features:
-            parts.append(lattice_features(lattice))
-        return self.trunk(self.drop(self.norm(torch.cat(parts, dim=1))))
-
-    def heads(self, features: Tensor) -> Tensor:
-        """Standardised outputs [B, T] from shared features."""
-        return torch.cat([head(features) for head in self.head], dim=1)
+        """Shared features [B, F] of prepared rows and their cells [B, 3, 3] (Å)."""
+        grid, statistics = self.view.split(fields)
+        return self.backbone(self.view.look(grid, lattice), statistics, lattice)
 
     def forward(self, fields: Tensor, lattice: Tensor) -> Tensor:
-        """Standardised outputs [B, T], logits for classification."""
+        """Standardised outputs [B, T] of prepared rows; logits for classification."""
         return self.heads(self.features(fields, lattice))
 
     def decode(self, outputs: Tensor) -> Tensor:
-        """Outputs [B, T] in the units of the targets; probabilities for classification."""
-        natural = []
-        for i, target in enumerate(self.targets):
-            value = outputs[:, i].double()
-            if target.kind == "classification":
-                natural.append(value.sigmoid())
-                continue
-            value = value * self.std[i] + self.mean[i]
-            if target.transform == "log10":
-                value = torch.pow(10.0, value)
-            elif target.transform == "signed_log":
-                value = value.sign() * (torch.pow(10.0, value.abs()) - 1)
-            natural.append(value)
-        return torch.stack(natural, dim=1)
+        """Standardised outputs [B, T] -> values in units; logits -> probabilities."""
+        learnt = outputs.float() * self.std + self.mean
+        return torch.stack([_to_units(spec, learnt[:, i]) for i, spec in enumerate(self.targets)], dim=1)
 
     @torch.no_grad()
     def predict(self, density: Tensor, lattice: Tensor) -> Tensor:
-        """Properties [B, T] in their units from densities [B, C, N, N, N] (e/Å^3) and cells [B, 3, 3] (Å)."""
+        """Values [B, T] in units of densities [B, C, N, N, N] (e/Å^3) in cells [B, 3, 3] (Å), as in evaluation."""
+        training = self.training
         self.eval()
-        lattice = lattice.float()
-        return self.decode(self(self.view.prepare(density, lattice), lattice))
+        values = self.decode(self(self.view.prepare(density, lattice), lattice.float()))
+        self.train(training)
+        return values
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain JSON that, with the ``state_dict``, rebuilds the network."""
+        """All but the weights, for JSON."""
         return {
             "config": self.config.model_dump(mode="json"),
-            "targets": [target.to_dict() for target in self.targets],
+            "targets": [spec.to_dict() for spec in self.targets],
             "scaler": self.scaler.to_dict(),
             "in_channels": self.in_channels,
-            "grid": self.grid,
         }
 
     @classmethod
-    def from_dict(cls, content: Mapping[str, Any]) -> "MultiTaskNetwork":
-        """The network ``to_dict`` described, with fresh weights."""
+    def from_dict(cls, data: dict[str, Any]) -> "MultiTaskNetwork":
+        """A network as ``to_dict`` describes it, with new weights; ``load_state_dict`` comes next."""
         return cls(
-            ModelConfig.model_validate(content["config"]),
-            [Target(**fields) for fields in content["targets"]],
-            TargetScaler.from_dict(content["scaler"]),
-            content["in_channels"],
-            content["grid"],
+            ModelConfig.model_validate(data["config"]),
+            [Target(**fields) for fields in data["targets"]],
+            TargetScaler.from_dict(data["scaler"]),
+            data["in_channels"],
         )
 
 
-def lattice_features(lattice: Tensor) -> Tensor:
-    """Log volume and log eigenvalues of the metric [B, 4]: the same for any order, sign or rotation of the vectors."""
-    metric = lattice @ lattice.transpose(1, 2)
-    eigenvalues = torch.linalg.eigvalsh(metric.float()).clamp_min(1e-6)
-    return torch.cat([0.5 * eigenvalues.log().sum(1, keepdim=True), 0.5 * eigenvalues.log()], dim=1)
+class Trunk(nn.Module):
+    """All that targets share: the backbone, the distribution beside it, the cell, joined to features [B, F]."""
+
+    def __init__(self, config: ModelConfig, view: View) -> None:
+        super().__init__()
+        kind = find_backbone(config.backbone)
+        self.uses_grid, self.uses_cell = kind.uses_grid, config.lattice_features
+        self.net = kind(config, view.out_channels if kind.uses_grid else view.n_statistics)
+        joined = self.net.n_features + N_LATTICE_FEATURES * self.uses_cell
+        self.statistics = None
+        if kind.uses_grid and view.n_statistics:
+            self.statistics = DescriptorNetwork(config, view.n_statistics)
+            joined += self.statistics.n_features
+        self.join = nn.Sequential(
+            nn.BatchNorm1d(joined), nn.Linear(joined, config.features), nn.SiLU(), nn.Dropout(config.dropout)
+        )
+
+    def forward(self, seen: Tensor, statistics: Tensor, lattice: Tensor) -> Tensor:
+        """What the view shows, the distribution [B, D] and cells [B, 3, 3] -> [B, F]."""
+        parts = [self.net(seen if self.uses_grid else statistics, lattice)]
+        if self.statistics is not None:
+            parts.append(self.statistics(statistics, lattice))
+        if self.uses_cell:
+            parts.append(lattice_features(lattice))
+        return self.join(torch.cat(parts, dim=1))
+
+
+class Heads(nn.Module):
+    """A perceptron with one hidden layer for each target, all in two products: [B, F] -> [B, T]."""
+
+    def __init__(self, n_features: int, width: int, n_targets: int, dropout: float) -> None:
+        super().__init__()
+        self.hidden = nn.Linear(n_features, n_targets * width)
+        self.act = nn.Sequential(nn.SiLU(), nn.Dropout(dropout))
+        self.weight = nn.Parameter(torch.empty(n_targets, width).uniform_(-1, 1) / width**0.5)
+        self.bias = nn.Parameter(torch.zeros(n_targets))
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Standardised outputs."""
+        hidden = self.act(self.hidden(features)).unflatten(1, self.weight.shape)
+        return (hidden * self.weight).sum(2) + self.bias
+
+
+def make_view(config: ModelConfig, in_channels: int) -> View:
+    """The view that a configuration asks for."""
+    if not find_backbone(config.backbone).uses_grid:
+        return DescriptorView(config, in_channels)
+    return (CartesianView if config.view == "cartesian" else FractionalView)(config, in_channels)
+
+
+def _to_units(spec: Target, learnt: Tensor) -> Tensor:
+    """``Target.inverse`` in tensors; a probability for a class."""
+    if spec.kind == "classification":
+        return learnt.sigmoid()
+    if spec.transform == "log10":
+        return torch.pow(10.0, learnt)
+    return learnt.sign() * (torch.pow(10.0, learnt.abs()) - 1) if spec.transform == "signed_log" else learnt

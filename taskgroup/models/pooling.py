@@ -1,65 +1,61 @@
-"""From features on a grid to features of a crystal: all exactly invariant under a reordering of the grid points."""
+"""From features of grid points to features of the crystal; exactly invariant to where a point is."""
 
 import torch
 from torch import Tensor, nn
 
 
-class MeanMax(nn.Module):
-    """Mean and maximum of each channel."""
-
-    factor = 2
+class MeanMaxPool(nn.Module):
+    """Mean and maximum of each channel: [B, C, n, n, n] -> [B, 2 C]."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
+        self.n_features = 2 * channels
 
     def forward(self, x: Tensor) -> Tensor:
-        """[B, C, n, n, n] -> [B, 2 C]."""
+        """Pool."""
         return torch.cat([x.mean((2, 3, 4)), x.amax((2, 3, 4))], dim=1)
 
 
-class Distribution(nn.Module):
-    """Mean, standard deviation, minimum, maximum and a soft histogram of each channel.
+class DistributionPool(nn.Module):
+    """The distribution of each channel: mean, deviation, extremes and a soft cumulative histogram with learnt edges.
 
-    The histogram's three bins have learned centres and widths a channel, so the network chooses which part of the
-    distribution decides. Peaks that tell the element from its neighbours survive where a mean would hide them.
+    [B, C, n, n, n] -> [B, C (4 + edges)]; the histogram counts sigmoid((x - edge) * sharpness), after Wang et al.,
+    doi:10.1109/WACV.2016.7477688. Mean and maximum alone hide which values a channel takes, hence which atoms.
     """
 
-    factor = 7
-    _bins = 3
-
-    def __init__(self, channels: int) -> None:
+    def __init__(self, channels: int, edges: int = 4) -> None:
         super().__init__()
-        centres = torch.linspace(-1.0, 1.5, self._bins).repeat(channels, 1)
-        self.centres = nn.Parameter(centres)
-        self.log_widths = nn.Parameter(torch.zeros(channels, self._bins))
+        self.n_features = channels * (4 + edges)
+        self.edges = nn.Parameter(torch.linspace(-1.0, 2.0, edges).repeat(channels, 1))
+        self.sharpness = nn.Parameter(torch.full((channels, edges), 2.0))
 
     def forward(self, x: Tensor) -> Tensor:
-        """[B, C, n, n, n] -> [B, 7 C]."""
+        """Pool."""
         flat = x.flatten(2)
-        distance = (flat[:, :, None] - self.centres[..., None]) * self.log_widths.exp()[..., None]
-        histogram = torch.exp(-distance.square()).mean(-1).flatten(1)
-        mean = flat.mean(-1)
-        deviation = (flat.var(-1, unbiased=False) + 1e-6).sqrt()
-        return torch.cat([mean, deviation, flat.amin(-1), flat.amax(-1), histogram], dim=1)
+        mean = flat.mean(2, keepdim=True)
+        deviation = ((flat - mean).square().mean(2, keepdim=True) + 1e-6).sqrt()
+        ends = torch.stack([flat.amin(2), flat.amax(2)], dim=2)
+        above = (flat[:, :, None] - self.edges[:, :, None]) * self.sharpness[:, :, None]
+        return torch.cat([mean, deviation, ends, above.sigmoid().mean(3)], dim=2).flatten(1)
 
 
 class AttentionPool(nn.Module):
-    """Four learned weightings of the grid points, each a mean of the channels (softmax over the points)."""
+    """The mean, and means weighted by learnt attention, one for each head: [B, C, n, n, n] -> [B, C (1 + heads)]."""
 
-    factor = 4
-
-    def __init__(self, channels: int) -> None:
+    def __init__(self, channels: int, heads: int = 4) -> None:
         super().__init__()
-        self.score = nn.Conv3d(channels, self.factor, 1)
+        self.n_features = channels * (1 + heads)
+        self.score = nn.Linear(channels, heads)
 
     def forward(self, x: Tensor) -> Tensor:
-        """[B, C, n, n, n] -> [B, 4 C]."""
-        weights = self.score(x).flatten(2).softmax(-1)
-        return torch.einsum("bhp,bcp->bhc", weights, x.flatten(2)).flatten(1)
+        """Pool."""
+        points = x.flatten(2).transpose(1, 2)
+        weights = self.score(points).softmax(dim=1)
+        return torch.cat([points.mean(1, keepdim=True), weights.transpose(1, 2) @ points], dim=1).flatten(1)
 
 
 POOLINGS: dict[str, type[nn.Module]] = {
-    "mean_max": MeanMax,
-    "distribution": Distribution,
+    "mean_max": MeanMaxPool,
+    "distribution": DistributionPool,
     "attention": AttentionPool,
 }

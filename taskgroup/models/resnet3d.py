@@ -1,36 +1,34 @@
-"""A plain residual 3D CNN, the control that MSA3DCNN must beat."""
+"""A plain residual 3D CNN: the control that MSA3DCNN must beat (He et al., doi:10.1109/CVPR.2016.90)."""
 
 from torch import Tensor, nn
 
-from taskgroup.models.backbone import StagedBackbone, register
-from taskgroup.models.layers import PeriodicConv3d
+from taskgroup.models.backbone import StagedBackbone, convolution
+from taskgroup.models.config import ModelConfig
 
 
 class ResidualBlock(nn.Module):
-    """Two 3 x 3 x 3 periodic convolutions and a shortcut (He et al., arXiv:1603.05027)."""
+    """Two 3x3x3 convolutions added to the input."""
 
-    def __init__(self, width: int) -> None:
+    def __init__(self, config: ModelConfig, width: int) -> None:
         super().__init__()
         self.body = nn.Sequential(
-            PeriodicConv3d(width, width, 3, bias=False),
+            convolution(config, width, width),
             nn.BatchNorm3d(width),
             nn.SiLU(),
-            PeriodicConv3d(width, width, 3, bias=False),
+            convolution(config, width, width),
             nn.BatchNorm3d(width),
         )
-        self.activation = nn.SiLU()
+        self.act = nn.SiLU()
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, width, n, n, n] -> the same shape."""
-        return self.activation(x + self.body(x))
+        return self.act(x + self.body(x))
 
 
-@register
 class ResNet3D(StagedBackbone):
-    """Residual stages without attention."""
+    """Stages of residual blocks."""
 
-    name = "resnet3d"
-
-    def block(self, width: int) -> nn.Module:
-        """A plain residual block."""
-        return ResidualBlock(width)
+    @staticmethod
+    def make_block(config: ModelConfig, width: int) -> nn.Module:
+        """A residual block."""
+        return ResidualBlock(config, width)

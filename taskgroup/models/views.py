@@ -1,10 +1,13 @@
-"""What the network sees of a stored density.
+"""What a network sees of a stored density.
 
-``prepare`` is deterministic and done once a dataset: fields and their distribution. ``augment`` draws an exact
-invariance for a batch: a scalar property does not depend on origin, order or sign of the lattice vectors (fractional
-view), nor on orientation (Cartesian view).
+``prepare`` is deterministic and done once a dataset; ``augment`` draws an exact invariance at each training step: a
+scalar property does not depend on the origin, nor on order or sign of the lattice vectors, nor (Cartesian view) on
+orientation. ``split`` and ``look`` give the backbone its input.
 
-A prepared row is one flat vector, the grid followed by the distribution; ``unpack`` takes it apart without a copy.
+Fields are computed on the stored grid, scaled, and averaged over blocks of points down to the view's grid. Averaging
+maps blocks onto blocks under every shift by whole blocks, every reordering and reversal, so these stay exact; it keeps
+the mean of each channel (of the unscaled density: the charge); what it blurs inside a block, the distribution on the
+stored grid keeps.
 """
 
 import torch
@@ -12,112 +15,159 @@ from torch import Tensor, nn
 
 from taskgroup.errors import ConfigError
 from taskgroup.models.config import ModelConfig
-from taskgroup.models.fields import N_STATISTICS, compress, density_fields, distribution
+from taskgroup.models.distribution import distribution, n_statistics
+from taskgroup.models.fields import density_fields, scale_values
+from taskgroup.models.lattice import reciprocal
+
+_ORDERS = ((0, 1, 2), (0, 2, 1), (1, 0, 2), (1, 2, 0), (2, 0, 1), (2, 1, 0))
 
 
 class View(nn.Module):
-    """Fields on the cell's own fractional grid, n points an axis.
+    """Base of the views. ``out_channels`` is C', the channels of the grid; ``n_statistics`` is D, of the distribution.
 
-    Parameters
-    ----------
-    config: the view settings of a ModelConfig.
-    in_channels: density channels, 1 or 2.   grid: points an axis of the stored densities, a multiple of n.
-
-    Raises ConfigError: n does not divide the stored grid.
+    A prepared row [C' + S, n, n, n] carries its distribution in S further channels, filled up with zeros, so that one
+    tensor holds all of it.
     """
 
-    def __init__(self, config: ModelConfig, in_channels: int, grid: int) -> None:
+    def __init__(self, config: ModelConfig, in_channels: int) -> None:
         super().__init__()
-        if grid % config.n:
-            raise ConfigError(f"model.n: must divide the stored grid of {grid} points an axis, found {config.n}")
-        self.config, self.in_channels, self.grid = config, in_channels, grid
+        self.config, self.in_channels = config, in_channels
         self.out_channels = in_channels * len(config.fields) * (1 + len(config.widths))
-        self.has_grid = config.backbone != "descriptors"
-        self.n_descriptors = self.out_channels * N_STATISTICS if config.descriptors or not self.has_grid else 0
-        self._shape = (self.out_channels, config.n, config.n, config.n)
+        self.n_statistics = n_statistics(self.out_channels, in_channels) if config.descriptors else 0
 
     @property
     def key(self) -> str:
         """Equal for views that prepare equal rows."""
-        c = self.config
-        kept = (c.fields, c.widths, c.scaling, self.has_grid and c.n, self.has_grid and c.view, self.n_descriptors)
-        return repr((*kept, self.in_channels, self.grid))
+        config = self.config
+        kept = (config.grid, config.fields, config.widths, config.scaling, config.descriptors, self.in_channels)
+        return f"{type(self).__name__}{kept}"
 
     @torch.no_grad()
     def prepare(self, density: Tensor, lattice: Tensor) -> Tensor:
-        """Rows [B, L] of densities [B, C, N, N, N] in e/Å^3 and cells [B, 3, 3] in Å.
+        """Rows [B, C' + S, n, n, n] of densities [B, C, N, N, N] (e/Å^3) in cells [B, 3, 3] (Å); n = min(grid, N).
 
-        Fields are computed on the stored grid, compressed, and averaged over blocks down to n points an axis: the mean
-        of a block is what a coarser network can know of it, and blocks map onto blocks under every exact invariance
-        (origin shifts by whole blocks, permutations, reversals).
+        Raises ConfigError: n does not divide N, or the patch does not divide n.
         """
-        fields = density_fields(density, lattice, self.config.fields, self.config.widths)
-        fields = compress(fields, self.config.scaling)
-        parts = []
-        if self.has_grid:
-            block = self.grid // self.config.n
-            parts.append(nn.functional.avg_pool3d(fields, block).flatten(1))
-        if self.n_descriptors:
-            parts.append(distribution(fields))
-        return torch.cat(parts, dim=1)
+        n, stored = min(self.config.grid, density.shape[-1]), density.shape[-1]
+        if stored % n or n % self.config.patch:
+            raise ConfigError(
+                f"model.grid, model.patch: the patch must divide the grid and the grid the stored {stored} points, "
+                f"found {n} and {self.config.patch}"
+            )
+        fields = self._fields(density, lattice)
+        grid = nn.functional.avg_pool3d(fields, stored // n) if n < stored else fields
+        if not self.n_statistics:
+            return grid
+        statistics = distribution(fields, density)
+        room = -(-self.n_statistics // n**3) * n**3
+        carried = nn.functional.pad(statistics, (0, room - self.n_statistics)).unflatten(1, (room // n**3, n, n, n))
+        return torch.cat([grid, carried], dim=1)
 
-    def unpack(self, rows: Tensor) -> tuple[Tensor, Tensor]:
-        """The grid [B, C', n, n, n] (empty for a view without one) and the distribution [B, D] of prepared rows."""
-        split = rows.shape[1] - self.n_descriptors
-        grid = rows[:, :split].unflatten(1, self._shape) if self.has_grid else rows[:, :0]
-        return grid, rows[:, split:]
+    def _fields(self, density: Tensor, lattice: Tensor) -> Tensor:
+        fields = density_fields(density.float(), lattice.float(), self.config.fields, self.config.widths)
+        return scale_values(fields, self.config.scaling)
 
-    def augment(self, rows: Tensor, lattice: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """A random origin shift, axis order and axis reversal, one draw a batch; lattice vectors follow.
-
-        All three are one gather with an index made on the device, so nothing waits for the host. Batches are random, so
-        the draws a crystal sees differ from epoch to epoch.
-        """
-        if not self.has_grid:
-            return rows, lattice
-        n, device = self.config.n, rows.device
-        order = torch.randperm(3, generator=generator, device=device)
-        signs = 1 - 2 * torch.randint(0, 2, (3,), generator=generator, device=device)
-        shift = torch.randint(0, n, (3,), generator=generator, device=device)
-        index = (signs[:, None] * torch.arange(n, device=device) + shift[:, None]) % n  # source index along each axis
-        strides = n ** (2 - order)
-        i, j, k = (index * strides[:, None]).unbind()
-        source = (i[:, None, None] + j[:, None] + k).flatten()
-        grid, rest = self.unpack(rows)
-        grid = grid.flatten(2).index_select(2, source)
-        return torch.cat([grid.flatten(1), rest], dim=1), lattice[:, order] * signs[:, None].to(lattice)
+    def split(self, rows: Tensor) -> tuple[Tensor, Tensor]:
+        """The grid [B, C', n, n, n] and the distribution [B, D] of prepared rows."""
+        return rows[:, : self.out_channels], rows[:, self.out_channels :].flatten(1)[:, : self.n_statistics]
 
     def look(self, grid: Tensor, lattice: Tensor) -> Tensor:
-        """What the backbone gets: the grid itself."""
+        """What the backbone gets of a grid [B, C', n, n, n]."""
         return grid
+
+    def augment(self, rows: Tensor, lattice: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Rows and cells after a random exact invariance. Draws on the rows' device; the host does not wait."""
+        raise NotImplementedError
+
+
+class FractionalView(View):
+    """Fields on the cell's own grid, continued periodically."""
+
+    def augment(self, rows: Tensor, lattice: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """A random origin, order and sign of the lattice vectors, the same for the whole batch.
+
+        One draw a batch lets one index move all rows (a draw a row costs three times as much, and batches are drawn
+        anew each epoch).
+        """
+        n, device = rows.shape[-1], rows.device
+        shift = torch.randint(0, n, (3,), generator=generator, device=device)
+        sign = torch.randint(0, 2, (3,), generator=generator, device=device) * 2 - 1
+        orders = torch.tensor(_ORDERS, device=device)
+        order = orders[torch.randint(0, len(_ORDERS), (1,), generator=generator, device=device)][0]
+        steps = torch.arange(n, device=device)
+        stride = torch.tensor([n * n, n, 1], device=device)[order]
+        x, y, z = ((sign[:, None] * steps + shift[:, None]) % n * stride[:, None]).unbind(0)
+        index = (x[:, None, None] + y[:, None] + z).flatten()
+        grid = rows[:, : self.out_channels].flatten(2)[:, :, index].unflatten(2, (n, n, n))
+        moved = torch.cat([grid, rows[:, self.out_channels :]], dim=1) if self.n_statistics else grid
+        return moved, lattice[:, order] * sign[:, None].to(lattice)
 
 
 class CartesianView(View):
-    """A cube of fixed edge (Å) cut out of the periodic crystal, sampled trilinearly from the prepared fields.
+    """A cube of fixed edge (Å) cut out of the periodic crystal, interpolated linearly from the prepared grid.
 
-    In training its origin and orientation are drawn anew for every crystal and step; in evaluation it lies along the
-    axes with the cell's origin at its centre.
+    The same crystal always shows the same piece in evaluation: the cube along the Cartesian axes about the origin.
     """
 
     def augment(self, rows: Tensor, lattice: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Move the origin, and turn every cell at random; the cube is cut by ``look``."""
-        rows, lattice = super().augment(rows, lattice, generator)
-        normal = torch.randn(len(rows), 3, 3, generator=generator, device=rows.device, dtype=lattice.dtype)
-        turn, _ = torch.linalg.qr(normal)
-        return rows, lattice @ turn
+        """A random orientation of every crystal and a random origin; ``look`` cuts the cube.
+
+        The origin moves by grid points of the cell and is common to the batch; orientations are uniform over all
+        rotations and reflections, drawn for each row.
+        """
+        n, device = rows.shape[-1], rows.device
+        shift = torch.randint(0, n, (3, 1), generator=generator, device=device)
+        x, y, z = (torch.arange(n, device=device) + shift) % n
+        index = (x[:, None, None] * n * n + y[:, None] * n + z).flatten()
+        grid = rows[:, : self.out_channels].flatten(2)[:, :, index].unflatten(2, (n, n, n))
+        moved = torch.cat([grid, rows[:, self.out_channels :]], dim=1) if self.n_statistics else grid
+        return moved, lattice @ _orthogonal(len(rows), generator, device).to(lattice)
 
     def look(self, grid: Tensor, lattice: Tensor) -> Tensor:
-        """Sample [B, C', n, n, n] points of the cube, wrapping around the cell."""
-        n = self.config.n
-        axis = (torch.arange(n, device=grid.device, dtype=torch.float32) + 0.5) / n - 0.5
-        points = torch.stack(torch.meshgrid(axis, axis, axis, indexing="ij"), dim=-1) * self.config.edge
-        fractional = torch.einsum("xyzk,bki->bxyzi", points, torch.linalg.inv(lattice.float()))
-        wrapped = (fractional % 1.0) * n + 1.0  # in points of the grid padded by one on each side
-        padded = nn.functional.pad(grid, (1, 1) * 3, mode="circular")
-        unit = (wrapped + 0.5) / (n + 2) * 2 - 1
-        return nn.functional.grid_sample(padded.float(), unit.flip(-1), mode="bilinear", align_corners=False)
+        """The cube [B, C', n, n, n]: values at (i + 1/2) / n - 1/2 of its edge along each Cartesian axis."""
+        n = grid.shape[-1]
+        line = ((torch.arange(n, device=grid.device, dtype=torch.float32) + 0.5) / n - 0.5) * self.config.edge
+        points = torch.stack(torch.meshgrid(line, line, line, indexing="ij"), dim=-1).flatten(0, 2)
+        fractional = (points @ reciprocal(lattice.float())).unflatten(1, (n, n, n))
+        at = (fractional % 1.0) * n  # in points of the grid, 0 <= at < n
+        padded = torch.cat([grid, grid[:, :, :1]], dim=2)  # one period and its first plane again
+        padded = torch.cat([padded, padded[:, :, :, :1]], dim=3)
+        padded = torch.cat([padded, padded[..., :1]], dim=4)
+        unit = at * (2 / n) - 1  # grid_sample's coordinates, -1 the first point and 1 the last; x is the last axis
+        return nn.functional.grid_sample(padded.float(), unit.flip(-1), mode="bilinear", align_corners=True)
 
 
-def make_view(config: ModelConfig, in_channels: int, grid: int) -> View:
-    """The view that a configuration names."""
-    return (CartesianView if config.view == "cartesian" else View)(config, in_channels, grid)
+class DescriptorView(View):
+    """The distribution alone: rows [B, D], already invariant."""
+
+    def __init__(self, config: ModelConfig, in_channels: int) -> None:
+        super().__init__(config, in_channels)
+        self.n_statistics = n_statistics(self.out_channels, in_channels)
+
+    @property
+    def key(self) -> str:
+        """Equal for views that prepare equal rows."""
+        config = self.config
+        return f"{type(self).__name__}{(config.fields, config.widths, config.scaling, self.in_channels)}"
+
+    @torch.no_grad()
+    def prepare(self, density: Tensor, lattice: Tensor) -> Tensor:
+        """Rows [B, D] of densities [B, C, N, N, N] (e/Å^3) in cells [B, 3, 3] (Å)."""
+        return distribution(self._fields(density, lattice), density)
+
+    def split(self, rows: Tensor) -> tuple[Tensor, Tensor]:
+        """No grid, and the rows."""
+        return rows[:, :0], rows
+
+    def augment(self, rows: Tensor, lattice: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """As they are."""
+        return rows, lattice
+
+
+def _orthogonal(count: int, generator: torch.Generator, device: torch.device) -> Tensor:
+    """Random orthogonal matrices [count, 3, 3], uniform: Gram-Schmidt of Gaussian vectors, then a random reflection."""
+    a, b, c = torch.randn(3, count, 3, generator=generator, device=device)
+    a = nn.functional.normalize(a, dim=1)
+    b = nn.functional.normalize(b - (a * b).sum(1, keepdim=True) * a, dim=1)
+    c = torch.linalg.cross(a, b) * (c * torch.linalg.cross(a, b)).sum(1, keepdim=True).sign()
+    return torch.stack([a, b, c], dim=1)

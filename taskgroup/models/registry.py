@@ -1,0 +1,31 @@
+"""Backbones by name: ours, then those of plug-ins."""
+
+from functools import cache
+from importlib.metadata import entry_points
+
+from taskgroup.errors import ConfigError, did_you_mean
+from taskgroup.models.backbone import Backbone
+from taskgroup.models.descriptors import DescriptorNetwork
+from taskgroup.models.msa3dcnn import MSA3DCNN
+from taskgroup.models.resnet3d import ResNet3D
+
+BACKBONES: dict[str, type[Backbone]] = {
+    "msa3dcnn": MSA3DCNN,
+    "resnet3d": ResNet3D,
+    "descriptors": DescriptorNetwork,
+}
+
+
+@cache
+def backbone_names() -> tuple[str, ...]:
+    """Names that ``ModelConfig.backbone`` may take."""
+    return (*BACKBONES, *(point.name for point in entry_points(group="taskgroup.backbones")))
+
+
+def find_backbone(name: str) -> type[Backbone]:
+    """A backbone's class. Raises ConfigError for an unknown name."""
+    if name in BACKBONES:
+        return BACKBONES[name]
+    for point in entry_points(group="taskgroup.backbones", name=name):
+        return point.load()
+    raise ConfigError(f"backbone: no backbone '{name}'; {did_you_mean(name, backbone_names())}")

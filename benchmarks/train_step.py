@@ -18,15 +18,15 @@ from collections.abc import Callable, Iterator
 import numpy as np
 import torch
 import torch.nn.functional as F
-from taskgroup.models.layers import PeriodicConv3d
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
 
 from taskgroup.datasets import Dataset, load_dataset
 from taskgroup.models import ModelConfig, MultiTaskNetwork
+from taskgroup.models.layers import PeriodicConv3d
 from taskgroup.training import GroupJob, TrainConfig, pick_device
-from taskgroup.training.data import run_network
+from taskgroup.training.optimise import set_precision
 from taskgroup.training.run import Run
 
 SIZES = ((8, 8), (16, 8), (16, 16), (32, 8))  # grid points an axis, width
@@ -59,7 +59,8 @@ def _circular(module: PeriodicConv3d) -> nn.Conv3d:
         module.out_channels,
         size,
         stride=module.stride,
-        padding=size // 2,
+        padding=module.dilation[0] * (size // 2),
+        dilation=module.dilation,
         groups=module.groups,
         bias=module.bias is not None,
         padding_mode="circular",
@@ -139,13 +140,14 @@ def typical_epochs(run: Run, workers: int = 2) -> Iterator[MultiTaskNetwork]:
 def bare_step(run: Run) -> Callable[[], None]:
     """Forward and backward of the network on one batch, nothing else."""
     network = copy.deepcopy(run.network).train()
+    set_precision(network, run.dtype)
     rows = run.labels.train[: run.config.batch_size]
     fields, lattice = run.data.batch(rows)
 
     def step() -> None:
         for parameter in network.parameters():
             parameter.grad = None
-        run_network(network, fields, lattice, run.dtype)[1].sum().backward()
+        network(fields, lattice).sum().backward()
 
     return step
 

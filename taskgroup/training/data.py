@@ -138,26 +138,11 @@ def predict_rows(
         return network.decode(outputs).cpu().numpy().astype(np.float32)
 
 
-def run_network(
-    network: nn.Module, fields: Tensor, lattice: Tensor, dtype: torch.dtype | None = None
-) -> tuple[Tensor, Tensor]:
-    """Features [B, F] and outputs [B, T]; the backbone under autocast to ``dtype``, the heads always in float32.
-
-    Heads cost next to nothing, and bfloat16 outputs would have two or three digits only.
-    """
-    with torch.autocast(fields.device.type, dtype or torch.bfloat16, enabled=dtype is not None):
-        features = network.features(fields, lattice)
-    features = features.float()
-    return features, network.heads(features)
-
-
-def network_outputs(
-    network: nn.Module, data: Fields, rows: Tensor, batch_size: int, dtype: torch.dtype | None = None
-) -> Tensor:
+def network_outputs(network: nn.Module, data: Fields, rows: Tensor, batch_size: int) -> Tensor:
     """Standardised outputs [rows, T] in evaluation mode; the network's mode is left as it was."""
     training = network.training
     network.eval()
     with torch.no_grad():
-        parts = [run_network(network, *data.batch(part), dtype)[1] for part in rows.split(batch_size)]
+        parts = [network(*data.batch(part)) for part in rows.split(batch_size)]
     network.train(training)
     return torch.cat(parts)

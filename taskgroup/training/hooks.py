@@ -24,7 +24,7 @@ class HookContext:
     MultiTaskNetwork); ``shared``, the parameters behind the features; ``optimizer``; ``epoch`` (from 1); ``step``
     (optimiser steps done so far, from 0); ``target_losses(outputs, labels, present) -> [T]``.
 
-    In ``on_step``, before the backward pass and the optimiser step: ``fields`` [B, C', n, n, n]
+    In ``on_step``, before the backward pass and the optimiser step: ``fields`` [B, ...] (as the view prepares them)
     and ``lattice`` [B, 3, 3] after augmentation; ``labels`` [B, T] standardised (0 where missing); ``present`` [B, T]
     (1 where there is a label); ``present_targets``, indices of targets with a label in the batch; ``features`` [B, F],
     ``outputs`` [B, T] and ``losses`` [T] with their graph. A hook may differentiate them with

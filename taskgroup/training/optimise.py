@@ -51,8 +51,26 @@ def _floats(network: nn.Module) -> Iterator[Tensor]:
             yield tensor.detach()
 
 
+def set_precision(network: nn.Module, dtype: torch.dtype | None) -> None:
+    """Let the convolutions of a network compute under autocast to ``dtype``, or (None) in float32 again.
+
+    What is around them (cell lengths, statistics, outputs) needs the digits of float32 and costs next to nothing.
+    """
+    backbone = network.backbone.net
+    vars(backbone).pop("forward", None)
+    if dtype is None or not network.backbone.uses_grid:
+        return
+    plain = backbone.forward
+
+    def forward(*inputs: Tensor) -> Tensor:
+        with torch.autocast(inputs[0].device.type, dtype):
+            return plain(*inputs).float()
+
+    backbone.forward = forward
+
+
 def autocast_dtype(precision: str, device: torch.device) -> torch.dtype | None:
-    """What convolutions and matrix products compute in; None is float32."""
+    """What ``set_precision`` gets for a TrainConfig's precision; None is float32."""
     if precision == "bfloat16" or (precision == "auto" and _bfloat16_pays(device)):
         return torch.bfloat16
     return None

@@ -17,11 +17,18 @@ from taskgroup.errors import TrainingFailed
 from taskgroup.models import MultiTaskNetwork
 from taskgroup.training.balance import make_balancer
 from taskgroup.training.checkpoint import optimizer_tensors, prefixed, restore_optimizer, under
-from taskgroup.training.data import encode_labels, network_outputs, prepare_fields, run_network
+from taskgroup.training.data import encode_labels, network_outputs, prepare_fields
 from taskgroup.training.hooks import Hook, HookContext
 from taskgroup.training.losses import TargetLosses
 from taskgroup.training.metrics import group_metrics, mean_skill, output_skills
-from taskgroup.training.optimise import autocast_dtype, learning_rate, make_optimizer, match_layouts, move_average
+from taskgroup.training.optimise import (
+    autocast_dtype,
+    learning_rate,
+    make_optimizer,
+    match_layouts,
+    move_average,
+    set_precision,
+)
 from taskgroup.training.result import GroupJob, GroupResult, Skills
 
 
@@ -71,6 +78,8 @@ class Run:
         self.shared = list(self.network.backbone.parameters())
         self.optimizer = make_optimizer(self.network, self.balancer, self.config)
         self.dtype = autocast_dtype(self.config.precision, device)
+        for network in {self.network, self.validated}:
+            set_precision(network, self.dtype)
         rows = len(self.labels.train)
         self.batches = max(1, min(math.ceil(rows / self.config.batch_size), rows // 2))
         self.reports: list[EpochReport] = []
@@ -142,7 +151,8 @@ class Run:
         if self.config.augment:
             fields, lattice = self.network.view.augment(fields, lattice, self.generator)
         context.fields, context.lattice = fields, lattice
-        context.features, context.outputs = run_network(self.network, fields, lattice, self.dtype)
+        context.features = self.network.features(fields, lattice)
+        context.outputs = self.network.heads(context.features)
         losses = context.losses = self.target_losses(context.outputs, context.labels, context.present)
         self.notify("on_step")
         self.optimizer.zero_grad()
@@ -166,20 +176,21 @@ class Run:
         if self.config.ema:
             move_average(self.validated, self.network, self.config.ema, self.context.step)
 
-    def _outputs(self, network: MultiTaskNetwork, dtype: torch.dtype | None) -> Tensor:
-        return network_outputs(network, self.data, self.validation_rows, max(64, self.config.batch_size), dtype)
+    def _outputs(self, network: MultiTaskNetwork) -> Tensor:
+        return network_outputs(network, self.data, self.validation_rows, max(64, self.config.batch_size))
 
     def _validate(self) -> Skills:
-        outputs = self._outputs(self.validated, self.dtype).cpu().numpy()
+        outputs = self._outputs(self.validated).cpu().numpy()
         return output_skills(self.table.specs, self.validation_labels, outputs)
 
     def finish(self) -> Fit:
         """Put the best weights back and measure them in float32, as an exported model would be."""
         started = time.perf_counter()
         self.network.load_state_dict(self.best)
+        set_precision(self.network, None)
         self.network.eval()
         with torch.no_grad():
-            predictions = self.network.decode(self._outputs(self.network, None)).cpu().numpy().astype(np.float32)
+            predictions = self.network.decode(self._outputs(self.network)).cpu().numpy().astype(np.float32)
         cuda = self.device.type == "cuda"
         result = GroupResult(
             job=self.job,

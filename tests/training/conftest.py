@@ -19,7 +19,7 @@ SPECS = (
     Target("sparse", unit="e"),
 )
 SPLIT = {"by": "random", "folds": 4, "seed": 0, "test_fold": 0, "validation_fold": 1}
-MODEL = {"backbone": "resnet3d", "width": 4}
+MODEL = {"backbone": "resnet3d", "width": 4, "grid": 8, "head_width": 8, "features": 16}
 
 
 def make_dataset(rows=64, seed=0, grid=8, values=None):

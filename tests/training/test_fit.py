@@ -21,7 +21,7 @@ def _same(one, other):
 
 
 def test_a_group_of_both_kinds_is_learnt(dataset, split, device):
-    found = fit(dataset, split, make_job(dataset, epochs=40), device=device).result
+    found = fit(dataset, split, make_job(dataset, epochs=40, batch_size=8), device=device).result
     assert mean_skill(found.skills) > 0.8
     assert found.train_curve[-1] < 0.5 * found.train_curve[0]
 

@@ -145,7 +145,8 @@ def _table(*headers: str) -> "Table":
 
     table = Table(box=None, pad_edge=False, header_style="bold")
     for header in headers:
-        table.add_column(header.removeprefix(">"), justify="right" if header.startswith(">") else "left", no_wrap=True)
+        justify = "right" if header.startswith(">") else "left"
+        table.add_column(header.removeprefix(">"), justify=justify, no_wrap=header != "id", overflow="fold")
     return table
 
 

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import torch
+from pydantic import ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
@@ -30,6 +31,7 @@ def read_network(path: str | Path) -> MultiTaskNetwork:
             network = MultiTaskNetwork.from_dict(description)
         network.load_state_dict(weights)
     except (SafetensorError, OSError, KeyError, TypeError, RuntimeError, InputError, ValueError) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        first = error.errors()[0]["msg"] if isinstance(error, ValidationError) else str(error)
+        reason = (first.splitlines() or [type(error).__name__])[0]
         raise BundleError(f"{path}: must hold a network this version can build, but {reason}") from error
     return network.eval()

@@ -39,8 +39,8 @@ def make_bundle(specs: tuple[Target, ...], density: DensityFormat, dataset: Data
         torch.manual_seed(0)
         own = [spec for spec in specs if spec.name in group.targets]
         scaler = TargetScaler.fit(own, np.array([[1.0], [0.0 if own[0].kind == "classification" else 2.0]]))
-        config = ModelConfig(backbone="resnet3d", width=4, stages=1, n=4, head_width=4)
-        networks[group] = [MultiTaskNetwork(config, own, scaler, density.n_channels, density.grid).eval()]
+        config = ModelConfig(backbone="resnet3d", width=4, stages=1, grid=4, features=8, head_width=4)
+        networks[group] = [MultiTaskNetwork(config, own, scaler, density.n_channels).eval()]
     about = {"name": dataset.name, "version": dataset.version, "hash": dataset.hash} if dataset else {"name": "none"}
     seen = dataset.ids[:-8] if dataset else ()
     spec = BundleSpec("demo", grouping, specs, density, about, {"id": "s"}, seen, {"modulus": 0.1})

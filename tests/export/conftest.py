@@ -43,8 +43,8 @@ def _network(group: Group, seed: int, dataset: Dataset) -> MultiTaskNetwork:
     specs = [dataset.targets.spec(name) for name in group.targets]
     values = np.stack([dataset.targets.column(name) for name in group.targets], axis=1)
     torch.manual_seed(seed)
-    config = ModelConfig(backbone="resnet3d", width=4, stages=1, n=4, head_width=4)
-    return MultiTaskNetwork(config, specs, TargetScaler.fit(specs, values), dataset.n_channels, GRID).eval()
+    config = ModelConfig(backbone="resnet3d", width=4, stages=1, grid=4, features=8, head_width=4)
+    return MultiTaskNetwork(config, specs, TargetScaler.fit(specs, values), dataset.n_channels).eval()
 
 
 def _bundle(dataset: Dataset, members: int = 2, **changes) -> Bundle:

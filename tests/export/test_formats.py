@@ -32,8 +32,8 @@ def make_together(bundle):
         networks = []
         for seed in range(members):
             torch.manual_seed(seed)
-            config = ModelConfig(backbone="resnet3d", width=4, stages=1, n=4, head_width=4)
-            networks.append(MultiTaskNetwork(config, specs, scaler, 1, dataset.grid).eval())
+            config = ModelConfig(backbone="resnet3d", width=4, stages=1, grid=4, features=8, head_width=4)
+            networks.append(MultiTaskNetwork(config, specs, scaler, 1).eval())
         return Bundle(replace(bundle.spec, grouping=Grouping((group,))), {group: networks})
 
     return make

@@ -53,7 +53,7 @@ def _fields(rho: Tensor, inverse: Tensor, names: Sequence[str]) -> list[tuple[st
 
 
 def low_passes(density: Tensor, inverse: Tensor, widths: Sequence[float]) -> list[Tensor]:
-    """Densities [B, C, N, N, N] convolved with isotropic Gaussians of these widths (Å); ``inverse`` of ``reciprocal``."""
+    """Densities [B, C, N, N, N] convolved with isotropic Gaussians of these widths (Å), in cells of this inverse."""
     n = density.shape[-1]
     index = _signed_frequencies(n, density)
     kept = torch.ones_like(index)

@@ -4,9 +4,11 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+from pydantic import ValidationError
 from torch import Tensor, nn
 
 from taskgroup.datasets import Target, TargetScaler
+from taskgroup.errors import ConfigError
 from taskgroup.models.config import ModelConfig
 from taskgroup.models.descriptors import DescriptorNetwork
 from taskgroup.models.lattice import N_LATTICE_FEATURES, lattice_features
@@ -77,9 +79,17 @@ class MultiTaskNetwork(nn.Module):
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> "MultiTaskNetwork":
-        """A network as ``to_dict`` describes it, with new weights; ``load_state_dict`` comes next."""
+        """A network as ``to_dict`` describes it, with new weights; ``load_state_dict`` comes next.
+
+        Raises ConfigError: settings that this version does not know.
+        """
+        try:
+            config = ModelConfig.model_validate(data["config"])
+        except ValidationError as error:
+            first = error.errors()[0]
+            raise ConfigError(f"model.{'.'.join(map(str, first['loc']))}: {first['msg']}") from None
         return cls(
-            ModelConfig.model_validate(data["config"]),
+            config,
             [Target(**fields) for fields in data["targets"]],
             TargetScaler.from_dict(data["scaler"]),
             data["in_channels"],

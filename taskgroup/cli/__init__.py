@@ -13,8 +13,10 @@ from taskgroup import __version__
 from taskgroup.errors import InputError, TaskgroupError
 
 _VERBS = {
-    "run": ("study", "Run a study."),
+    "run": ("study", "Run a study: search, assemble, test once, export."),
+    "resume": ("study", "Go on with an interrupted run."),
     "data": ("data", "Make and look at datasets."),
+    "solve": ("solve", "Choose the best networks out of a table of set results, exactly."),
     "leaderboard": ("results", "Show trials, baselines and assembled groupings, best first."),
     "transfer": ("transfer", "Tell who helped whom in a run, and what foretold it."),
     "report": ("results", "Write one self-contained HTML file about a run."),
@@ -22,6 +24,9 @@ _VERBS = {
     "export": ("models", "Copy the bundle of a run, in further formats where asked."),
     "predict": ("models", "Predict the properties of densities with a bundle."),
     "evaluate": ("models", "Measure a bundle on the labels of a store."),
+    "init": ("study", "Write a commented study file to start from."),
+    "schema": ("study", "Print the JSON schema of study files."),
+    "doctor": ("study", "Say what this machine offers."),
 }
 
 

@@ -63,6 +63,7 @@ class SearchConfig(_Section):
     sampler: Literal["tpe", "random"] = Field("tpe", description="Optuna sampler")
     startup_trials: int = Field(8, ge=0, description="random trials before the sampler learns")
     pruner: Literal["median", "none"] = Field("median", description="stops trials that lag behind the median")
+    warmup_epochs: int = Field(10, ge=0, description="epochs every group gets before its trial may be pruned")
     baselines: tuple[Baseline, ...] = Field(("singles", "together", "correlation", "random"), description="run first")
 
 

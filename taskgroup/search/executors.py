@@ -25,6 +25,7 @@ from taskgroup.errors import ConfigError, did_you_mean
 from taskgroup.search.worker import train_in_step
 from taskgroup.training import GroupJob, GroupResult
 
+_WORKER = "import sys; from taskgroup.search.worker import serve; serve(sys.argv[1])"
 Skills = Mapping[str, Mapping[str, float]]
 OnEpoch = Callable[[int, Skills], bool]
 OnResult = Callable[[GroupResult], None]
@@ -159,10 +160,11 @@ class ProcessExecutor(Executor):
             environment = dict(os.environ)
             if self.threads:
                 environment["OMP_NUM_THREADS"] = str(self.threads)
+            environment.setdefault("OMP_WAIT_POLICY", "passive")  # spinning threads starve whoever shares the cores
             with self._log.open("ab") as log:
                 self._log_start = log.tell()
                 self._process = subprocess.Popen(
-                    [sys.executable, "-m", "taskgroup.search.worker", str(self.folder)],
+                    [sys.executable, "-c", _WORKER, str(self.folder)],
                     stdin=subprocess.PIPE,
                     stdout=subprocess.PIPE,
                     stderr=log,

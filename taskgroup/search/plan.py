@@ -57,6 +57,7 @@ class StudyData:
         self.targets: TargetTable = self.dataset.targets.select(config.targets or known)
         if len(self.targets.names) < 2:
             raise ConfigError(f"targets: a study groups at least two targets, found {list(self.targets.names)}")
+        self.targets.check()
         _check_folds(config.split)
         self.split = config.split
         self.splits: Splits = self.dataset.splits(by=config.split.by, folds=config.split.folds, seed=config.split.seed)

@@ -1,7 +1,7 @@
 """What trains the groups of a trial, and the process that does it on request.
 
-``python -m taskgroup.search.worker RUN`` reads requests from standard input and answers on standard output, a JSON
-object a line: nothing is pickled, and the process ends by itself when its parent is gone.
+``serve`` reads requests from standard input and answers on standard output, a JSON object a line: nothing is pickled,
+and the process ends by itself when its parent is gone.
 """
 
 import json
@@ -108,8 +108,10 @@ def _stored(fit: Fit, folder: Path, keep: bool) -> GroupResult:
     return fit.result
 
 
-def _serve(folder: Path) -> None:
-    """Answer requests until standard input ends. What other code prints goes to standard error."""
+def serve(run: str) -> None:
+    """Answer requests on standard input until it ends. What other code prints goes to standard error."""
+    logging.basicConfig(level=logging.WARNING)
+    folder = Path(run)
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "w", buffering=1)
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
 
@@ -132,8 +134,3 @@ def _serve(folder: Path) -> None:
             threads=request["threads"],
         )
         answer("done")
-
-
-if __name__ == "__main__":
-    logging.basicConfig(level=logging.WARNING)
-    _serve(Path(sys.argv[1]))

@@ -1,18 +1,20 @@
 """A solver request made ready: names checked, tasks merged, sets filtered, costs whole; and why it cannot be met."""
 
 import math
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from fractions import Fraction
 
 import numpy as np
 
 from taskgroup.errors import GroupingError, InfeasibleError, did_you_mean
 from taskgroup.grouping._bounds import Cover
-from taskgroup.grouping._milp import TIE, Choice, choose_cover, choose_partition, least_cost
+from taskgroup.grouping._milp import TIE, Choice, choose, least_cost
 from taskgroup.grouping.candidates import Candidate
 
 _LARGEST_COST = 10**9
+_DIAGNOSIS = 10.0  # seconds spent at most on finding out which limit cannot be met
 
 
 @dataclass(frozen=True)
@@ -20,15 +22,14 @@ class Request:
     """The arrays of one request.
 
     ``candidates`` stand in canonical order; ``parts`` are the tasks that must be served together (mostly one each);
-    ``values`` [sets, parts] are weighted, lower is better, infinite where a set cannot serve the part; ``costs`` are
-    whole numbers of ``unit``, and so is ``budget`` (infinite where there is none).
+    ``values`` [sets, parts] are weighted, lower is better, infinite where a set cannot serve the part; ``costs`` and
+    ``budget`` (infinite where there is none) are whole numbers of one unit.
     """
 
     candidates: tuple[Candidate, ...]
     parts: tuple[tuple[str, ...], ...]
     values: np.ndarray
     costs: np.ndarray
-    unit: Fraction
     budget: float
     groups: int | None
     disjoint: bool
@@ -41,58 +42,45 @@ class Request:
         fitting = self.costs <= self.budget
         if not servable[fitting].any(axis=0).all():
             return Choice(None, np.inf, True)
-        limits = self._limits(fitting, excess)
-        if self.disjoint:
-            choice = choose_partition(servable[fitting], excess[fitting].sum(axis=1), limits, deadline)
-        else:
-            choice = choose_cover(limits, TIE * float(np.abs(ideal).sum()), deadline)
+        choice = choose(self._cover(fitting, excess), TIE * float(np.abs(ideal).sum()), deadline)
         numbers = np.flatnonzero(fitting)
         rows = None if choice.rows is None else [int(numbers[row]) for row in choice.rows]
         return Choice(rows, choice.bound + float(ideal.sum()), choice.proven)
 
-    def _limits(self, fitting: np.ndarray, excess: np.ndarray) -> Cover:
+    def _cover(self, fitting: np.ndarray, excess: np.ndarray) -> Cover:
         big = 4.0 * float(excess.max(axis=0).sum()) + 1.0
         return Cover(
             values=np.where(np.isfinite(self.values), excess, big)[fitting],
             costs=self.costs[fitting],
             budget=self.budget if self.budget > 0 else np.inf,  # what fits into nothing costs nothing
-            groups=min(self.groups or len(self.costs), int(fitting.sum())),
+            groups=min(self.groups or len(self.parts), len(self.parts), int(fitting.sum())),
             big=big,
+            disjoint=self.disjoint,
         )
 
-    def cheapest(self, deadline: float, *, count: bool = False) -> float | None:
-        """Least cost in units (or number) of networks that serve every task, free of all limits; None: there are none."""
-        servable = np.isfinite(self.values)
-        free = Cover(self.values, self.costs, np.inf, len(self.costs), np.inf)
-        costs = np.ones_like(self.costs) if count else self.costs
-        rows = least_cost(servable, free, costs, deadline, once=self.disjoint).rows
-        return None if rows is None else float(costs[rows].sum())
+    def _cheapest(self, deadline: float, costs: np.ndarray) -> Choice:
+        """Sets of least ``costs`` that serve every task, free of budget and number."""
+        free = Cover(self.values, self.costs, np.inf, len(self.costs), np.inf, self.disjoint)
+        return least_cost(free, costs, deadline)
 
-    def why_infeasible(self, deadline: float) -> InfeasibleError:
-        """The error that names the constraint no choice can meet."""
-        fewest = self.cheapest(deadline, count=True)
-        if fewest is None:
+    def why_infeasible(self, asked: float | None) -> InfeasibleError:
+        """The error that names the constraint no choice can meet; ``asked`` is the budget as it was given."""
+        deadline = time.monotonic() + _DIAGNOSIS
+        few = self._cheapest(deadline, np.ones_like(self.costs))
+        if few.rows is None and few.proven:
             return InfeasibleError(
-                f"disjoint: sets must be found that hold every task exactly once, "
-                f"but no choice among the {len(self.candidates)} allowed sets does"
+                f"disjoint: no choice among the {len(self.candidates)} allowed sets holds every task exactly once"
             )
-        if self.groups is not None and fewest > self.groups:
+        if few.proven and self.groups is not None and len(few.rows) > self.groups:
             return InfeasibleError(
-                f"groups={self.groups}: at least {fewest} networks are needed to serve every task with the given sets"
+                f"groups={self.groups}: at least {len(few.rows)} networks are needed to serve every task"
             )
-        least = self.cheapest(deadline)
-        if least is not None and least > self.budget:
-            return InfeasibleError(
-                f"budget={_number(self.budget * self.unit)}: the cheapest choice that serves every task "
-                f"costs {_number(least * self.unit)}"
-            )
-        return InfeasibleError(
-            f"budget={_number(self.budget * self.unit)} with groups={self.groups}: each can be met alone, both together cannot"
-        )
-
-
-def _number(value: Fraction | float) -> str:
-    return f"{float(value):g}"
+        cheap = self._cheapest(deadline, self.costs)
+        if cheap.proven and cheap.rows is not None and self.costs[cheap.rows].sum() > self.budget:
+            least = float(sum(_exact(self.candidates[row].cost) for row in cheap.rows))
+            return InfeasibleError(f"budget={asked:g}: the cheapest choice that serves every task costs {least:g}")
+        limits = [f"groups={self.groups}"] * (self.groups is not None) + [f"budget={asked}"] * (asked is not None)
+        return InfeasibleError(f"{' with '.join(limits)}: no choice of sets within it serves every task")
 
 
 def prepare(
@@ -124,7 +112,6 @@ def prepare(
         parts=parts,
         values=values,
         costs=costs,
-        unit=unit,
         budget=np.inf if budget is None else math.floor(_exact(budget) / unit + Fraction(1, 10**9)),
         groups=groups,
         disjoint=disjoint,

@@ -74,7 +74,7 @@ def solve(
     )  # fmt: skip
     choice = request.choose(deadline)
     if choice.rows is None and choice.proven:
-        raise request.why_infeasible(deadline)
+        raise request.why_infeasible(budget)
     if choice.rows is None:
         raise GroupingError(f"time_limit={time_limit:g}: no choice that serves every task was found in that time")
     return _solution(request, choice, checked_weights(weights, tasks_of(candidates)))

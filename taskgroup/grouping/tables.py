@@ -1,8 +1,8 @@
 """Tables of set results: our CSV, and the published formats of Standley, TAG and MTG-Net.
 
-Our CSV has one row a trained set: `tasks` (names separated by spaces), `cost` (optional, 1), then one column a task with its
-loss or score, blank where the task is not in the set. The same set may stand in several rows; the second, third... of
-equal tasks and cost get the keys "#2", "#3"..., by which `evaluate` finds them again in another table.
+Our CSV has one row a trained set: `tasks` (names separated by spaces), `cost` (optional, 1), then a column a task with
+its loss or score, blank where the task is not in the set. The same set may stand in several rows; the second, third of
+equal tasks and cost get the keys "#2", "#3", by which `evaluate` finds them again in another table.
 """
 
 import csv
@@ -157,8 +157,8 @@ def _read_standley(path: Path) -> SetTable:
 def _read_tag(path: Path) -> SetTable:
     """JSON ``{"comment": ..., "table": {affected: {helper: value}}}``, as in the notebooks of TAG (arXiv:2109.04617).
 
-    A task's score in a set is the mean over the other tasks of the set. No task may be alone, except in tables of measured
-    pairs (a comment that names HOA), where the diagonal is its result alone.
+    A task's score in a set is the mean over the other tasks of the set. No task may be alone, except in tables of
+    measured pairs (a comment that names HOA), where the diagonal is its result alone.
     """
     try:
         content = json.loads("\n".join(_lines(path)))

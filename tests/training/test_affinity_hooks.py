@@ -40,7 +40,7 @@ class _Steps(Hook):
         self.probes, self.epoch_means = [], []
 
     def on_step(self, context):
-        self.probes.append(cosines(gramian(context.losses, context.shared)).numpy())
+        self.probes.append(cosines(gramian(context.losses, context.shared)).double().numpy())
 
     def on_epoch(self, context):
         steps = context.step // context.epoch

@@ -86,7 +86,10 @@ class Tracker:
             self._safely(lambda: self._log_trial(record))
 
     def log_final(self, final: FinalRecord) -> None:
-        """Log the choice of the study on the parent: values with intervals, gains, test metrics."""
+        """Log the choice of the study on the parent: values with intervals, gains, test metrics.
+
+        Where the run folder holds its bundle, ``export``, the refit becomes a child run with the bundle as artifact.
+        """
         metrics = {"final/search_value": final.search_value}
         intervals = {"final/reevaluation": final.reevaluation, "final/test": final.test_value}
         intervals |= {f"gain/{self._slugs[target]}": gain for target, gain in final.gains.items()}
@@ -101,6 +104,8 @@ class Tracker:
             self._client.log_dict(self._parent, final.to_dict(), "final.json")
 
         self._safely(log)
+        if (self.run_dir / "export").is_dir():
+            self.log_refit(refit_record(final), self.run_dir / "export")
 
     def log_refit(self, record: TrialRecord, bundle_dir: str | Path) -> None:
         """Log the refit as a child run with the exported bundle as its artifact ``bundle``."""
@@ -266,6 +271,28 @@ class Tracker:
         self._client.log_batch(run_id, entries[:_BATCH], kept, marks)
         for start in range(_BATCH, len(entries), _BATCH):
             self._client.log_batch(run_id, entries[start : start + _BATCH])
+
+
+def refit_record(final: FinalRecord) -> TrialRecord:
+    """The refit of a study's choice as a record: its skills, gains and metrics are those on test rows."""
+    return TrialRecord(
+        number=0,
+        kind="refit",
+        name="refit",
+        grouping=final.grouping,
+        objective=final.test_value.mean,
+        skills={target: metrics.get("skill") for target, metrics in final.test.items()},
+        gains={target: metrics["gain"] for target, metrics in final.test.items() if "gain" in metrics},
+        settings={},
+        state="COMPLETE",
+        fail_kind=None,
+        fail_reason=None,
+        keys=(),
+        n_cached=0,
+        seconds=0.0,
+        metrics=final.test,
+        time=final.time,
+    )
 
 
 def _flat(config: Mapping[str, Any], prefix: str = "study") -> dict[str, Any]:

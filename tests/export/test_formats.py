@@ -18,21 +18,22 @@ from taskgroup.models import ModelConfig, MultiTaskNetwork
 
 @pytest.fixture(scope="module")
 def together(make_together, dataset):
-    return make_together(dataset, 2)
+    """One member with a lean view: tracing all fields of several members takes minutes."""
+    return make_together(dataset, 1, fields=("density", "gradient"), widths=(), descriptors=False)
 
 
 @pytest.fixture(scope="module")
 def make_together(bundle):
-    """A bundle of one group, so that tracing, which takes seconds a program, is done once a format."""
+    """A bundle of one group, so that tracing is done once a format."""
 
-    def make(dataset, members):
+    def make(dataset, members, **view):
         group = Group(bundle.targets)
         specs = [bundle.spec.target(name) for name in group.targets]
         scaler = TargetScaler.fit(specs, dataset.targets.select(group.targets).values)
         networks = []
         for seed in range(members):
             torch.manual_seed(seed)
-            config = ModelConfig(backbone="resnet3d", width=4, stages=1, grid=4, features=8, head_width=4)
+            config = ModelConfig(backbone="resnet3d", width=4, stages=1, grid=4, features=8, head_width=4, **view)
             networks.append(MultiTaskNetwork(config, specs, scaler, 1).eval())
         return Bundle(replace(bundle.spec, grouping=Grouping((group,))), {group: networks})
 

@@ -157,6 +157,24 @@ def test_a_refit_run_carries_the_bundle(tracker, make_record, tmp_path) -> None:
     assert connect(tracker.uri).list_artifacts(run.info.run_id, "bundle")[0].path == "bundle/bundle.json"
 
 
+def test_the_final_choice_becomes_a_refit_run_with_the_exported_bundle_once(make_run, make_record) -> None:
+    run = make_run([])
+    (run / "export").mkdir()
+    (run / "export" / "bundle.json").write_text("{}")
+    final = FinalRecord(
+        make_record(0).grouping, "assembled-2", 0.65, Interval(0.6, 0.5, 0.7, 3), Interval(0.55, 0.4, 0.7), {},
+        {"density": {"n": 10, "mae": 0.2, "skill": 0.5, "gain": 0.1}},
+    )  # fmt: skip
+    for tracker in (Tracker(run), Tracker(run)):
+        tracker.log_final(final)
+    (refit,) = children(tracker)
+    assert refit.data.tags["kind"] == "refit"
+    assert refit.data.metrics["test/density/mae"] == 0.2
+    assert refit.data.metrics["test/objective"] == 0.55
+    assert refit.data.metrics["gain/density"] == 0.1
+    assert connect(tracker.uri).list_artifacts(refit.info.run_id, "bundle")[0].path == "bundle/bundle.json"
+
+
 def test_names_mlflow_refuses_become_distinct_slugs() -> None:
     names = ["E (eV)", "E [eV]", "mean", "Å", "a.b", "a_b", "volume"]
     found = slugs(names)

@@ -41,7 +41,7 @@ def export(run: Path, out: Path, formats: tuple[str, ...], register: str | None)
             for path in export_programs(bundle, out / "programs", form):
                 click.echo(path)
     if register:
-        version = register_bundle(out, register, tracking_uri(folder))
+        version = register_bundle(out, register, tracking_uri(folder), folder / "mlartifacts")
         click.echo(f"models:/{register}/{version}, alias champion")
 
 

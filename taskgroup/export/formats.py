@@ -79,11 +79,12 @@ def export_programs(bundle: Bundle, folder: str | Path, form: ProgramFormat) -> 
     return [*written, index]
 
 
-def register_bundle(bundle_dir: str | Path, name: str, uri: str) -> int:
+def register_bundle(bundle_dir: str | Path, name: str, uri: str, artifacts: str | Path) -> int:
     """Register a bundle folder as an MLflow pyfunc model; the new version gets the alias ``champion``.
 
     The model takes a table with a column ``path`` (density files) and gives what ``Bundle.predict`` gives. It is made
-    from code, so that loading it unpickles nothing. Returns the version.
+    from code, so that loading it unpickles nothing. ``artifacts`` is the folder it is kept in, unless ``uri`` is a
+    server, which chooses itself. Returns the version.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # MLflow's, about type hints of its own
@@ -93,7 +94,8 @@ def register_bundle(bundle_dir: str | Path, name: str, uri: str) -> int:
         logging.getLogger("mlflow").setLevel(logging.ERROR)
         client = MlflowClient(tracking_uri=uri, registry_uri=uri)
         found = client.get_experiment_by_name(_EXPERIMENT)
-        experiment_id = found.experiment_id if found else client.create_experiment(_EXPERIMENT)
+        place = None if uri.startswith("http") else Path(artifacts).resolve().as_uri()
+        experiment_id = found.experiment_id if found else client.create_experiment(_EXPERIMENT, place)
         run = client.create_run(experiment_id, run_name=name, tags={"kind": "registered"}).info
         with tempfile.TemporaryDirectory() as folder:
             _save_pyfunc(Path(bundle_dir), f"{folder}/model")

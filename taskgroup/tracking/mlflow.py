@@ -38,8 +38,9 @@ class Tracker:
     run_dir: a run folder with ``study.json``.
     run_name: of the parent run; default: the study's name.
     experiment: its name; default ``taskgroup/<dataset>``.
-    uri: MLflow tracking URI; default: SQLite in the run folder, artifacts beside it in ``mlartifacts``.
-    artifact_location: where a new experiment keeps artifacts; default: the server's choice.
+    uri: MLflow tracking URI; default: SQLite in the run folder.
+    artifact_location: where a new experiment keeps artifacts; default: ``mlartifacts`` in the run folder, or, with a
+        server, what that chooses.
 
     The database, the experiment and the parent run are made by the first call; ``mlflow.json`` in the run folder
     remembers them, so that a resumed study goes on in the same parent run.
@@ -59,7 +60,8 @@ class Tracker:
         self._study = read_study(run_dir)
         self._run_name = run_name or self._study.name
         self.experiment = experiment or f"taskgroup/{self._study.dataset['name']}"
-        self._artifacts = artifact_location or (None if uri else (self.run_dir.resolve() / "mlartifacts").as_uri())
+        here = None if self.uri.startswith("http") else (self.run_dir.resolve() / "mlartifacts").as_uri()
+        self._artifacts = artifact_location or here
         self._slugs = slugs(self._study.targets)
         self._client: MlflowClient | None = None
         self._experiment_id = ""

@@ -187,7 +187,7 @@ def test_export_adds_programs_and_registers(bundle, tmp_path, capsys, monkeypatc
     code, out, _ = call(capsys, *arguments)
     assert code == 0
     assert calls[:2] == [(mine / "programs", "pt2"), (mine / "programs", "onnx")]
-    assert calls[2] == (mine, "demo", f"sqlite:///{run / 'mlflow.db'}")
+    assert calls[2] == (mine, "demo", f"sqlite:///{run / 'mlflow.db'}", run / "mlartifacts")
     assert "models:/demo/3, alias champion" in out
 
 

@@ -114,9 +114,11 @@ def test_a_registered_model_predicts_like_the_bundle_and_the_latest_is_champion(
     folder = save_bundle(tmp_path / "bundle", bundle.spec, bundle.members)
     structure = str(tmp_path / "Si.cif")
     dataset.structure(0).to(filename=structure)
-    monkeypatch.chdir(tmp_path)
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    monkeypatch.chdir(elsewhere)
     uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
-    assert [register_bundle(folder, "toy", uri) for _ in range(2)] == [1, 2]
+    assert [register_bundle(folder, "toy", uri, tmp_path / "artifacts") for _ in range(2)] == [1, 2]
     shutil.rmtree(folder)  # the registered model stands on its own
     before = mlflow.get_tracking_uri(), mlflow.get_registry_uri()
     try:
@@ -130,3 +132,4 @@ def test_a_registered_model_predicts_like_the_bundle_and_the_latest_is_champion(
     predicted = model.predict(pd.DataFrame({"path": [structure]}))
     np.testing.assert_allclose(predicted, bundle.predict([structure]), rtol=1e-6)
     assert not list(tmp_path.rglob("*.pkl"))
+    assert not list(elsewhere.iterdir())

@@ -91,6 +91,16 @@ def test_an_unreachable_server_costs_a_warning_and_is_made_up_for(run, records, 
     assert len(children(back)) == len(records)
 
 
+def test_artifacts_lie_in_the_run_folder_whatever_database_is_used(run, records, tmp_path, monkeypatch) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    monkeypatch.chdir(elsewhere)
+    tracker = Tracker(run, uri=f"sqlite:///{run / 'mlflow.db'}")
+    tracker.log_trial(records[0])
+    assert list((run / "mlartifacts").rglob("record.json"))
+    assert not list(elsewhere.iterdir())
+
+
 def test_infinite_and_missing_numbers_are_not_logged(make_run, make_record) -> None:
     odd = make_record(0, objective=-math.inf, skills={"density": math.nan, "volume": None, "band_gap": 0.5}, gains={})
     tracker = Tracker(make_run([]))

@@ -24,10 +24,13 @@ class ModelConfig(BaseModel):
     )
     edge: float = Field(8.0, gt=0, le=50, description="edge of the Cartesian view's cube, Å")
     fields: tuple[FieldName, ...] = Field(
-        ("density", "gradient", "laplacian"), min_length=1, description="what is made of the density, a channel each"
+        ("density", "gradient", "laplacian", "reduced_gradient"),
+        min_length=1,
+        description="what is made of the density, a channel each",
     )
     widths: tuple[Width, ...] = Field(
-        (0.5,), description="widths (Å) of further Gaussian low-passes, each adding all fields; the stored one is there"
+        (0.4, 0.8),
+        description="widths (Å) of further Gaussian low-passes, each adding all fields; the stored one is there",
     )
     scaling: Literal["cbrt", "log", "none"] = Field(
         "cbrt", description="of field values, sign kept, so that valence and core are visible together"

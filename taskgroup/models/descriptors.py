@@ -38,14 +38,12 @@ def descriptors(
     """Numbers [B, D] that describe densities [B, C, N, N, N] (e/Å^3) in cells [B, 3, 3] (Å), for forests and others.
 
     The distribution of the density and its differential fields at several Gaussian widths, then volume and shape of the
-    cell. ``config`` names fields, widths and scaling; by default those that a forest does best with.
+    cell. ``config`` names fields, widths and scaling.
     """
     from taskgroup.models.lattice import lattice_features
     from taskgroup.models.views import DescriptorView
 
-    chosen = config or ModelConfig(
-        backbone="descriptors", widths=(0.4, 0.8), fields=("density", "gradient", "laplacian", "reduced_gradient")
-    )
+    chosen = config or ModelConfig(backbone="descriptors")
     densities, cells = np.asarray(density), np.asarray(lattice)
     view = DescriptorView(chosen, densities.shape[1])
     parts = []

@@ -4,6 +4,7 @@ Exactly invariant (the order of grid points does not matter), so it is computed 
 networks on it are a strong baseline: quantiles of the density and its derivatives know which elements are there.
 """
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -28,16 +29,24 @@ def distribution(fields: Tensor, density: Tensor) -> Tensor:
     that of the number of electrons.
     """
     flat = fields.flatten(2)
-    ordered = flat.sort(dim=-1).values
+    ordered = _sort(flat)
     last = flat.shape[-1] - 1
     quantiles = torch.stack([ordered[..., round(level * last)] for level in LEVELS], dim=-1)
     mean = flat.mean(-1, keepdim=True)
     centred = flat - mean
-    deviation = centred.square().mean(-1, keepdim=True).sqrt()
-    unit = centred / deviation.clamp_min(1e-6)
-    skewness = unit.pow(3).mean(-1, keepdim=True)
-    kurtosis = unit.pow(4).mean(-1, keepdim=True) - 3
+    square = centred * centred
+    variance = square.mean(-1, keepdim=True)
+    deviation = variance.sqrt()
+    skewness = (square * centred).mean(-1, keepdim=True) / (deviation * variance).clamp_min(1e-12)
+    kurtosis = (square * square).mean(-1, keepdim=True) / variance.square().clamp_min(1e-12) - 3
     tails = torch.cat([skewness, kurtosis], dim=-1)
     tails = tails.sign() * torch.log1p(tails.abs())
     electrons = torch.log(density.mean((2, 3, 4)).abs().clamp_min(1e-6))
     return torch.cat([torch.cat([quantiles, mean, deviation, tails], dim=-1).flatten(1), electrons], dim=1)
+
+
+def _sort(values: Tensor) -> Tensor:
+    """Sorted along the last axis. On a CPU numpy's vectorised sort takes a twentieth of the time of torch's."""
+    if values.is_cpu and not torch.compiler.is_compiling():
+        return torch.from_numpy(np.sort(values.numpy(), axis=-1))
+    return values.sort(dim=-1).values

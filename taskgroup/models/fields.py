@@ -67,7 +67,8 @@ def low_passes(density: Tensor, inverse: Tensor, widths: Sequence[float]) -> lis
     real, imaginary = _transform(density, torch.zeros_like(density), cosine, -sine)
     found = []
     for width in widths:
-        gain = (mask * torch.exp(-0.5 * width**2 * square)).unsqueeze(1)
+        exponent = -0.5 * width**2 * square
+        gain = (mask * torch.exp(exponent) * (exponent > -30)).unsqueeze(1)  # less would only make slow denormals
         found.append(_transform(real * gain, imaginary * gain, cosine / n, sine / n)[0])
     return found
 
@@ -123,5 +124,5 @@ def _transform(real: Tensor, imaginary: Tensor, cosine: Tensor, sine: Tensor) ->
 
 
 def _along(values: Tensor, matrix: Tensor, axis: int) -> Tensor:
-    """The matrix applied along one axis."""
-    return (values.transpose(axis, -1) @ matrix.T).transpose(axis, -1)
+    """The matrix applied along one of the axes 2, 3, 4; written so that no copy is made."""
+    return values @ matrix.T if axis == 4 else (matrix @ values.flatten(axis + 1)).view_as(values)

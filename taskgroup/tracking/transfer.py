@@ -127,21 +127,21 @@ def _foretelling(name: str, affinity: Affinity, gains: Affinity, draws: np.ndarr
     ours = affinity.select(shared).values if shared else np.empty((0, 0))
     theirs = gains.values[np.ix_(at, at)]
     known = np.isfinite(ours) & np.isfinite(theirs) & ~np.eye(len(shared), dtype=bool)
-    value = _spearman(ours[known], theirs[known])
+    value = _spearman(ours[known], theirs[known]) if known.sum() >= 3 else None
     random = np.random.default_rng(seed)
     sample = []
     for draw in draws if value is not None else ():
         times = np.bincount(random.integers(len(shared), size=len(shared)), minlength=len(shared))
-        weight = np.where(known, np.outer(times, times), 0)
-        sample.append(
-            _spearman(np.repeat(ours[known], weight[known]), np.repeat(draw[np.ix_(at, at)][known], weight[known]))
-        )
+        weight = np.outer(times, times)[known]
+        if (weight > 0).sum() >= 3:  # fewer pairs correlate perfectly or not at all, whatever they mean
+            gains_drawn = draw[np.ix_(at, at)][known]
+            sample.append(_spearman(np.repeat(ours[known], weight), np.repeat(gains_drawn, weight)))
     found = np.array([correlation for correlation in sample if correlation is not None])
     low, high = bounds(found) if len(found) else (None, None)
     return Foretelling(name, value, low, high, int(known.sum()))
 
 
 def _spearman(x: np.ndarray, y: np.ndarray) -> float | None:
-    if len(np.unique(x)) < 3 or len(np.unique(y)) < 3:
-        return None  # two values correlate perfectly or not at all, whatever they mean
-    return float(np.corrcoef(rankdata(x), rankdata(y))[0, 1])
+    ranks = [rankdata(v) - (len(v) + 1) / 2 for v in (x, y)]
+    scale = np.sqrt((ranks[0] @ ranks[0]) * (ranks[1] @ ranks[1]))
+    return float(ranks[0] @ ranks[1] / scale) if scale > 0 else None

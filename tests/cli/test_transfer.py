@@ -1,22 +1,27 @@
 """``taskgroup transfer`` on a run folder whose networks were made up, with known errors."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
 from click.testing import CliRunner
 
+from taskgroup.affinity import METRICS
 from taskgroup.cli.transfer import transfer
 from taskgroup.datasets import TargetScaler, load_dataset
+from taskgroup.export.network_file import write_network
 from taskgroup.grouping import Grouping
 from taskgroup.models import ModelConfig
 from taskgroup.search.results import ResultStore
-from taskgroup.search.worker import prediction_path
+from taskgroup.search.transfer import study_transfer
+from taskgroup.search.worker import network_path, prediction_path
 from taskgroup.tracking import FinalRecord, Interval, StudyRecord, write_final, write_study
-from taskgroup.training import GroupJob, GroupResult, TrainConfig, group_metrics
+from taskgroup.training import GroupJob, GroupResult, TrainConfig, fit, group_metrics
 
 TARGETS = ("bulk_modulus", "density", "volume")
 SPLIT = {"by": "chemical_system", "folds": 5, "seed": 0, "test_fold": 0, "validation_fold": 1}
+MODEL = ModelConfig(backbone="descriptors")
 # error of each target, in standard deviations, in each group: density helps bulk_modulus, volume harms it
 ERRORS = {
     ("bulk_modulus",): {"bulk_modulus": 0.5},
@@ -41,7 +46,7 @@ def run(tmp_path_factory):
             scaler = TargetScaler.fit(table.specs, table.values)
             noise = random.normal(size=table.values.shape) * [errors[name] for name in targets]
             predictions = np.nan_to_num(scaler.decode(scaler.encode(table.values) + noise), nan=1)
-            job = GroupJob(targets, ModelConfig(), TrainConfig(epochs=1), seed, "crystals", data.hash, SPLIT)
+            job = GroupJob(targets, MODEL, TrainConfig(epochs=1), seed, "crystals", data.hash, SPLIT)
             metrics = group_metrics(table.specs, table.values, predictions)
             store.add(GroupResult(job, metrics, (), 1.0, 1, 1, 100))
             path = prediction_path(folder, job.key)
@@ -86,6 +91,23 @@ def test_the_table_says_plainly_who_loses_what(run):
     text = show(run)
     assert "Negative transfer: bulk_modulus loses" in text
     assert "Winner's curse: validation +0.700, re-evaluated +0.600, test +0.550" in text
+
+
+def test_kept_networks_and_a_joint_run_add_their_measures(run, tmp_path):
+    folder = tmp_path / "kept"
+    shutil.copytree(run, folder)
+    data = load_dataset("crystals")
+    split = data.splits(by="chemical_system", folds=5, seed=0).split(test_fold=0, validation_fold=1)
+    path = network_path(folder, "")
+    path.parent.mkdir()
+    for name in TARGETS:
+        job = GroupJob((name,), MODEL, TrainConfig(epochs=1), 0, "crystals", data.hash, SPLIT)
+        write_network(network_path(folder, job.key), fit(data, split, job).network)
+    report = study_transfer(folder, gradients=True)
+    measures = {score.measure: score for score in report.foretelling}
+    features = {name for name, metric in METRICS.items() if metric.takes == "features"}
+    assert measures.keys() >= features | {"cosine", "relative tag", "projected", "|pearson|"}
+    assert measures["ridge"].pairs == 6
 
 
 def test_a_folder_that_is_no_run_is_bad_input(tmp_path):

@@ -7,18 +7,38 @@
 """
 
 from taskgroup.grouping._clusterer import Clusterer
+from taskgroup.grouping._draw_affinity import draw_affinity
+from taskgroup.grouping._draw_graph import draw_graph
 from taskgroup.grouping._sparsifiers import SPARSIFIERS
+from taskgroup.grouping.candidates import Candidate, Solution, SolvedGroup
 from taskgroup.grouping.cluster import CLUSTERERS, cluster, find_clusterer
 from taskgroup.grouping.graph import target_graph
 from taskgroup.grouping.grouping import Group, Grouping
+from taskgroup.grouping.stability import Stability, agreement, resample
+from taskgroup.grouping.solve import Evaluation, evaluate, pareto, solve
+from taskgroup.grouping.tables import SetTable, read_table
 
 __all__ = [
     "CLUSTERERS",
     "SPARSIFIERS",
+    "Candidate",
     "Clusterer",
+    "Evaluation",
     "Group",
     "Grouping",
+    "SetTable",
+    "Solution",
+    "SolvedGroup",
+    "Stability",
+    "agreement",
     "cluster",
+    "draw_affinity",
+    "draw_graph",
+    "evaluate",
     "find_clusterer",
+    "pareto",
+    "read_table",
+    "resample",
+    "solve",
     "target_graph",
 ]

@@ -172,7 +172,7 @@ class Tracker:
     def _remembered_parent(self) -> str | None:
         path = self.run_dir / "mlflow.json"
         remembered = json.loads(path.read_text()) if path.exists() else {}
-        if remembered.get("uri") != self.uri:
+        if not remembered or (remembered["uri"] or default_uri(self.run_dir)) != self.uri:
             return None
         self._experiment_id = remembered["experiment_id"]
         self._client.update_run(remembered["run_id"], status="RUNNING")
@@ -184,7 +184,8 @@ class Tracker:
         self._batch(run_id, {}, params=_flat(self._study.config))
         self._client.log_dict(run_id, {slug: target for target, slug in self._slugs.items()}, "labels.json")
         self._client.log_artifact(run_id, str(self.run_dir / "study.json"))
-        content = {"uri": self.uri, "experiment_id": self._experiment_id, "run_id": run_id}
+        own = self.uri == default_uri(self.run_dir)  # then no path is kept, so that the folder may move
+        content = {"uri": None if own else self.uri, "experiment_id": self._experiment_id, "run_id": run_id}
         write_json(self.run_dir / "mlflow.json", content)
         return run_id
 

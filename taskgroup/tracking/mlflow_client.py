@@ -27,7 +27,8 @@ def default_uri(run_dir: str | Path) -> str:
 def tracking_uri(run_dir: str | Path) -> str:
     """Where the records of a run went: the URI its Tracker used, or else would use."""
     path = Path(run_dir) / "mlflow.json"
-    return json.loads(path.read_text())["uri"] if path.exists() else default_uri(run_dir)
+    remembered = json.loads(path.read_text())["uri"] if path.exists() else None
+    return remembered or default_uri(run_dir)
 
 
 def connect(uri: str) -> "MlflowClient":

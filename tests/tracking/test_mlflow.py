@@ -10,7 +10,15 @@ from pathlib import Path
 
 import pytest
 
-from taskgroup.tracking import FinalRecord, Interval, Tracker, append_record, leaderboard, rows_from_mlflow
+from taskgroup.tracking import (
+    FinalRecord,
+    Interval,
+    Tracker,
+    append_record,
+    leaderboard,
+    rows_from_mlflow,
+    tracking_uri,
+)
 from taskgroup.tracking.mlflow_client import connect, search_runs, slugs
 
 
@@ -65,6 +73,15 @@ def test_a_resumed_study_goes_on_in_the_same_run_and_logs_nothing_twice(tracker,
     assert again.parent_run_id == tracker.parent_run_id
     names = [child.info.run_name for child in children(again)]
     assert sorted(names) == sorted([*(record.run_name for record in records), make_record(7).run_name])
+
+
+def test_a_run_folder_that_moved_goes_on_in_its_own_database(tracker, run, records) -> None:
+    moved = run.rename(run.with_name("moved"))
+    again = Tracker(moved)
+    again.sync()
+    assert again.parent_run_id == tracker.parent_run_id
+    assert len(children(again)) == len(records)
+    assert tracking_uri(moved) == f"sqlite:///{moved / 'mlflow.db'}"
 
 
 def test_a_trial_half_logged_by_a_killed_process_is_logged_again(tracker, run, records) -> None:

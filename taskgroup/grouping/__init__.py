@@ -14,8 +14,8 @@ from taskgroup.grouping.candidates import Candidate, Solution, SolvedGroup
 from taskgroup.grouping.cluster import CLUSTERERS, cluster, find_clusterer
 from taskgroup.grouping.graph import target_graph
 from taskgroup.grouping.grouping import Group, Grouping
-from taskgroup.grouping.stability import Stability, agreement, resample
 from taskgroup.grouping.solve import Evaluation, evaluate, pareto, solve
+from taskgroup.grouping.stability import Stability, agreement, resample
 from taskgroup.grouping.tables import SetTable, read_table
 
 __all__ = [

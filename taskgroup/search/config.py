@@ -4,6 +4,7 @@ Each section is one model; unknown keys are refused with the nearest known one. 
 ``--set a.b=c`` overrides and resolves the search space; ``study_schema`` is the JSON schema for editors.
 """
 
+import copy
 import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -180,7 +181,7 @@ def load_study(source: str | Path | dict[str, Any], overrides: tuple[str, ...] =
     Raises ConfigError: one line naming file, key, rule and what was found.
     """
     if isinstance(source, dict):
-        content, name, near = dict(source), "study", None
+        content, name, near = copy.deepcopy(source), "study", None
     else:
         path = find_config(source, "studies")
         content, name, near = read_yaml(path), str(path), path.parent.parent / "search_spaces"

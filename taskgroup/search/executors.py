@@ -127,8 +127,7 @@ class ProcessExecutor(Executor):
             while True:
                 message = self._receive(deadline)
                 if message is None:
-                    failures |= dict.fromkeys(open_keys, self._post_mortem(time_limit))
-                    return failures
+                    return failures | dict.fromkeys(open_keys, self._post_mortem())
                 kind = message["type"]
                 if kind == "epoch":
                     self._send({"go": on_epoch(message["epoch"], message["skills"])})
@@ -143,7 +142,9 @@ class ProcessExecutor(Executor):
                     finished = True
                     return failures
         except BrokenPipeError:
-            return failures | dict.fromkeys(open_keys, self._post_mortem(time_limit))
+            return failures | dict.fromkeys(open_keys, self._post_mortem())
+        except TimeoutError:
+            return failures | dict.fromkeys(open_keys, Failure("time_out", f"longer than {time_limit:g} s"))
         finally:
             if not finished and process.poll() is None:
                 self._kill()
@@ -179,14 +180,14 @@ class ProcessExecutor(Executor):
         self._process.stdin.flush()
 
     def _receive(self, deadline: float | None) -> dict[str, Any] | None:
-        """The next message; None when the worker died or the deadline passed."""
+        """The next message; None when the worker died. Raises TimeoutError past the deadline."""
         pipe = self._process.stdout
         with selectors.DefaultSelector() as selector:
             selector.register(pipe, selectors.EVENT_READ)
             while b"\n" not in self._buffer:
                 left = None if deadline is None else deadline - time.monotonic()
                 if (left is not None and left <= 0) or not selector.select(left):
-                    return None
+                    raise TimeoutError
                 block = os.read(pipe.fileno(), 1 << 16)
                 if not block:
                     return None
@@ -194,13 +195,9 @@ class ProcessExecutor(Executor):
         line, _, self._buffer = self._buffer.partition(b"\n")
         return json.loads(line)
 
-    def _post_mortem(self, time_limit: float | None) -> Failure:
-        """What became of a worker that no longer answers."""
-        try:
-            code = self._process.wait(timeout=0.5)
-        except subprocess.TimeoutExpired:
-            self._kill()
-            return Failure("time_out", f"longer than {time_limit:g} s")
+    def _post_mortem(self) -> Failure:
+        """What became of a worker that closed its end of the pipe."""
+        code = self._process.wait(timeout=60)
         if code < 0:
             name = signal.Signals(-code).name
             hint = ", often the system running out of memory" if name == "SIGKILL" else ""

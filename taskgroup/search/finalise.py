@@ -106,7 +106,7 @@ class Finaliser:
         """The best assembled plan, then the best trials and baselines, none twice."""
         groups = trained_groups(self.store, self.data, self.config.search.seed)
         self.on_phase("assemble", len(groups))
-        assembled = front(groups, self.config.assembly, len(self.data.targets.names))
+        assembled = front(groups, self.config.assembly, len(self.data.targets.names)) if groups else []
         for number, each in enumerate(assembled):
             self.on_record(self._assembled_record(number, each))
         best = [Finalist(f"assembled-{len(a.plan.grouping)}", a.plan, a.value) for a in assembled[-1:]]

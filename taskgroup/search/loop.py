@@ -59,7 +59,9 @@ def open_optuna(config: StudyConfig, storage: optuna.storages.BaseStorage, settl
         sampler = optuna.samplers.TPESampler(seed=seed, n_startup_trials=config.search.startup_trials)
     pruner = optuna.pruners.NopPruner()
     if config.search.pruner == "median":
-        pruner = optuna.pruners.MedianPruner(n_startup_trials=max(4, len(config.search.baselines)), n_warmup_steps=config.search.warmup_epochs)
+        pruner = optuna.pruners.MedianPruner(
+            n_startup_trials=max(4, len(config.search.baselines)), n_warmup_steps=config.search.warmup_epochs
+        )
     return optuna.create_study(
         study_name=config.name,
         storage=storage,

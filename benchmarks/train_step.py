@@ -12,6 +12,7 @@ import argparse
 import copy
 import json
 import statistics
+import sys
 import time
 from collections.abc import Callable, Iterator
 
@@ -26,7 +27,7 @@ from taskgroup.datasets import Dataset, load_dataset
 from taskgroup.models import ModelConfig, MultiTaskNetwork
 from taskgroup.models.layers import PeriodicConv3d
 from taskgroup.training import GroupJob, TrainConfig, pick_device
-from taskgroup.training.optimise import set_precision
+from taskgroup.training.optimise import use_bfloat16
 from taskgroup.training.run import Run
 
 SIZES = ((8, 8), (16, 8), (16, 16), (32, 8))  # grid points an axis, width
@@ -43,6 +44,7 @@ def make_job(dataset: Dataset, grid: int, width: int, **training: object) -> Gro
 def field_typical(network: MultiTaskNetwork) -> MultiTaskNetwork:
     """A copy with the same weights whose convolutions are nn.Conv3d with circular padding, in the default layout."""
     network = copy.deepcopy(network).to(memory_format=torch.contiguous_format)
+    use_bfloat16(network, False)
     for parent in list(network.modules()):
         for name, module in list(parent.named_children()):
             if isinstance(module, PeriodicConv3d):
@@ -140,7 +142,6 @@ def typical_epochs(run: Run, workers: int = 2) -> Iterator[MultiTaskNetwork]:
 def bare_step(run: Run) -> Callable[[], None]:
     """Forward and backward of the network on one batch, nothing else."""
     network = copy.deepcopy(run.network).train()
-    set_precision(network, run.dtype)
     rows = run.labels.train[: run.config.batch_size]
     fields, lattice = run.data.batch(rows)
 
@@ -198,7 +199,7 @@ def measure(dataset: Dataset, grid: int, width: int, arguments: argparse.Namespa
         "width": width,
         "parameters": sum(p.numel() for p in run.network.parameters()),
         "batch": batch,
-        "precision": str(run.dtype or torch.float32).removeprefix("torch."),
+        "precision": "bfloat16" if run.bfloat16 else "float32",
         **medians,
         "ratio": statistics.median(over_typical),
         "ratio_low": min(over_typical),
@@ -221,18 +222,29 @@ def main() -> None:
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
     dataset = load_dataset("crystals")
-    rows = [measure(dataset, grid, width, arguments) for grid, width in SIZES]
+    rows = []
+    for grid, width in SIZES:
+        rows.append(measure(dataset, grid, width, arguments))
+        print(_line(rows[-1], header=len(rows) == 1), file=sys.stderr if arguments.json else sys.stdout, flush=True)
     if arguments.json:
         print(json.dumps(rows))
-        return
-    print(f"{'grid':>4} {'width':>5} {'parameters':>10} {'precision':>9} {'typical/s':>9} {'taskgroup/s':>11} "
-          f"{'ratio (low-high)':>18} {'bare/s':>8} {'share of bare':>19}")  # fmt: skip
-    for row in rows:
-        ratio = f"{row['ratio']:.1f} ({row['ratio_low']:.1f}-{row['ratio_high']:.1f})"
-        share = f"{row['share_of_bare']:.0%} ({row['share_low']:.0%}-{row['share_high']:.0%})"
-        print(f"{row['grid']:>4} {row['width']:>5} {row['parameters']:>10} {row['precision']:>9} "
-              f"{row['typical_samples_per_s']:>9.0f} {row['taskgroup_samples_per_s']:>11.0f} {ratio:>18} "
-              f"{row['bare_samples_per_s']:>8.0f} {share:>19}")  # fmt: skip
+
+
+def _line(row: dict[str, object], header: bool) -> str:
+    """One line of the table, below the names of the columns if asked."""
+    columns = {
+        "grid": f"{row['grid']:>4}",
+        "width": f"{row['width']:>5}",
+        "parameters": f"{row['parameters']:>10}",
+        "precision": f"{row['precision']:>9}",
+        "typical/s": f"{row['typical_samples_per_s']:>9.0f}",
+        "taskgroup/s": f"{row['taskgroup_samples_per_s']:>11.0f}",
+        "ratio, low-high": f"{row['ratio']:.2f}, {row['ratio_low']:.2f}-{row['ratio_high']:.2f}".rjust(15),
+        "bare/s": f"{row['bare_samples_per_s']:>6.0f}",
+        "share of bare": f"{row['share_of_bare']:.0%}, {row['share_low']:.0%}-{row['share_high']:.0%}".rjust(13),
+    }
+    names = "  ".join(name.rjust(len(value)) for name, value in columns.items()) + "\n" if header else ""
+    return names + "  ".join(columns.values())
 
 
 if __name__ == "__main__":

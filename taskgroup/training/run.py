@@ -22,12 +22,12 @@ from taskgroup.training.hooks import Hook, HookContext
 from taskgroup.training.losses import TargetLosses
 from taskgroup.training.metrics import group_metrics, mean_skill, output_skills
 from taskgroup.training.optimise import (
-    autocast_dtype,
+    bfloat16_wanted,
     learning_rate,
     make_optimizer,
     match_layouts,
     move_average,
-    set_precision,
+    use_bfloat16,
 )
 from taskgroup.training.result import GroupJob, GroupResult, Skills
 
@@ -66,6 +66,8 @@ class Run:
             self.network = MultiTaskNetwork(job.model, self.table.specs, scaler, dataset.n_channels).to(device)
         self.data = prepare_fields(dataset, self.network.view, device)
         self.generator = torch.Generator(device).manual_seed(job.seed)
+        self.bfloat16 = bfloat16_wanted(self.config.precision, device)
+        use_bfloat16(self.network, self.bfloat16)
         self.validated = copy.deepcopy(self.network) if self.config.ema else self.network
         self.validation = split.validation
         self.validation_rows = torch.as_tensor(split.validation, device=device)
@@ -77,9 +79,6 @@ class Run:
         self.balancer = make_balancer(self.config.balance, len(job.targets)).to(device) if several else None
         self.shared = list(self.network.backbone.parameters())
         self.optimizer = make_optimizer(self.network, self.balancer, self.config)
-        self.dtype = autocast_dtype(self.config.precision, device)
-        for network in {self.network, self.validated}:
-            set_precision(network, self.dtype)
         rows = len(self.labels.train)
         self.batches = max(1, min(math.ceil(rows / self.config.batch_size), rows // 2))
         self.reports: list[EpochReport] = []
@@ -187,7 +186,7 @@ class Run:
         """Put the best weights back and measure them in float32, as an exported model would be."""
         started = time.perf_counter()
         self.network.load_state_dict(self.best)
-        set_precision(self.network, None)
+        use_bfloat16(self.network, False)
         self.network.eval()
         with torch.no_grad():
             predictions = self.network.decode(self._outputs(self.network)).cpu().numpy().astype(np.float32)

@@ -1,13 +1,25 @@
 """Schedule, averaged weights, layouts."""
 
+import copy
 import math
 
 import pytest
 import torch
 from torch import nn
 
+from taskgroup.datasets import TargetScaler
+from taskgroup.models import MultiTaskNetwork
 from taskgroup.training import TrainConfig
-from taskgroup.training.optimise import autocast_dtype, learning_rate, make_optimizer, match_layouts, move_average
+from taskgroup.training.optimise import (
+    bfloat16_wanted,
+    learning_rate,
+    make_optimizer,
+    match_layouts,
+    move_average,
+    use_bfloat16,
+)
+
+from .conftest import make_job
 
 
 def test_the_rate_rises_to_its_height_and_falls_to_nearly_zero():
@@ -74,13 +86,35 @@ def test_early_averages_forget_fast():
 
 def test_precision_is_what_is_asked_for(monkeypatch):
     cpu = torch.device("cpu")
-    assert autocast_dtype("float32", cpu) is None
-    assert autocast_dtype("bfloat16", cpu) is torch.bfloat16
-    for has_it, dtype in ((True, torch.bfloat16), (False, None)):
+    assert not bfloat16_wanted("float32", cpu)
+    assert bfloat16_wanted("bfloat16", cpu)
+    for has_it in (True, False):
         monkeypatch.setattr(torch.cpu, "get_capabilities", lambda amx=has_it: {"amx_bf16": amx}, raising=False)
-        assert autocast_dtype("auto", cpu) is dtype
+        assert bfloat16_wanted("auto", cpu) is has_it
     monkeypatch.delattr(torch.cpu, "get_capabilities")
-    assert autocast_dtype("auto", cpu) is None
+    assert not bfloat16_wanted("auto", cpu)
+
+
+def test_a_copy_of_a_bfloat16_network_computes_with_its_own_weights(dataset):
+    job = make_job(dataset)
+    table = dataset.targets.select(job.targets)
+    scaler = TargetScaler.fit(table.specs, table.values)
+    network = MultiTaskNetwork(job.model, table.specs, scaler, 1).eval()
+    lattice = torch.tensor(dataset.lattices, dtype=torch.float32)
+    rows = network.view.prepare(torch.from_numpy(dataset.densities()), lattice)
+    exact = network(rows, lattice)
+    use_bfloat16(network, True)
+    twin = copy.deepcopy(network)
+    rounded = network(rows, lattice)
+    assert not torch.equal(rounded, exact)
+    torch.testing.assert_close(rounded, exact, atol=0.05, rtol=0.05)
+    with torch.no_grad():
+        for parameter in twin.backbone.net.parameters():
+            parameter.zero_()
+    assert not torch.equal(twin(rows, lattice), rounded)
+    assert torch.equal(network(rows, lattice), rounded)
+    use_bfloat16(network, False)
+    assert torch.equal(network(rows, lattice), exact)
 
 
 def test_the_share_of_the_warm_up_is_in_steps_rounded_up():

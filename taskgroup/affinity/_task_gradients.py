@@ -7,8 +7,9 @@ from torch import Tensor
 def task_gradients(losses: Tensor, shared: Sequence[Tensor]) -> Tensor:
     """Gradients ``[T, P]`` of each of the scalars ``losses`` [T] by all shared parameters; the graph is kept.
 
-    One backward pass a task: convolutions under vmap (``is_grads_batched``, torchjd's Engine) are slower on a CPU than
-    as many plain passes, see ``benchmarks/affinity_cost.py``. A parameter a task does not use has gradient zero.
+    One backward pass a task: ``is_grads_batched`` is no faster on a CPU and keeps all tasks' activations' gradients at
+    once; torchjd's autogram engine, with the forward pass it has to hook, took 1.3 to 2 times as long
+    (``benchmarks/affinity_cost.py``). A parameter a task does not use has gradient zero.
     """
     rows = []
     for loss in losses:

@@ -71,7 +71,7 @@ def _bfloat16_forward(backbone: nn.Module, *inputs: Tensor) -> Tensor:
 def bfloat16_wanted(precision: str, device: torch.device) -> bool:
     """What a TrainConfig's precision means on a device; auto: tensor cores since Ampere, AMX on a CPU.
 
-    Measured on a CPU with AMX: a convolution takes a half to a third, a whole training step at 16^3 points a fifth less.
+    Measured on a CPU with AMX: a convolution takes a half to a third, a training step at 16^3 points a fifth less.
     """
     if precision != "auto":
         return precision == "bfloat16"

@@ -72,7 +72,7 @@ class Affinity:
         Where only one direction is known, the pair is unknown (NaN).
         """
         if rule not in _RULES:
-            raise GroupingError(f"Unknown rule '{rule}' to make an affinity symmetric: {did_you_mean(rule, _RULES)}.")
+            raise GroupingError(f"Unknown rule '{rule}' to make an affinity symmetric; {did_you_mean(rule, _RULES)}")
         values = _RULES[rule](self.values, self.values.T)
         p, n, spread = (
             np.maximum(self.p, self.p.T),
@@ -107,7 +107,7 @@ class Affinity:
 
     def _index(self, name: str) -> int:
         if name not in self.names:
-            raise GroupingError(f"The affinity has no target '{name}': {did_you_mean(name, self.names)}.")
+            raise GroupingError(f"The affinity has no target '{name}'; {did_you_mean(name, self.names)}")
         return self.names.index(name)
 
 

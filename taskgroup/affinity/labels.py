@@ -45,7 +45,7 @@ def find_measure(name: str) -> Measure:
     plugins = {point.name: point for point in entry_points(group="taskgroup.measures")}
     if name in plugins:
         return plugins[name].load()
-    raise GroupingError(f"Unknown measure '{name}': {did_you_mean(name, [*MEASURES, *plugins])}.")
+    raise GroupingError(f"Unknown measure '{name}'; {did_you_mean(name, [*MEASURES, *plugins])}")
 
 
 def affinity_matrix(table: "TargetTable", measure: str = "spearman") -> Affinity:

@@ -16,6 +16,8 @@ _VERBS = {
     "run": ("study", "Run a study: search, assemble, test once, export."),
     "resume": ("study", "Go on with an interrupted run."),
     "data": ("data", "Make and look at datasets."),
+    "affinity": ("grouping", "Print and draw how strongly properties are related; nothing is trained."),
+    "group": ("grouping", "Cluster the target graph, print and draw it; nothing is trained."),
     "solve": ("solve", "Choose the best networks out of a table of set results, exactly."),
     "leaderboard": ("results", "Show trials, baselines and assembled groupings, best first."),
     "transfer": ("transfer", "Tell who helped whom in a run, and what foretold it."),

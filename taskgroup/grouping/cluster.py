@@ -33,7 +33,7 @@ def find_clusterer(name: str) -> type[Clusterer]:
     plugins = {point.name: point for point in entry_points(group="taskgroup.clusterers")}
     if name in plugins:
         return plugins[name].load()
-    raise GroupingError(f"Unknown clustering method '{name}': {did_you_mean(name, [*CLUSTERERS, *plugins])}.")
+    raise GroupingError(f"Unknown clustering method '{name}'; {did_you_mean(name, [*CLUSTERERS, *plugins])}")
 
 
 def cluster(
@@ -77,7 +77,7 @@ def cluster(
 def _canonical(graph: nx.Graph, names: tuple[str, ...], sign: str) -> nx.Graph:
     """The graph with numbers for names, everything in order, and positive weights only."""
     if sign not in SIGNS:
-        raise GroupingError(f"Unknown sign rule '{sign}': {did_you_mean(sign, SIGNS)}.")
+        raise GroupingError(f"Unknown sign rule '{sign}'; {did_you_mean(sign, SIGNS)}")
     if graph.is_directed():
         raise GroupingError("A target graph must be undirected; make its affinity symmetric first.")
     number = {name: i for i, name in enumerate(names)}

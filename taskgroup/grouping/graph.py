@@ -46,7 +46,7 @@ def target_graph(
     does not suit.
     """
     if sparsifier not in SPARSIFIERS:
-        raise GroupingError(f"Unknown sparsifier '{sparsifier}': {did_you_mean(sparsifier, SPARSIFIERS)}.")
+        raise GroupingError(f"Unknown sparsifier '{sparsifier}'; {did_you_mean(sparsifier, SPARSIFIERS)}")
     settings = SparsifierSettings(alpha=alpha, threshold=threshold, k=k, beta=beta)
     affinity = table if isinstance(table, Affinity) else affinity_matrix(table, measure)
     pairs = SPARSIFIERS[sparsifier](Pairs.of(affinity.symmetrised(symmetrise)), settings)

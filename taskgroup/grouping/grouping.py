@@ -165,7 +165,7 @@ class Grouping:
     def serving(self, target: str) -> Group:
         """The group whose network answers for target; GroupingError for an unknown target."""
         if target not in self._group_of:
-            raise GroupingError(f"The grouping has no target '{target}': {did_you_mean(target, self.targets)}.")
+            raise GroupingError(f"The grouping has no target '{target}'; {did_you_mean(target, self.targets)}")
         return self._group_of[target]
 
     def labels(self, targets: Sequence[str] | None = None) -> list[int]:

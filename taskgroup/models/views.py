@@ -76,31 +76,36 @@ class View(nn.Module):
         return grid
 
     def augment(self, rows: Tensor, lattice: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Rows and cells after a random exact invariance. Draws on the rows' device; the host does not wait."""
+        """Rows and cells after random exact invariances, drawn for each row on its device; the host does not wait."""
         raise NotImplementedError
+
+    def _moved(self, rows: Tensor, shift: Tensor, sign: Tensor, order: Tensor) -> Tensor:
+        """Rows whose grid has at i what was at (sign * i + shift) % n along the axes ``order``, [B, 3] each.
+
+        One gather: on a CPU as quick as a roll of the whole batch, and every row gets its own draw.
+        """
+        n = rows.shape[-1]
+        stride = torch.tensor([n * n, n, 1], device=rows.device)[order]
+        steps = torch.arange(n, device=rows.device)
+        x, y, z = ((sign[..., None] * steps + shift[..., None]) % n * stride[..., None]).unbind(1)
+        index = (x[:, :, None, None] + y[:, None, :, None] + z[:, None, None, :]).flatten(1)
+        grid = rows[:, : self.out_channels].flatten(2)
+        moved = grid.gather(2, index[:, None].expand(-1, self.out_channels, -1)).unflatten(2, (n, n, n))
+        return torch.cat([moved, rows[:, self.out_channels :]], dim=1) if self.n_statistics else moved
 
 
 class FractionalView(View):
     """Fields on the cell's own grid, continued periodically."""
 
     def augment(self, rows: Tensor, lattice: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """A random origin, order and sign of the lattice vectors, the same for the whole batch.
-
-        One draw a batch lets one index move all rows (a draw a row costs three times as much, and batches are drawn
-        anew each epoch).
-        """
-        n, device = rows.shape[-1], rows.device
-        shift = torch.randint(0, n, (3,), generator=generator, device=device)
-        sign = torch.randint(0, 2, (3,), generator=generator, device=device) * 2 - 1
-        orders = torch.tensor(_ORDERS, device=device)
-        order = orders[torch.randint(0, len(_ORDERS), (1,), generator=generator, device=device)][0]
-        steps = torch.arange(n, device=device)
-        stride = torch.tensor([n * n, n, 1], device=device)[order]
-        x, y, z = ((sign[:, None] * steps + shift[:, None]) % n * stride[:, None]).unbind(0)
-        index = (x[:, None, None] + y[:, None] + z).flatten()
-        grid = rows[:, : self.out_channels].flatten(2)[:, :, index].unflatten(2, (n, n, n))
-        moved = torch.cat([grid, rows[:, self.out_channels :]], dim=1) if self.n_statistics else grid
-        return moved, lattice[:, order] * sign[:, None].to(lattice)
+        """A random origin, order and sign of the lattice vectors of each row."""
+        count, device = len(rows), rows.device
+        shift = torch.randint(0, rows.shape[-1], (count, 3), generator=generator, device=device)
+        sign = torch.randint(0, 2, (count, 3), generator=generator, device=device) * 2 - 1
+        draw = torch.randint(0, len(_ORDERS), (count,), generator=generator, device=device)
+        order = torch.tensor(_ORDERS, device=device)[draw]
+        turned = lattice.gather(1, order[:, :, None].expand(-1, -1, 3)) * sign[:, :, None].to(lattice)
+        return self._moved(rows, shift, sign, order), turned
 
 
 class CartesianView(View):
@@ -110,18 +115,12 @@ class CartesianView(View):
     """
 
     def augment(self, rows: Tensor, lattice: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """A random orientation of every crystal and a random origin; ``look`` cuts the cube.
-
-        The origin moves by grid points of the cell and is common to the batch; orientations are uniform over all
-        rotations and reflections, drawn for each row.
-        """
-        n, device = rows.shape[-1], rows.device
-        shift = torch.randint(0, n, (3, 1), generator=generator, device=device)
-        x, y, z = (torch.arange(n, device=device) + shift) % n
-        index = (x[:, None, None] * n * n + y[:, None] * n + z).flatten()
-        grid = rows[:, : self.out_channels].flatten(2)[:, :, index].unflatten(2, (n, n, n))
-        moved = torch.cat([grid, rows[:, self.out_channels :]], dim=1) if self.n_statistics else grid
-        return moved, lattice @ _orthogonal(len(rows), generator, device).to(lattice)
+        """A random origin and orientation of each row (rotations and reflections alike); ``look`` cuts the cube."""
+        count, device = len(rows), rows.device
+        shift = torch.randint(0, rows.shape[-1], (count, 3), generator=generator, device=device)
+        same = torch.arange(3, device=device).expand(count, 3)
+        moved = self._moved(rows, shift, torch.ones_like(shift), same)
+        return moved, lattice @ _orthogonal(count, generator, device).to(lattice)
 
     def look(self, grid: Tensor, lattice: Tensor) -> Tensor:
         """The cube [B, C', n, n, n]: values at (i + 1/2) / n - 1/2 of its edge along each Cartesian axis."""

@@ -59,6 +59,12 @@ def split(dataset):
     return make_split(dataset)
 
 
+@pytest.fixture(autouse=True)
+def _on_the_cpu(monkeypatch):
+    """Bit-equal results are promised on CPUs."""
+    monkeypatch.setenv("TASKGROUP_DEVICE", "cpu")
+
+
 @pytest.fixture(scope="session")
 def device():
     """The CPU, or what TASKGROUP_TEST_DEVICE names."""

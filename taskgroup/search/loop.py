@@ -19,7 +19,7 @@ import optuna
 from optuna.trial import TrialState
 from pydantic import ValidationError
 
-from taskgroup.errors import ConfigError, InputError
+from taskgroup.errors import ConfigError, InputError, TaskgroupError
 from taskgroup.grouping import Grouping
 from taskgroup.search.config import StudyConfig
 from taskgroup.search.objective import Evaluation, Evaluator
@@ -29,6 +29,7 @@ from taskgroup.search.space import Space, settings_of
 from taskgroup.tracking import TrialRecord
 
 _log = logging.getLogger(__name__)
+_HOPELESS = 4  # equal failures in a row from the start
 _METHODS = {"singles": "singles", "together": "together", "random": "random"}
 
 
@@ -125,6 +126,7 @@ class SearchLoop:
         self._on_record = on_record
         self._lock = threading.Lock()
         self._stop = threading.Event()
+        self._reasons: list[str | None] | None = None if records else []
         self._started = sum(record.kind in ("baseline", "trial") for record in records)
         self._alone = next((dict(r.skills) for r in records if r.name == "singles" and r.kind == "baseline"), {})
 
@@ -157,6 +159,15 @@ class SearchLoop:
             with self._lock:
                 self._on_record(record)
                 _tell(self._study, trial.number, record)
+                self._check_alive(record)
+
+    def _check_alive(self, record: TrialRecord) -> None:
+        """Raise TaskgroupError when the first trials all failed for one reason: more of them would, too."""
+        self._reasons = (
+            None if record.state != "FAIL" or self._reasons is None else [*self._reasons, record.fail_reason]
+        )
+        if self._reasons and len(self._reasons) >= _HOPELESS and len(set(self._reasons)) == 1:
+            raise TaskgroupError(f"the first {_HOPELESS} trials all failed ({record.fail_kind}): {record.fail_reason}")
 
     def _trial(self, trial: optuna.Trial, evaluator: Evaluator) -> TrialRecord | None:
         """Evaluate one trial; None when the loop is being stopped."""

@@ -138,8 +138,8 @@ def test_a_study_in_which_nothing_trains_says_so(make_config, tmp_path: Path, mo
             return {job.key: Failure("error", "broken") for job in jobs}
 
     monkeypatch.setitem(EXECUTORS, "inline", Broken)
-    with pytest.raises(TaskgroupError, match="no trial succeeded"):
-        Study(make_config("search.n_trials=4"), tmp_path / "run").run()
+    with pytest.raises(TaskgroupError, match=r"the first 4 trials all failed \(error\): broken"):
+        Study(make_config("search.n_trials=9"), tmp_path / "run").run()
 
 
 def test_two_processes_cannot_work_on_one_run(make_config, tmp_path: Path):

@@ -7,7 +7,7 @@ import subprocess
 import sys
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import normalized_mutual_info_score
 
@@ -29,6 +29,7 @@ def groupings(draw, names=NAMES):
     return Grouping(tuple(groups))
 
 
+@settings(deadline=None)
 @given(groupings(), st.randoms())
 def test_order_of_names_and_groups_does_not_matter(grouping, random):
     groups = []
@@ -45,17 +46,20 @@ def test_order_of_names_and_groups_does_not_matter(grouping, random):
     assert str(again) == str(grouping)
 
 
+@settings(deadline=None)
 @given(groupings())
 def test_json_and_pickle_round_trips_keep_the_value(grouping):
     assert Grouping.from_json(grouping.to_json()) == grouping
     assert pickle.loads(pickle.dumps(grouping)) == grouping
 
 
+@settings(deadline=None)
 @given(groupings(), groupings())
 def test_ids_are_equal_exactly_where_groupings_are(one, other):
     assert (one.grouping_id == other.grouping_id) == (one == other)
 
 
+@settings(deadline=None)
 @given(groupings())
 def test_every_target_is_served_exactly_once(grouping):
     assert sorted(name for group in grouping.groups for name in group.serves) == sorted(NAMES)
@@ -123,6 +127,7 @@ def test_json_with_wrong_groups_says_which_rule():
         Grouping.from_json(text)
 
 
+@settings(deadline=None)
 @given(st.integers(1, 7), st.integers(0, 2**31), st.permutations(NAMES))
 def test_random_groupings_are_balanced_and_do_not_depend_on_order(k, seed, names):
     grouping = Grouping.random(names, k, seed)
@@ -144,12 +149,14 @@ def test_singles_and_together_are_the_two_ends():
     assert Grouping.singles(NAMES).merge(*NAMES) == Grouping.together(NAMES)
 
 
+@settings(deadline=None)
 @given(groupings().filter(lambda grouping: grouping.is_partition))
 def test_nested_lists_round_trip(grouping):
     assert Grouping.from_nested(grouping.to_nested()) == grouping
     assert Grouping.from_nested([list(group.targets) for group in grouping.groups]) == grouping
 
 
+@settings(deadline=None)
 @given(groupings(), st.sampled_from(NAMES), st.sampled_from(NAMES))
 def test_moving_lands_where_it_was_told_and_keeps_the_others(grouping, target, to):
     moved = grouping.move(target, to=to)
@@ -160,6 +167,7 @@ def test_moving_lands_where_it_was_told_and_keeps_the_others(grouping, target, t
     assert [[moved.serving(a) == moved.serving(b) for a in rest] for b in rest] == before
 
 
+@settings(deadline=None)
 @given(groupings(), st.sampled_from(NAMES), st.sampled_from(NAMES))
 def test_splitting_what_was_merged_gives_a_group_of_its_own(grouping, one, other):
     assert grouping.merge(one, other).serving(one) == grouping.merge(one, other).serving(other)
@@ -175,6 +183,7 @@ def test_a_helper_stays_a_helper_when_it_moves_elsewhere():
     assert str(grouping.split("b")) == "{a + b} | {b} | {c}"
 
 
+@settings(deadline=None)
 @given(groupings(), groupings(), groupings())
 def test_variation_of_information_is_a_metric(a, b, c):
     vi = Grouping.variation_of_information

@@ -1,0 +1,90 @@
+"""Predictors of the literature that only take means: of pairs, of all sets that share a pair, of early stops."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from taskgroup.grouping.candidates import Candidate
+from taskgroup.grouping.predict._base import GainPredictor, SetArrays
+
+
+class PairMeans(GainPredictor):
+    """Higher-order approximation (HOA): a task in a set reaches the mean of its results in the pairs within the set.
+
+    Standley et al., ICML 2020, arXiv:1905.07553. A pair that was not trained counts with the task's level; a task alone
+    is predicted by its trained networks alone, of any cost. The spread is that of the task over sets.
+    """
+
+    def _learn(self, trained: SetArrays) -> None:
+        self._pair = _mean_by_helper(trained, trained.member.sum(axis=1) == 2, self.level)
+        singles = np.where((trained.member.sum(axis=1) == 1)[:, None], trained.values, np.nan)
+        known = ~np.isnan(singles).all(axis=0)
+        self._alone = self.level.copy()
+        self._alone[known] = np.nanmean(singles[:, known], axis=0)
+
+    def _expect(self, queries: SetArrays) -> tuple[np.ndarray, np.ndarray]:
+        return _mean_over_helpers(queries, self._pair, self._alone), np.tile(self.spread, (len(queries.cost), 1))
+
+
+class SubsetMeans(GainPredictor):
+    """Mean over subsets: a task with a helper reaches its mean over the sets of both; in a set, the mean of these.
+
+    Li, Ju, Sharma, Zhang 2023, arXiv:2306.14009. The spread shrinks with the number of sets behind the mean.
+    """
+
+    def _learn(self, trained: SetArrays) -> None:
+        everything = np.ones(len(trained.cost), dtype=bool)
+        self._with = _mean_by_helper(trained, everything, self.level)
+        self._count = trained.member.T.astype(float) @ trained.member
+
+    def _expect(self, queries: SetArrays) -> tuple[np.ndarray, np.ndarray]:
+        mean = _mean_over_helpers(queries, self._with, self.level)
+        behind = np.stack([queries.helpers(task) @ self._count[task] for task in range(len(self.tasks))], axis=1)
+        return mean, self.spread * np.sqrt(1 + 1 / (1 + behind))
+
+
+class EarlyStopping(GainPredictor):
+    """Early stopping approximation (ESA): a network reaches what its first epochs promise.
+
+    Standley et al., ICML 2020, arXiv:1905.07553. ``early`` are networks stopped early; their values are multiplied by
+    the ratio of final to early values of the networks trained to the end. Networks without early values are
+    predicted by the level of the task.
+    """
+
+    def __init__(self, early: Sequence[Candidate]) -> None:
+        self._early = {(c.tasks, c.cost): c.scores for c in early}
+
+    def _early_values(self, arrays: SetArrays) -> np.ndarray:
+        values = np.full(arrays.member.shape, np.nan)
+        for row, (member, cost) in enumerate(zip(arrays.member, arrays.cost, strict=True)):
+            tasks = tuple(task for task, inside in zip(self.tasks, member, strict=True) if inside)
+            for task, value in self._early.get((tasks, float(cost)), {}).items():
+                values[row, self.tasks.index(task)] = value
+        return values
+
+    def _learn(self, trained: SetArrays) -> None:
+        ratio = trained.values / self._early_values(trained)
+        known = np.isfinite(ratio)
+        overall = np.median(ratio[known]) if known.any() else 1.0
+        self._ratio = (np.where(known, ratio, 0.0).sum(axis=0) + overall) / (known.sum(axis=0) + 1)
+
+    def _expect(self, queries: SetArrays) -> tuple[np.ndarray, np.ndarray]:
+        promised = self._early_values(queries) * self._ratio
+        return np.where(np.isnan(promised), self.level, promised), np.tile(self.spread, (len(queries.cost), 1))
+
+
+def _mean_by_helper(trained: SetArrays, rows: np.ndarray, missing: np.ndarray) -> np.ndarray:
+    """[task, helper]: mean value of the task over the given trained rows that hold both; ``missing`` else."""
+    values = np.where(rows[:, None] & np.isfinite(trained.values), trained.values, 0.0)
+    known = (rows[:, None] & np.isfinite(trained.values)).astype(float)
+    count = known.T @ trained.member
+    return np.where(count > 0, values.T @ trained.member / np.maximum(count, 1), missing[:, None])
+
+
+def _mean_over_helpers(queries: SetArrays, by_helper: np.ndarray, alone: np.ndarray) -> np.ndarray:
+    means = []
+    for task in range(len(alone)):
+        helpers = queries.helpers(task)
+        count = helpers.sum(axis=1)
+        means.append(np.where(count > 0, helpers @ by_helper[task] / np.maximum(count, 1), alone[task]))
+    return np.stack(means, axis=1)

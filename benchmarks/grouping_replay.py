@@ -4,7 +4,7 @@
 
 Every strategy sees the validation losses of the networks it trains and nothing else; the table is the black box.
 Regret is of the honest test total: the networks are chosen and each task is given to one of them on validation, the
-test loss of that choice is compared with the test loss of the choice from the full validation table. It may be negative.
+test loss of that choice is compared with that of the choice from the full validation table. It may be negative.
 Networks count one each, whatever their cost; one stopped at 20 % counts 0.2, going on with it 0.8. Besides what a
 strategy looks at, the networks of the final assembly must have been trained: they are counted too.
 

@@ -13,13 +13,15 @@ from itertools import combinations
 from typing import Any
 
 import numpy as np
+from scipy.stats import norm
+from scipy.stats.qmc import Sobol
 
 from taskgroup.errors import GroupingError
 from taskgroup.grouping.candidates import Candidate, Solution
 from taskgroup.grouping.predict import GainPredictor, SetProcess
 from taskgroup.grouping.solve import solve
 
-_DRAWS = 64  # of what an untrained set may turn out to be
+_DRAWS = 64  # of what an untrained set may turn out to be; Sobol's, a power of two
 _PARTIAL = 20_000  # partial assemblies of trained networks that a new one is tried with
 
 
@@ -155,7 +157,7 @@ class NextSets:
         best = float(partial.values.sum(axis=1).min())
         expected = predictor.predict(left)
         mean, spread = sign * expected.mean * weight, expected.spread * weight
-        draws = self._rng.standard_normal((_DRAWS, len(weight)))
+        draws = norm.ppf(np.clip(Sobol(len(weight), rng=self._rng).random(_DRAWS), 1e-9, 1 - 1e-9))
         improvement = np.zeros(len(left))
         for row, network in enumerate(left):
             inside = np.isfinite(mean[row])

@@ -14,6 +14,8 @@ from taskgroup.grouping.candidates import Candidate, Solution, SolvedGroup
 from taskgroup.grouping.cluster import CLUSTERERS, cluster, find_clusterer
 from taskgroup.grouping.graph import target_graph
 from taskgroup.grouping.grouping import Group, Grouping
+from taskgroup.grouping.next_sets import NextSets
+from taskgroup.grouping.predict import GainPredictor
 from taskgroup.grouping.solve import Evaluation, evaluate, pareto, solve
 from taskgroup.grouping.stability import Stability, agreement, resample
 from taskgroup.grouping.tables import SetTable, read_table
@@ -24,8 +26,10 @@ __all__ = [
     "Candidate",
     "Clusterer",
     "Evaluation",
+    "GainPredictor",
     "Group",
     "Grouping",
+    "NextSets",
     "SetTable",
     "Solution",
     "SolvedGroup",

@@ -1,12 +1,16 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
+RUN := runs/quickstart
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
 .PHONY: quickstart test lint clean
 
 quickstart: $(VENV)/.installed  ## environment, install, then the main job from densities to predictions
-	$(BIN)/taskgroup quickstart
+	@if [ -e $(RUN)/study.json ]; then $(BIN)/taskgroup resume $(RUN); else $(BIN)/taskgroup run studies/quickstart.yaml; fi
+	$(BIN)/taskgroup leaderboard $(RUN) --top 8
+	$(BIN)/taskgroup export $(RUN) --out $(RUN)/model
+	$(BIN)/taskgroup predict $(RUN)/model taskgroup/datasets/data/crystals/chgcar/*.CHGCAR.gz
 
 test: $(VENV)/.test-installed   ## environment with test extras, all tests
 	$(BIN)/python -m pytest -n 2

@@ -74,7 +74,7 @@ def show_outcome(study: Study) -> None:
     """Print leaderboard, choice, gains and test table of a finished study."""
     from taskgroup.tracking import leaderboard_table
 
-    console, final = Console(), study.final()
+    console, final = Console(width=None if sys.stdout.isatty() else 150), study.final()
     console.print(leaderboard_table(study.records(), top=12))
     console.print(f"\nChosen grouping ({final.name}): [bold]{final.grouping}[/bold]", soft_wrap=True, highlight=False)
     console.print(
@@ -92,7 +92,8 @@ def _outcome_table(study: Study) -> Table:
 
     final, targets = study.final(), read_study(study.folder).targets
     table = Table(title="What joining gave each target, and the test metrics of the exported bundle (95 % intervals)")
-    for name in ("target", "gain from joining (validation)", "", "test skill", "test error"):
+    gain_column = f"gain from joining ({final.gains_of})" if final.gains else "gain from joining"
+    for name in ("target", gain_column, "", "test skill", "test error"):
         table.add_column(name, justify="left" if name in ("target", "") else "right")
     for target, metrics in final.test.items():
         gain = final.gains.get(target)

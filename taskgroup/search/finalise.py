@@ -83,7 +83,9 @@ class Finaliser:
         if not again:
             raise TaskgroupError("none of the best plans could be trained again; see the trials' fail_reason")
         chosen = max(again, key=lambda each: (float(np.mean(each.values)), -len(each.finalist.plan.grouping)))
-        gains = self._gains(chosen)
+        joint = [each for each in again if _joins(each.finalist.plan)]
+        compared = chosen if chosen in joint or not joint else max(joint, key=lambda each: float(np.mean(each.values)))
+        gains = self._gains(compared)
         self.on_phase("refit", self.config.refit.members)
         members = self._refit(chosen.finalist.plan)
         alone = self._refit(alone_plan(chosen.finalist.plan))
@@ -98,6 +100,7 @@ class Finaliser:
             gains=gains,
             test=test,
             seeds=self._seeds(),
+            gains_of=compared.finalist.name,
         )
         write_final(self.folder, final)
         return final
@@ -176,6 +179,11 @@ class Finaliser:
                 raise TaskgroupError(f"refit failed ({evaluation.failure.kind}): {evaluation.failure.reason}")
             members.append(evaluation)
         return members
+
+
+def _joins(plan: Plan) -> bool:
+    """Whether any target has company."""
+    return any(len(group.targets) > 1 for group in plan.grouping.groups)
 
 
 def alone_plan(plan: Plan) -> Plan:

@@ -126,12 +126,17 @@ class SearchLoop:
         self._on_record = on_record
         self._lock = threading.Lock()
         self._stop = threading.Event()
+        self._seen = {record.keys for record in records if record.state == "COMPLETE"}
+        self._repeats = 0
         self._reasons: list[str | None] | None = None if records else []
         self._started = sum(record.kind in ("baseline", "trial") for record in records)
         self._alone = next((dict(r.skills) for r in records if r.name == "singles" and r.kind == "baseline"), {})
 
     def run(self, n_trials: int, time_limit: float | None = None) -> None:
-        """Run trials until ``n_trials`` are finished in all, or no more may start after ``time_limit`` seconds."""
+        """Run trials until ``n_trials`` are finished in all, or no more may start after ``time_limit`` seconds.
+
+        A trial that repeats an earlier one costs nothing and does not count, up to ``n_trials`` repeats.
+        """
         deadline = time.monotonic() + time_limit if time_limit else None
         if len(self._evaluators) == 1:
             self._work(self._evaluators[0], n_trials, deadline)
@@ -157,8 +162,15 @@ class SearchLoop:
             if record is None:
                 return
             with self._lock:
+                if record.kind == "trial" and record.keys in self._seen:
+                    _tell(self._study, trial.number, record)  # the sampler repeats itself: free, and no new trial
+                    self._repeats += 1
+                    self._started -= self._repeats <= n_trials
+                    continue
                 self._on_record(record)
                 _tell(self._study, trial.number, record)
+                if record.state == "COMPLETE":
+                    self._seen.add(record.keys)
                 self._check_alive(record)
 
     def _check_alive(self, record: TrialRecord) -> None:

@@ -106,8 +106,8 @@ class FinalRecord:
 
     ``search_value`` is the mean validation skill the choice was made by (too good: winner's curse), ``reevaluation``
     the same with new seeds, ``test_value`` the mean skill on rows never used before. ``gains`` are per target against
-    learning it alone at the same budget; ``test`` holds per target what ``taskgroup evaluate`` prints (n, skill, low,
-    high, ...).
+    learning it alone at the same budget, in the grouping named ``gains_of`` (the chosen one, or the best joint one
+    where alone won); ``test`` holds per target what ``taskgroup evaluate`` prints (n, skill, low, high, ...).
     """
 
     grouping: Grouping
@@ -118,6 +118,7 @@ class FinalRecord:
     gains: dict[str, Interval]
     test: dict[str, dict[str, float | None]]
     seeds: tuple[int, ...] = ()
+    gains_of: str = ""
     time: str = field(default_factory=_now)
 
     def to_dict(self) -> dict[str, Any]:
@@ -137,6 +138,7 @@ class FinalRecord:
             gains={target: Interval(**gain) for target, gain in content["gains"].items()},
             test=content["test"],
             seeds=tuple(content["seeds"]),
+            gains_of=content.get("gains_of", ""),
             time=content["time"],
         )
 

@@ -23,6 +23,7 @@ import json
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from functools import cache
 from itertools import combinations
 from pathlib import Path
 
@@ -31,16 +32,30 @@ from rich.console import Console
 from rich.table import Table
 
 from taskgroup.grouping import Candidate, NextSets, evaluate, read_table, solve
-from taskgroup.grouping.predict import PairMeans
+from taskgroup.grouping.predict import (
+    BoostedAffinity,
+    EarlyStopping,
+    GainPredictor,
+    PairMeans,
+    RidgeOnSets,
+    SetProcess,
+    SubsetMeans,
+    score_predictor,
+)
 
 DATA = Path(__file__).resolve().parents[2] / "shared/data/grouping_tables"
 BUDGETS = (2, 2.5, 3, 3.5, 4, 4.5, 5)
 NETWORKS = (6, 8, 10, 12, 15, 20)
+PLANS = {
+    "HOA": (8, 10, 12, 15), "HOA, half-cost too": (15,), "ESA": (8, 10, 12), "TAG": (6,),
+    "ours, no screening": (10, 15),
+}  # fmt: skip
 EARLY = 0.2
+SCORES = ("pearson", "spearman", "mae", "within_1", "within_2")
 TAG_NAMES = {"ss_l": "a", "depth_l": "b", "norm_l": "c", "key_l": "d", "edge2d_l": "e"}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Setting:
     """One black box: every network's validation and test losses, and those of networks stopped early where known."""
 
@@ -148,8 +163,15 @@ def _chosen(setting: Setting, predicted: list[Candidate], budget: float) -> list
 def regret(setting: Setting, trained: list[Candidate], budget: float) -> tuple[float, float]:
     """Regret against the choice from the full validation table, and against the best test total there is."""
     total = evaluate(solve(trained, budget=budget), setting.test).total
+    known, best = references(setting, budget)
+    return total - known, total - best
+
+
+@cache
+def references(setting: Setting, budget: float) -> tuple[float, float]:
+    """Test total of the choice from the full validation table, and the best test total there is."""
     known = evaluate(solve(setting.validation, budget=budget), setting.test).total
-    return total - known, total - solve(setting.test, budget=budget).total
+    return known, solve(setting.test, budget=budget).total
 
 
 def settings() -> list[Setting]:
@@ -247,6 +269,35 @@ def print_table(cells: list[Cell], name: str) -> None:
     Console(width=190).print(table)
 
 
+def print_predictors(boxes: list[Setting], seeds: int) -> None:
+    """How each predictor foretells full-cost networks it was not fitted on: from singles and pairs, or 15 at random."""
+    content = json.loads((DATA / "tag/taskonomy5_TAG.json").read_text())["table"]
+    affinity = np.array([[row[helper] for helper in content] for row in content.values()])
+    names = [TAG_NAMES[name] for name in content]
+    table = Table(
+        "setting", "fitted on", "predictor", "pearson", "spearman", "mae", "within 1", "within 2", title="predictors"
+    )
+    for box in boxes:
+        networks = [c for c in box.validation if c.cost == 1]
+        makers: list[Callable[[], GainPredictor]] = [
+            PairMeans, SubsetMeans, lambda box=box: EarlyStopping(box.early), RidgeOnSets, SetProcess,
+            lambda: BoostedAffinity(names, affinity),
+        ]  # fmt: skip
+        small = [c for c in networks if len(c.tasks) <= 2]
+        others = networks[:-1]
+        orders = [np.random.default_rng(seed).permutation(len(others))[:14] for seed in range(seeds)]
+        designs = {
+            "singles and pairs": [small],
+            "15 at random": [[networks[-1], *(others[i] for i in o)] for o in orders],
+        }
+        for design, samples in designs.items():
+            for make in makers:
+                scores = [score_predictor(make(), s, [c for c in networks if c not in s]) for s in samples]
+                means = [np.nanmean([getattr(score, field) for score in scores]) for field in SCORES]
+                table.add_row(box.name, design, type(make()).__name__, *(f"{mean:.3f}" for mean in means))
+    Console(width=120).print(table)
+
+
 def draw(cells: list[Cell], path: str) -> None:
     """Regret, mean over budgets, against the number of networks trained."""
     import matplotlib
@@ -289,6 +340,7 @@ def main() -> None:
         cells = list(pool.map(replay, jobs(options.seeds, options.synthetic)))
     for name in dict.fromkeys(cell.setting for cell in cells):
         print_table(cells, name)
+    print_predictors(settings(), options.seeds)
     if options.json:
         Path(options.json).write_text(json.dumps([vars(cell) for cell in cells], indent=1) + "\n")
     if options.plot:

@@ -134,7 +134,7 @@ class Prices:
     bound: float
 
 
-def best_prices(cover: Cover, total: float, slack: float) -> Prices:
+def best_prices(cover: Cover, total: float, slack: float, deadline: float) -> Prices:
     """Prices with the best bound found by subgradient steps of Polyak's length towards ``total``, a known choice's."""
     second = np.sort(cover.values, axis=0)[:2][-1]
     prices = np.where(second < cover.big, second, 0.0)
@@ -150,7 +150,7 @@ def best_prices(cover: Cover, total: float, slack: float) -> Prices:
         slope = 1.0 - found.served
         slope_toll = shares[found.picked].sum() - 1.0 if np.isfinite(cover.budget) else 0.0
         norm = float(slope @ slope + slope_toll**2)
-        if norm == 0 or theta < 1e-3 or total - best.bound <= slack:
+        if norm == 0 or theta < 1e-3 or total - best.bound <= slack or time.monotonic() > deadline:
             break
         if stale >= _PATIENCE:
             theta, stale, prices, toll = theta / 2, 0, best.tasks, best.budget

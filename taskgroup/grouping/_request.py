@@ -103,9 +103,7 @@ def prepare(
     conflicts = _conflicts(tasks, apart, parts)
     kept = _filtered(candidates, parts, conflicts, max_group_size, disjoint)
     kept.sort(key=lambda c: (c.tasks, c.cost, c.key, sorted(c.scores.items())))
-    sign = -1.0 if higher_is_better else 1.0
-    values = np.array([[_value(c, part, weight) for part in parts] for c in kept]) * sign
-    values = np.where(np.isnan(values), np.inf, values)
+    values = _values(kept, parts, weight, -1.0 if higher_is_better else 1.0)
     unit, costs = whole_costs([c.cost for c in kept])
     return Request(
         candidates=tuple(kept),
@@ -118,10 +116,17 @@ def prepare(
     )
 
 
-def _value(candidate: Candidate, part: tuple[str, ...], weight: Mapping[str, float]) -> float:
-    if all(task in candidate.scores for task in part):
-        return math.fsum(weight[task] * candidate.scores[task] for task in part)
-    return math.nan
+def _values(
+    candidates: Sequence[Candidate], parts: Sequence[tuple[str, ...]], weight: Mapping[str, float], sign: float
+) -> np.ndarray:
+    """[sets, parts]: signed weighted value of a part, infinite where a set cannot serve all of it."""
+    column = {task: number for number, part in enumerate(parts) for task in part}
+    values, found = np.zeros((len(candidates), len(parts))), np.zeros((len(candidates), len(parts)), dtype=int)
+    for row, candidate in enumerate(candidates):
+        for task, score in candidate.scores.items():
+            values[row, column[task]] += sign * weight[task] * score
+            found[row, column[task]] += 1
+    return np.where(found == [len(part) for part in parts], values, np.inf)
 
 
 def tasks_of(candidates: Sequence[Candidate]) -> tuple[str, ...]:
@@ -201,8 +206,9 @@ def _filtered(
     kept = list(candidates)
     for name, allows in rules:
         kept = [candidate for candidate in kept if allows(candidate)]
+        served = set().union(*(c.scores for c in kept))
         for part in parts:
-            if not any(all(task in c.scores for task in part) for c in kept):
+            if not (served.issuperset(part) and any(c.scores.keys() >= set(part) for c in kept)):
                 what = f"'{part[0]}'" if len(part) == 1 else "together " + ", ".join(f"'{task}'" for task in part)
                 raise InfeasibleError(
                     f"{name}: no allowed set serves {what}"

@@ -45,7 +45,7 @@ def search(cover: Cover, known: list[int], slack: float, deadline: float) -> Fou
     run = _Search(cover, slack, deadline)
     everything = np.arange(len(cover.costs))
     run.record(known)
-    prices = best_prices(cover, min(run.total, run.highest), slack)
+    prices = best_prices(cover, min(run.total, run.highest), slack, deadline)
     if not cover.disjoint:
         relaxed = relax(cover, everything, prices.budget * cover.shares(), prices.tasks, cover.groups)
         run.record(good_choice(cover, deadline, _affordable(cover, relaxed.picked)))

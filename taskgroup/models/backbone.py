@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from taskgroup.models.config import ModelConfig
-from taskgroup.models.layers import PeriodicConv3d
+from taskgroup.models.layers import KernelConv3d, PeriodicConv3d
 from taskgroup.models.pooling import POOLINGS
 
 
@@ -46,7 +46,14 @@ class StagedBackbone(Backbone):
         super().__init__(config, in_channels)
         widths = [config.width * 2**stage for stage in range(config.stages)]
         self.stem = nn.Sequential(
-            nn.Conv3d(in_channels, config.width, config.patch, stride=config.patch, bias=False),
+            KernelConv3d(
+                in_channels,
+                config.width,
+                config.patch,
+                stride=config.patch,
+                bias=False,
+                symmetric=config.symmetric and config.patch > 1,
+            ),
             nn.BatchNorm3d(config.width),
             nn.SiLU(),
         )
@@ -74,11 +81,12 @@ class StagedBackbone(Backbone):
         return torch.cat(pooled, dim=1)
 
 
-def convolution(config: ModelConfig, inputs: int, outputs: int, dilation: int = 1, bias: bool = False) -> nn.Conv3d:
+def convolution(config: ModelConfig, inputs: int, outputs: int, dilation: int = 1, bias: bool = False) -> KernelConv3d:
     """A 3x3x3 convolution that keeps the grid: periodic, or with zeros outside the Cartesian cube."""
+    settings = {"dilation": dilation, "bias": bias, "symmetric": config.symmetric}
     if config.view == "cartesian":
-        return nn.Conv3d(inputs, outputs, 3, padding=dilation, dilation=dilation, bias=bias)
-    return PeriodicConv3d(inputs, outputs, 3, dilation=dilation, bias=bias)
+        return KernelConv3d(inputs, outputs, 3, padding=dilation, **settings)
+    return PeriodicConv3d(inputs, outputs, 3, **settings)
 
 
 def _halve(x: Tensor) -> Tensor:

@@ -50,6 +50,10 @@ class ModelConfig(BaseModel):
     dilations: tuple[Dilation, ...] = Field(
         (1, 2), min_length=1, description="of the parallel 3x3x3 kernels of an msa3dcnn block: reach 2 * dilation + 1"
     )
+    symmetric: bool = Field(
+        False,
+        description="kernels alike along all axes and their signs, so that features are exactly invariant to both",
+    )
     pooling: Literal["mean_max", "distribution", "attention"] = Field(
         "distribution", description="how the features of all grid points become features of the crystal"
     )

@@ -30,8 +30,8 @@ def distribution(fields: Tensor, density: Tensor) -> Tensor:
     """
     flat = fields.flatten(2)
     ordered = _sort(flat)
-    last = flat.shape[-1] - 1
-    quantiles = torch.stack([ordered[..., round(level * last)] for level in LEVELS], dim=-1)
+    positions = [round(level * (flat.shape[-1] - 1)) for level in LEVELS]
+    quantiles = ordered[..., torch.tensor(positions, device=flat.device)]
     mean = flat.mean(-1, keepdim=True)
     centred = flat - mean
     square = centred * centred

@@ -60,13 +60,22 @@ class MultiTaskNetwork(nn.Module):
         return torch.stack([_to_units(spec, learnt[:, i]) for i, spec in enumerate(self.targets)], dim=1)
 
     @torch.no_grad()
-    def predict(self, density: Tensor, lattice: Tensor) -> Tensor:
-        """Values [B, T] in units of densities [B, C, N, N, N] (e/Å^3) in cells [B, 3, 3] (Å), as in evaluation."""
+    def predict(self, density: Tensor, lattice: Tensor, *, draws: int = 0) -> Tensor:
+        """Values [B, T] in units of densities [B, C, N, N, N] (e/Å^3) in cells [B, 3, 3] (Å), as in evaluation.
+
+        ``draws`` averages the outputs with those of so many random exact symmetries, always the same ones: a
+        prediction then depends less on the description of the cell.
+        """
         training = self.training
         self.eval()
-        values = self.decode(self(self.view.prepare(density, lattice), lattice.float()))
+        rows, lattice = self.view.prepare(density, lattice), lattice.float()
+        outputs = self(rows, lattice)
+        if draws:
+            generator = torch.Generator(rows.device).manual_seed(0)
+            drawn = (self(*self.view.augment(rows, lattice, generator)) for _ in range(draws))
+            outputs = sum(drawn, outputs) / (1 + draws)
         self.train(training)
-        return values
+        return self.decode(outputs)
 
     def to_dict(self) -> dict[str, Any]:
         """All but the weights, for JSON."""

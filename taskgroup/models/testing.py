@@ -1,0 +1,87 @@
+"""What every backbone must do; third parties subclass BackboneConformance in their tests.
+
+>>> class TestMine(BackboneConformance):
+...     name = "mine"  # as in the entry point group taskgroup.backbones
+"""
+
+import torch
+from torch import Tensor
+
+from taskgroup.models.backbone import Backbone
+from taskgroup.models.config import ModelConfig
+from taskgroup.models.registry import find_backbone
+
+_CHANNELS, _ROWS, _GRID = 3, 5, 8
+
+
+class BackboneConformance:
+    """Tests of one backbone on random fields of a few channels.
+
+    ``name`` is that of the registry, ``settings`` are further fields of ModelConfig.
+    """
+
+    name: str
+    settings: dict[str, object] = {"width": 4, "stages": 2, "patch": 2, "grid": _GRID}  # noqa: RUF012 - replaced whole
+
+    def make(self) -> Backbone:
+        """The backbone under test, with fixed random weights, its running statistics filled, in evaluation mode."""
+        torch.manual_seed(0)
+        config = ModelConfig(backbone=self.name, **self.settings)
+        backbone = find_backbone(self.name)(config, _CHANNELS)
+        with torch.no_grad():
+            backbone(*self.inputs(seed=1))
+        return backbone.eval()
+
+    def inputs(self, rows: int = _ROWS, seed: int = 0, grid: int = _GRID) -> tuple[Tensor, Tensor]:
+        """Random fields and cells."""
+        generator = torch.Generator().manual_seed(seed)
+        shape = (_CHANNELS, grid, grid, grid) if find_backbone(self.name).uses_grid else (_CHANNELS,)
+        fields = torch.randn(rows, *shape, generator=generator)
+        return fields, torch.eye(3) * 4 + torch.rand(rows, 3, 3, generator=generator)
+
+    def test_features_have_the_length_it_promises(self) -> None:
+        backbone = self.make()
+        features = backbone(*self.inputs())
+        assert features.shape == (_ROWS, backbone.n_features)
+        assert torch.isfinite(features).all()
+
+    def test_rows_do_not_see_each_other_in_evaluation(self) -> None:
+        backbone, (fields, lattice) = self.make(), self.inputs()
+        together = backbone(fields, lattice)
+        alone = torch.cat([backbone(fields[i : i + 1], lattice[i : i + 1]) for i in range(_ROWS)])
+        torch.testing.assert_close(alone, together, rtol=1e-4, atol=1e-5)
+
+    def test_equal_inputs_give_equal_features(self) -> None:
+        backbone, inputs = self.make(), self.inputs()
+        assert torch.equal(backbone(*inputs), backbone(*inputs))
+
+    def test_different_fields_give_different_features(self) -> None:
+        backbone, (fields, lattice) = self.make(), self.inputs()
+        assert (backbone(fields, lattice) - backbone(2 * fields, lattice)).abs().max() > 1e-3
+
+    def test_every_parameter_gets_a_finite_gradient(self) -> None:
+        backbone = self.make().train()
+        features = backbone(*self.inputs())
+        (features * torch.randn(features.shape, generator=torch.Generator().manual_seed(2))).sum().backward()
+        for name, parameter in backbone.named_parameters():
+            assert parameter.grad is not None, name
+            assert torch.isfinite(parameter.grad).all(), name
+
+    def test_the_state_dict_holds_all_of_it(self) -> None:
+        first, inputs = self.make(), self.inputs()
+        torch.manual_seed(1)
+        second = find_backbone(self.name)(ModelConfig(backbone=self.name, **self.settings), _CHANNELS)
+        second.load_state_dict(first.state_dict())
+        torch.testing.assert_close(second.eval()(*inputs), first(*inputs), rtol=0, atol=0)
+
+    def test_it_works_in_bfloat16_autocast(self) -> None:
+        backbone, inputs = self.make(), self.inputs()
+        with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+            low = backbone(*inputs).float()
+        high = backbone(*inputs)
+        assert (low - high).abs().mean() < 0.05 * high.abs().mean() + 0.02
+
+    def test_a_grid_of_another_size_is_fine(self) -> None:
+        backbone = self.make()
+        for grid in (_GRID // 2, 2 * _GRID):
+            assert backbone(*self.inputs(rows=2, grid=grid)).shape == (2, backbone.n_features)

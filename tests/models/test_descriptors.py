@@ -1,0 +1,42 @@
+"""Descriptors for forests."""
+
+import numpy as np
+import pytest
+
+from taskgroup.datasets import load_dataset
+from taskgroup.models import ModelConfig, descriptors
+
+from .conftest import make_cells, make_densities
+
+
+def test_descriptors_are_invariant_numbers():
+    density, cells = make_densities(3, n=8).numpy(), make_cells(3).numpy()
+    found = descriptors(density, cells)
+    assert found.shape[0] == 3
+    assert np.isfinite(found).all()
+    moved = np.roll(density, (1, 3, 2), axis=(2, 3, 4)).transpose(0, 1, 3, 4, 2)
+    np.testing.assert_allclose(descriptors(moved, cells[:, [1, 2, 0]]), found, rtol=1e-3, atol=1e-3)
+
+
+def test_batches_do_not_matter_and_settings_do():
+    density, cells = make_densities(3, n=8).numpy(), make_cells(3).numpy()
+    np.testing.assert_allclose(
+        descriptors(density, cells, batch_size=1), descriptors(density, cells), rtol=1e-4, atol=1e-5
+    )
+    fewer = descriptors(density, cells, ModelConfig(backbone="descriptors", widths=(), fields=("density",)))
+    assert fewer.shape == (3, 28 + 4 + 1 + 3)
+
+
+@pytest.mark.filterwarnings("default")
+def test_a_forest_on_descriptors_knows_the_volume_of_unseen_chemical_systems():
+    from sklearn.ensemble import ExtraTreesRegressor
+    from sklearn.metrics import r2_score
+
+    data = load_dataset("crystals")
+    split = data.splits().split()
+    x = descriptors(
+        data.densities(), data.lattices, ModelConfig(backbone="descriptors", widths=(), fields=("density",))
+    )
+    y = np.log(data.targets.column("volume"))
+    forest = ExtraTreesRegressor(100, random_state=0).fit(x[split.train], y[split.train])
+    assert r2_score(y[split.validation], forest.predict(x[split.validation])) > 0.8

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from scipy import stats
 
-from taskgroup.errors import TaskgroupError
+from taskgroup.errors import RunError, TaskgroupError
 from taskgroup.grouping import Grouping
 from taskgroup.search.assemble import Assembled, front, trained_groups
 from taskgroup.search.config import StudyConfig
@@ -125,6 +125,11 @@ class Finaliser:
 
     def _plan_of(self, record: TrialRecord) -> Plan:
         jobs = {result.targets: result.job for key in record.keys if (result := self.store.get(key)) is not None}
+        if missing := [group for group in record.grouping.groups if group.targets not in jobs]:
+            raise RunError(
+                f"{self.folder}: {record.name} trained {missing[0]}, but results/ does not hold it under today's key; "
+                "the run was made by another version of taskgroup, start a new one"
+            )
         recipes = [Recipe(jobs[g.targets].model, jobs[g.targets].training) for g in record.grouping.groups]
         return Plan(record.grouping, tuple(recipes))
 

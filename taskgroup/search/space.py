@@ -53,7 +53,8 @@ class Parameter(BaseModel):
 
     @model_validator(mode="after")
     def _complete(self) -> "Parameter":
-        if (self.choices is None) == (self.low is None or self.high is None):
+        is_range = self.low is not None and self.high is not None
+        if is_range == (self.choices is not None) or (self.choices and (self.low, self.high) != (None, None)):
             raise ValueError("give either choices, or low and high")
         if self.choices is not None:
             if not self.choices:

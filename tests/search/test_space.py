@@ -62,6 +62,7 @@ def test_methods_of_baselines_join_the_choices_and_leave_the_default():
         ({"training": {"lr": {"low": 0, "high": 1e-4, "log": True}}}, "low > 0"),
         ({"training": {"lr": {"lo": 0, "high": 1e-4}}}, "did you mean 'low'"),
         ({"training": {"lr": {"low": 1e-4}}}, "either choices, or low and high"),
+        ({"training": {"lr": {"choices": [1e-3], "low": 1e-4}}}, "either choices, or low and high"),
         ({"training": {"lr": {"choices": []}}}, "must not be empty"),
         ({"training": {"lr": -1}}, "training.lr: .*greater than 0.*found -1"),
         ({"training": {"epochs": {"choices": [1, "many"]}}}, "training.epochs: .*found 'many'"),

@@ -20,6 +20,7 @@ from taskgroup.densities import Density, promolecule, read_density, read_structu
 from taskgroup.errors import BundleError, InputError, StoreError
 from taskgroup.export.bundle import Bundle
 from taskgroup.export.spec import to_learnt
+from taskgroup.models import MultiTaskNetwork
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -85,15 +86,26 @@ def predict_arrays(
     lattice = torch.as_tensor(lattices, dtype=torch.float32, device=device)
     values = np.empty((len(densities), len(bundle.targets)))
     stds = np.empty_like(values)
+    prepared: dict[str, torch.Tensor] = {}
     for group in bundle.spec.grouping.groups:
         networks = bundle.members[group]
         with torch.inference_mode():
-            outputs = np.stack([n.to(device).eval().predict(density, lattice).double().cpu().numpy() for n in networks])
+            outputs = np.stack([_outputs(n.to(device).eval(), density, lattice, prepared) for n in networks])
         names = [target.name for target in networks[0].targets]
         for name in group.serves:
             at = bundle.targets.index(name)
             values[:, at], stds[:, at] = _combine(bundle, name, outputs[:, :, names.index(name)])
     return values, stds
+
+
+def _outputs(
+    network: MultiTaskNetwork, density: torch.Tensor, lattice: torch.Tensor, prepared: dict[str, torch.Tensor]
+) -> NDArray[np.float64]:
+    """Predictions [B, T] of one network; networks with equal views share the prepared fields."""
+    key = network.view.key
+    if key not in prepared:
+        prepared[key] = network.view.prepare(density, lattice)
+    return network.decode(network(prepared[key], lattice)).double().cpu().numpy()
 
 
 def _combine(bundle: Bundle, name: str, predicted: NDArray[np.float64]) -> tuple[NDArray, NDArray]:

@@ -84,7 +84,8 @@ def test_affinities_are_printed_as_matrix_csv_and_json(call, table):
     expected = affinity_matrix(load_dataset("crystals").targets, "kendall")
     _, out, _ = call("affinity", "crystals", "--measure", "kendall")
     assert all(name in out for name in expected.names)
-    assert out.count("(-.04)") == 2  # formation_energy and energy_per_atom may be related by chance
+    off = ~np.eye(len(expected.names), dtype=bool)
+    assert out.count("(") == np.count_nonzero(expected.p[off] > 0.05)  # pairs that may be related by chance
     _, out, _ = call("affinity", "crystals", "--measure", "kendall", "--format", "json")
     assert np.array_equal(Affinity.from_json(out).values, expected.values)
     _, out, _ = call("affinity", table, "--format", "csv")

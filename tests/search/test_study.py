@@ -219,7 +219,7 @@ def test_an_interrupted_study_stops_cleanly_and_says_how_to_go_on(study_file: Pa
     process = start("run", study_file, tmp_path)
     wait_for_results(folder, 3, process)
     process.send_signal(signal.SIGINT)
-    output, _ = process.communicate(timeout=60)
+    output, _ = process.communicate(timeout=240)
     assert process.returncode == 130
     assert f"taskgroup resume {folder}" in output
     assert "Traceback" not in output

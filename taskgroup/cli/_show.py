@@ -18,6 +18,7 @@ _PHASES = {
     "reevaluate": "training the best again with new seeds",
     "refit": "refitting",
     "test": "testing, once",
+    "explain": "comparing what every group gave",
 }
 
 
@@ -72,19 +73,19 @@ class StudyDisplay:
 
 def show_outcome(study: Study) -> None:
     """Print leaderboard, choice, gains and test table of a finished study."""
+    from taskgroup.cli._console import make_console
     from taskgroup.tracking import leaderboard_table
 
-    console, final = Console(width=None if sys.stdout.isatty() else 150), study.final()
+    console, final = make_console(), study.final()
     console.print(leaderboard_table(study.records(), top=12))
-    console.print(f"\nChosen grouping ({final.name}): [bold]{final.grouping}[/bold]", soft_wrap=True, highlight=False)
+    console.print(f"\nChosen grouping ({final.name}): [bold]{final.grouping}[/bold]", soft_wrap=True)
     console.print(
         f"Mean skill: {final.search_value:.3f} on validation when chosen, "
         f"{_interval(final.reevaluation)} with new seeds, {_interval(final.test_value)} on test rows\n",
         soft_wrap=True,
-        highlight=False,
     )
     console.print(_outcome_table(study))
-    console.print(f"\nBundle: {study.folder / 'export'}", soft_wrap=True, highlight=False)
+    console.print(f"\nBundle: {study.folder / 'export'}", soft_wrap=True)
 
 
 def _outcome_table(study: Study) -> Table:

@@ -170,10 +170,11 @@ def info(dataset: str, form: str, verify: bool) -> None:
 
 
 def _show_facts(facts: dict[str, Any]) -> None:
-    from rich.console import Console
     from rich.table import Column, Table
 
-    console = Console()
+    from taskgroup.cli._console import make_console
+
+    console = make_console()
     console.print(f"{facts['name']} ({facts['version']}): {facts['n_rows']} rows, ", end="")
     console.print(f"{facts['n_formulas']} formulas, {facts['n_chemical_systems']} chemical systems")
     grid = "x".join([str(facts["grid"])] * 3)

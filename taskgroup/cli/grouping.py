@@ -13,6 +13,7 @@ from rich.progress import Progress
 from rich.table import Table
 
 from taskgroup.affinity import MEASURES, Affinity, affinity_matrix
+from taskgroup.cli._console import make_console
 from taskgroup.grouping import (
     CLUSTERERS,
     SPARSIFIERS,
@@ -167,7 +168,7 @@ def _pair_rows(found: Affinity) -> list[dict[str, Any]]:
 
 def _show_affinity(found: Affinity) -> None:
     """The matrix where it fits a terminal, else the strongest pairs."""
-    console = Console()
+    console = make_console()
     names = found.names
     if len(names) <= _MATRIX_TARGETS:
         click.echo(f"{found.measure}; in brackets p > 0.05\n")
@@ -237,7 +238,7 @@ def _print_group_csv(graph: "nx.Graph", grouping: Grouping, found: Stability | N
 
 
 def _show_group(graph: "nx.Graph", grouping: Grouping, found: Stability | None) -> None:
-    console = Console()
+    console = make_console()
     edges = _edges(graph)
     table = _table("edge", graph.graph["measure"], "n", "q", *(["together"] if found else []))
     for edge in edges[:_SHOWN_ROWS]:

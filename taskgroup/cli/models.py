@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 _DEVICE = click.option("--device", help="Where to compute, cpu or cuda; default: a GPU if there is one.")
+_COLUMNS = 8  # targets shown beside each other
 _BATCH = click.option(
     "--batch-size", type=click.IntRange(min=1), default=32, show_default=True, help="Densities at a time."
 )
@@ -119,12 +120,22 @@ def _with_units(frame: "pd.DataFrame") -> "pd.DataFrame":
 
 
 def _prediction_table(frame: "pd.DataFrame") -> "Table":
-    table = _table("id", "target", ">value", ">±", "unit")
-    for row in prediction_rows(frame):
-        name = row["id"]
-        for target, found in row["predictions"].items():
-            table.add_row(name, target, f"{found['value']:.4g}", f"{found['std']:.2g}", found["unit"])
-            name = ""
+    """A row a density while that fits, else a row a target; files without their folder where that tells them apart."""
+    rows, units = prediction_rows(frame), frame.attrs["units"]
+    names = [Path(row["id"]).name for row in rows]
+    names = names if len(set(names)) == len(rows) else [row["id"] for row in rows]
+    cells = [
+        {t: f"{found['value']:.4g} ± {found['std']:.2g}" for t, found in row["predictions"].items()} for row in rows
+    ]
+    if len(units) <= _COLUMNS:
+        table = _table("id", *(f">{target}\n{unit}" for target, unit in units.items()))
+        for name, values in zip(names, cells, strict=True):
+            table.add_row(name, *values.values())
+        return table
+    table = _table("id", "target", ">value", "unit")
+    for name, values in zip(names, cells, strict=True):
+        for i, (target, value) in enumerate(values.items()):
+            table.add_row("" if i else name, target, value, units[target])
         table.add_section()
     return table
 
@@ -155,6 +166,6 @@ def _number(value: float | None) -> str:
 
 
 def _print(table: "Table") -> None:
-    from rich.console import Console
+    from taskgroup.cli._console import make_console
 
-    Console().print(table)
+    make_console().print(table)

@@ -28,9 +28,9 @@ def leaderboard(run: Path, form: str, sort: str | None, top: int | None) -> None
         frame = tracking.leaderboard_frame(records, sort, top)
         click.echo(frame.to_html(index=False, border=0, float_format="{:.4f}".format, na_rep=""))
     else:
-        from rich.console import Console
+        from taskgroup.cli._console import make_console
 
-        Console().print(tracking.leaderboard_table(records, sort, top))
+        make_console().print(tracking.leaderboard_table(records, sort, top))
 
 
 @click.command()

@@ -11,31 +11,33 @@ import click
 @click.argument("run", type=click.Path(path_type=Path))
 @click.option("--format", "form", type=click.Choice(["table", "csv", "json"]), default="table", show_default=True)
 @click.option("--gradients", is_flag=True, help="Train one more joint network to measure gradient affinities too.")
-@click.option("--out", type=click.Path(path_type=Path), help="Also write gains.csv and measures.csv to this folder.")
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    help="Also write gains.csv, measures.csv and transfer.json to this folder.",
+)
 def transfer(run: Path, form: str, gradients: bool, out: Path | None) -> None:
     """Show what learning together gave each target, and which affinity foretold it."""
     import pandas as pd
 
     from taskgroup.search.transfer import study_transfer
+    from taskgroup.tracking.transfer import write_transfer
 
     report = study_transfer(run, gradients=gradients)
-    gains, measures = pd.DataFrame(report.gain_rows()), pd.DataFrame(report.measure_rows())
     if out is not None:
-        out.mkdir(parents=True, exist_ok=True)
-        gains.to_csv(out / "gains.csv", index=False)
-        measures.to_csv(out / "measures.csv", index=False)
+        write_transfer(report, out)
     if form == "json":
         click.echo(json.dumps(report.to_dict(), indent=1, allow_nan=False))
     elif form == "csv":
-        click.echo(gains.to_csv(index=False), nl=False)
+        click.echo(pd.DataFrame(report.gain_rows()).to_csv(index=False), nl=False)
     else:
         _print(report)
 
 
 def _print(report: Any) -> None:
-    from rich.console import Console
+    from taskgroup.cli._console import make_console
 
-    console = Console()
+    console = make_console()
     console.print(_table("Gain of learning together (skill, against the target alone)", report.gain_rows()))
     for gain in report.negative:
         console.print(f"Negative transfer: {gain.target} loses {-gain.mean:.3f} in {{{', '.join(gain.group)}}}")

@@ -1,11 +1,11 @@
 """The joint search: Optuna proposes hyper-parameters and a grouping, the cache answers or networks are trained.
 
 config      what a study file may say            space      what a trial may choose
-plan        grouping + recipe of each group      propose    clustering settings -> grouping
+plan        grouping + recipe of each group      propose    clustering settings -> grouping (affinities: from what)
 results     the cache of everything trained      executors  where networks are trained (worker: by whom)
 objective   evaluates a plan                     loop       the Optuna loop
 assemble    the exact best of everything trained finalise   train again, choose, refit (release: test, export)
-study       the life of a study
+study       the life of a study                  transfer   who helped whom, of a whole run
 """
 
 from taskgroup.search.config import StudyConfig, load_study

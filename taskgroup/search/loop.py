@@ -19,23 +19,22 @@ import optuna
 from optuna.trial import TrialState
 from pydantic import ValidationError
 
-from taskgroup.errors import ConfigError, InputError, TaskgroupError
+from taskgroup.errors import ConfigError, InputError, TaskgroupError, TrainingFailed
 from taskgroup.grouping import Grouping
 from taskgroup.search.config import StudyConfig
 from taskgroup.search.objective import Evaluation, Evaluator
 from taskgroup.search.plan import Plan, Recipe, flat_settings
 from taskgroup.search.propose import Proposer
-from taskgroup.search.space import Space, settings_of
+from taskgroup.search.space import PLAIN_METHODS, Space, settings_of
 from taskgroup.tracking import TrialRecord
 
 _log = logging.getLogger(__name__)
 _HOPELESS = 4  # equal failures in a row from the start
-_METHODS = {"singles": "singles", "together": "together", "random": "random"}
 
 
 def searched_space(config: StudyConfig) -> Space:
     """The space of a study with the clustering methods its baselines need."""
-    return config.space.with_methods(tuple(_METHODS[b] for b in config.search.baselines if b in _METHODS))
+    return config.space.with_methods(tuple(name for name in config.search.baselines if name in PLAIN_METHODS))
 
 
 def open_storage(config: StudyConfig, folder: Path) -> optuna.storages.BaseStorage:
@@ -80,7 +79,8 @@ def enqueue_baselines(study: optuna.Study, config: StudyConfig, space: Space) ->
         if name in present:
             continue
         settings = space.baseline()
-        settings["grouping"]["method"] = _METHODS.get(name, settings["grouping"]["method"])
+        if name in PLAIN_METHODS:
+            settings["grouping"]["method"] = name
         study.enqueue_trial(space.encode(settings), user_attrs={"name": name, "kind": "baseline"})
 
 
@@ -190,7 +190,7 @@ class SearchLoop:
         try:
             grouping_settings, model, training = settings_of(settings)
             plan = Plan.uniform(self._proposer.grouping(grouping_settings), Recipe(model, training))
-        except (InputError, ValidationError) as error:
+        except (InputError, TrainingFailed, ValidationError) as error:
             reason = str(error).splitlines()[0]
             nothing = Grouping.singles(self._proposer.targets)
             return self._record(trial, settings, nothing, None, time.monotonic() - start, ("error", reason))

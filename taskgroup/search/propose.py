@@ -1,25 +1,25 @@
 """From the clustering settings of a trial to its grouping."""
 
-from functools import cache
+from collections.abc import Callable, Sequence
 
-from taskgroup.affinity import Affinity, affinity_matrix
-from taskgroup.datasets import TargetTable
+from taskgroup.affinity import Affinity
 from taskgroup.grouping import Grouping, cluster, target_graph
-from taskgroup.search.space import GroupingSettings
+from taskgroup.search.space import MEASURED_IN_TRAINING, GroupingSettings
 
 
 class Proposer:
-    """Makes groupings out of clustering settings, on the labels of training rows only.
+    """Makes groupings of ``targets`` out of clustering settings; ``affinity_of`` gives the affinity of a name.
 
     Besides the clusterers of taskgroup.grouping there are three methods that baselines use: ``singles`` (every target
     alone), ``together`` (all in one network) and ``random`` (as many groups as ``default`` makes, dealt at random).
     """
 
-    def __init__(self, table: TargetTable, default: GroupingSettings) -> None:
-        self.targets = tuple(sorted(table.names))
-        self._table = table
+    def __init__(
+        self, targets: Sequence[str], default: GroupingSettings, affinity_of: Callable[[str], Affinity]
+    ) -> None:
+        self.targets = tuple(sorted(targets))
         self._default = default
-        self.affinity = cache(self._affinity)
+        self._affinity_of = affinity_of
 
     def grouping(self, settings: GroupingSettings) -> Grouping:
         """The grouping of these settings."""
@@ -31,13 +31,14 @@ class Proposer:
             k = settings.k or len(self.grouping(self._default))
             return Grouping.random(self.targets, k, settings.seed)
         graph = target_graph(
-            self.affinity(settings.affinity),
+            self._affinity_of(settings.affinity),
             sparsifier=settings.sparsifier,
             alpha=settings.alpha,
             threshold=settings.threshold,
+            k=settings.neighbours,
         )
         k = None if settings.k is None else min(settings.k, len(self.targets))
-        return cluster(graph, method=settings.method, resolution=settings.resolution, k=k, seed=settings.seed)
-
-    def _affinity(self, measure: str) -> Affinity:
-        return affinity_matrix(self._table, measure=measure)
+        sign = "positive" if settings.affinity in MEASURED_IN_TRAINING else "absolute"
+        return cluster(
+            graph, method=settings.method, resolution=settings.resolution, k=k, seed=settings.seed, sign=sign
+        )

@@ -10,16 +10,22 @@ Values are best kept discrete: a group that is met again with equal hyper-parame
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import optuna
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from taskgroup.errors import ConfigError, did_you_mean
+from taskgroup.affinity import find_measure
+from taskgroup.errors import ConfigError, GroupingError, did_you_mean
+from taskgroup.grouping.cluster import find_clusterer
+from taskgroup.grouping.graph import SPARSIFIERS
 from taskgroup.models import ModelConfig
 from taskgroup.training import TrainConfig
 
+MEASURED_IN_TRAINING = {"gradient": "cosine", "look_ahead": "tag", "projected": "projected"}
+"""Affinities that one joint run of all targets gives: their name in a space -> in taskgroup.training."""
+PLAIN_METHODS = ("singles", "together", "random")
 SECTIONS = ("grouping", "model", "training")
 Scalar = bool | int | float | str | None
 Value = Scalar | list[Scalar]
@@ -29,14 +35,48 @@ class GroupingSettings(BaseModel):
     """How a trial makes its grouping."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
-    affinity: str = Field("spearman", description="measure between targets, see taskgroup.affinity")
-    sparsifier: str = Field("threshold", description="which edges stay")
+    affinity: str = Field(
+        "spearman",
+        description="between targets: a measure of their labels (taskgroup.affinity), or measured in one joint run: "
+        "gradient (cosines), look_ahead (what a step on one does to another), projected (estimated pairwise gains)",
+    )
+    sparsifier: str = Field("threshold", description="which edges stay, see taskgroup.grouping.target_graph")
     threshold: float = Field(0.2, ge=0, le=1, description="least |weight| of the threshold sparsifier")
+    neighbours: int = Field(3, ge=1, description="strongest edges a target keeps, of the knn sparsifier")
     alpha: float = Field(0.05, gt=0, lt=1, description="false discovery rate of the fdr sparsifier")
     method: str = Field("louvain", description="clusterer, or singles, together, random")
     resolution: float = Field(1.0, gt=0, description="of louvain and greedy modularity")
     k: int | None = Field(None, ge=1, description="number of groups where the method takes one")
     seed: int = Field(0, ge=0, description="seed of the clusterer")
+
+    @field_validator("affinity")
+    @classmethod
+    def _known_affinity(cls, name: str) -> str:
+        if name not in MEASURED_IN_TRAINING:
+            _found(find_measure, name, MEASURED_IN_TRAINING)
+        return name
+
+    @field_validator("sparsifier")
+    @classmethod
+    def _known_sparsifier(cls, name: str) -> str:
+        if name not in SPARSIFIERS:
+            raise ValueError(f"no sparsifier '{name}'; {did_you_mean(name, SPARSIFIERS)}")
+        return name
+
+    @field_validator("method")
+    @classmethod
+    def _known_method(cls, name: str) -> str:
+        if name not in PLAIN_METHODS:
+            _found(find_clusterer, name, PLAIN_METHODS)
+        return name
+
+
+def _found(find: Callable[[str], Any], name: str, others: Iterable[str]) -> None:
+    """Look a name up; pydantic wants a ValueError, and the names that are known here besides."""
+    try:
+        find(name)
+    except GroupingError as error:
+        raise ValueError(f"{str(error)[0].lower()}{str(error)[1:]} (here also: {', '.join(others)})") from None
 
 
 class Parameter(BaseModel):

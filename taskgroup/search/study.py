@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from taskgroup import __version__
 from taskgroup.errors import RunError
+from taskgroup.search.affinities import Affinities
 from taskgroup.search.config import StudyConfig, load_study
 from taskgroup.search.executors import Executor, make_executor
 from taskgroup.search.finalise import Finaliser
@@ -28,10 +29,11 @@ from taskgroup.search.loop import (
     settle_interrupted,
 )
 from taskgroup.search.objective import Evaluator
-from taskgroup.search.plan import StudyData
+from taskgroup.search.plan import Recipe, StudyData
 from taskgroup.search.propose import Proposer
 from taskgroup.search.results import ResultStore
-from taskgroup.search.space import GroupingSettings
+from taskgroup.search.space import settings_of
+from taskgroup.search.transfer import run_transfer
 from taskgroup.tracking import (
     FinalRecord,
     StudyRecord,
@@ -46,6 +48,8 @@ from taskgroup.tracking import (
     runs_folder,
     write_study,
 )
+from taskgroup.tracking.report import write_report
+from taskgroup.tracking.transfer import write_transfer
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -132,6 +136,7 @@ class Study:
                 finaliser = Finaliser(self.config, self.folder, data, store, evaluators[0], on_record, hooks.on_phase)
                 final = finaliser.run(self.records())
                 tracker.log_final(final)
+                self._explain(data, store, final, tracker, hooks)
                 state = "finished"
             finally:
                 write_study(self.folder, self._study_record(data, state))
@@ -148,9 +153,22 @@ class Study:
         enqueue_baselines(optuna_study, config, space)
         settle_interrupted(optuna_study, records)
         hooks.on_phase("search", config.search.n_trials)
-        proposer = Proposer(data.targets.rows(data.training_rows), GroupingSettings(**space.baseline()["grouping"]))
+        grouping, model, training = settings_of(space.baseline())
+        affinities = Affinities(data, self.folder, Recipe(model, training), config.search.seed)
+        proposer = Proposer(data.targets.names, grouping, affinities)
         loop = SearchLoop(config, optuna_study, proposer, evaluators, on_record, records)
         loop.run(config.search.n_trials, config.search.time_limit)
+
+    def _explain(
+        self, data: StudyData, store: ResultStore, final: FinalRecord, tracker: Tracker, hooks: StudyHooks
+    ) -> None:
+        """Who helped whom, as files of the run folder and of the MLflow run, with the affinities and the report."""
+        if not (self.folder / "transfer").exists():
+            hooks.on_phase("explain", 0)
+            write_transfer(run_transfer(self.folder, data, store, final), self.folder / "transfer")
+        report = write_report(self.folder, self.folder / "report.html")
+        kept = (self.folder / "affinity", self.folder / "transfer", report)
+        tracker.log_artifacts(*(path for path in kept if path.exists()))
 
     def _tracker(self, data: StudyData) -> Tracker:
         tracking = self.config.tracking

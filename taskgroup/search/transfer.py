@@ -9,10 +9,11 @@ import numpy as np
 from taskgroup.affinity import MEASURES, METRICS, Affinity, affinity_matrix, transfer_matrix
 from taskgroup.datasets import Split
 from taskgroup.errors import RunError
+from taskgroup.search.config import load_study
 from taskgroup.search.plan import StudyData
 from taskgroup.search.results import ResultStore
-from taskgroup.search.study import Study
-from taskgroup.search.worker import network_path, prediction_path
+from taskgroup.search.worker import PROBE_EVERY, network_path, prediction_path
+from taskgroup.tracking import FinalRecord, find_run, read_final, read_study
 from taskgroup.tracking.gains import SetRun
 from taskgroup.tracking.transfer import TransferReport, transfer_report
 from taskgroup.training import GroupResult
@@ -28,18 +29,24 @@ def study_transfer(folder: str | Path, *, gradients: bool = False) -> TransferRe
 
     Raises RunError: no run there, or it has trained nothing yet; StoreError: its dataset is gone or has changed.
     """
-    study = Study.open(folder)
-    data = StudyData(study.config)
-    results = list(ResultStore(study.folder / "results"))
+    run = find_run(folder)
+    data = StudyData(load_study(read_study(run).config))
+    return run_transfer(run, data, ResultStore(run / "results"), read_final(run), gradients=gradients)
+
+
+def run_transfer(
+    run: Path, data: StudyData, store: ResultStore, final: FinalRecord | None, *, gradients: bool = False
+) -> TransferReport:
+    """The same, of what a study holds in its hands."""
+    results = list(store)
     if not results:
-        raise RunError(f"{study.folder}: a transfer report needs trained groups, but results/ holds none")
-    affinities = label_affinities(data)
-    singles = {result.targets[0]: result for result in results if len(result.targets) == 1}
-    affinities |= _feature_affinities(study.folder, data, results)
+        raise RunError(f"{run}: a transfer report needs trained groups, but results/ holds none")
+    affinities = label_affinities(data) | _feature_affinities(run, data, results)
+    singles = [result for result in results if len(result.targets) == 1]
     if gradients and singles:
-        affinities |= _gradient_affinities(data, next(iter(singles.values())))
-    runs = [_run(study.folder, data, result) for result in results]
-    return transfer_report(runs, affinities, data.targets, study.final())
+        affinities |= _gradient_affinities(data, singles[0])
+    runs = [_run(run, data, result) for result in results]
+    return transfer_report(runs, affinities, data.targets, final)
 
 
 def label_affinities(data: StudyData) -> dict[str, Affinity]:
@@ -84,6 +91,6 @@ def _gradient_affinities(data: StudyData, single: GroupResult) -> dict[str, Affi
     from taskgroup.training.affinity_hooks import joint_affinities
 
     job = replace(single.job, targets=data.targets.names)
-    found = joint_affinities(data.dataset, _split(data, single), job, every=4)  # one run only: probes may be dear
+    found = joint_affinities(data.dataset, _split(data, single), job, every=PROBE_EVERY)
     scaled = [relative(affinity) if name == "tag" else affinity for name, affinity in found.items()]
     return {affinity.measure: affinity for affinity in scaled}

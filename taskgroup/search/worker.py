@@ -21,6 +21,8 @@ from taskgroup.errors import StoreError, TrainingFailed
 from taskgroup.export.network_file import write_network
 from taskgroup.training import Fit, GroupJob, GroupResult, fit_epochs
 
+PROBE_EVERY = 4  # steps; one joint run a study, so probes may be dear
+
 
 def train_in_step(
     jobs: Sequence[GroupJob],
@@ -106,6 +108,19 @@ def _stored(fit: Fit, folder: Path, keep: bool) -> GroupResult:
         write_network(partial, fit.network)
         os.replace(partial, path)
     return fit.result
+
+
+def measure() -> None:
+    """Answer one request on standard input: train its job and write the affinity measured meanwhile to its path."""
+    from taskgroup.affinity.gradients import relative
+    from taskgroup.training.affinity_hooks import gradient_affinity
+
+    request = json.load(sys.stdin)
+    job, name, path = GroupJob.from_dict(request["job"]), request["measure"], Path(request["path"])
+    found = gradient_affinity(*_data(job), job, name, every=None if name == "projected" else PROBE_EVERY)
+    partial = path.with_suffix(".part")
+    partial.write_text((relative(found) if name == "tag" else found).to_json(), encoding="utf-8")
+    os.replace(partial, path)
 
 
 def serve(run: str) -> None:

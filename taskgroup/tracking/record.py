@@ -3,6 +3,8 @@
     runs/<study>/study.json      StudyRecord: configuration, dataset, split, versions, state
     runs/<study>/trials.jsonl    TrialRecord, one line a finished trial, in the order they finished
     runs/<study>/final.json      FinalRecord: the choice, its re-evaluation and its test metrics
+    runs/<study>/affinity/       the affinities that groupings were made from, one Affinity a file
+    runs/<study>/transfer/       who helped whom (TransferReport), as CSV and JSON
 
 These files come first and are the truth; MLflow gets the same records afterwards. Lines are appended with one write and
 ``fsync``; a line torn by a kill or a full disk is skipped on reading. A number that does not exist, or is not finite,
@@ -148,8 +150,7 @@ class StudyRecord:
     """What a study runs on: its configuration as given, the dataset, the split and the versions it ran with.
 
     ``dataset`` holds ``name``, ``version``, ``hash``; ``state`` is ``running``, ``interrupted`` or ``finished``;
-    ``targets`` maps a name to ``{kind, unit, transform}``; ``affinity`` (optional) is the matrix of
-    the target graph, ``{"measure": ..., "names": [...], "values": [[...]]}``.
+    ``targets`` maps a name to ``{kind, unit, transform}``.
     """
 
     name: str
@@ -159,7 +160,6 @@ class StudyRecord:
     targets: dict[str, dict[str, str]]
     versions: dict[str, str]
     state: str = "running"
-    affinity: dict[str, Any] | None = None
     time: str = field(default_factory=_now)
 
 

@@ -1,19 +1,17 @@
 """One self-contained HTML file about a run: no scripts, no links to elsewhere, readable in ten years."""
 
 import os
+from collections.abc import Sequence
 from importlib.resources import files
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-from taskgroup.errors import InputError
+from taskgroup.affinity import Affinity
 from taskgroup.tracking import figures
 from taskgroup.tracking.leaderboard import gain_in_words, leaderboard
-from taskgroup.tracking.record import FinalRecord, Interval, StudyRecord, read_final, read_records, read_study
-
-if TYPE_CHECKING:
-    from taskgroup.affinity import Affinity
+from taskgroup.tracking.record import FinalRecord, Interval, read_final, read_records, read_study
 
 _ROWS = 40  # of the leaderboard that a report shows
 
@@ -55,7 +53,7 @@ def report_html(run_dir: str | Path) -> str:
         gain_picture=figures.gains_figure(final.gains) if final and final.gains else "",
         test_columns=_test_columns(final),
         test_gains=_test_gains(final),
-        **_affinity_pictures(study, grouping),
+        **_affinity_pictures(Path(run_dir), grouping),
     )
 
 
@@ -64,35 +62,20 @@ def _best_grouping(records: list) -> Any:
     return max(scored, key=lambda record: record.objective).grouping if scored else None
 
 
-def _affinity_pictures(study: StudyRecord, grouping: Any) -> dict[str, str]:
-    """Heat map and target graph, of the affinity in the record or else of the dataset, where it is still there."""
-    affinity = study.affinity or _measured(study)
-    if affinity is None or grouping is None:
+def _affinity_pictures(run: Path, grouping: Any) -> dict[str, str]:
+    """Heat map and target graph of the first affinity the search used, Spearman's where it did."""
+    files = sorted(run.glob("affinity/*.json"), key=lambda path: (path.stem != "spearman", path.stem))
+    if not files or grouping is None:
         return {"measure": "", "heat_map": "", "graph": ""}
-    values = np.array(affinity["values"], dtype=np.float64)
+    affinity = Affinity.from_json(files[0].read_text(encoding="utf-8"))
     return {
-        "measure": affinity["measure"],
-        "heat_map": figures.heat_map_figure(affinity["names"], values),
-        "graph": figures.target_graph_figure(_graph(affinity["names"], values), grouping),
+        "measure": affinity.measure,
+        "heat_map": figures.heat_map_figure(affinity.names, affinity.values),
+        "graph": figures.target_graph_figure(_graph(affinity.names, affinity.values), grouping),
     }
 
 
-def _measured(study: StudyRecord) -> dict[str, Any] | None:
-    """Spearman's affinities of the study's dataset; None where it moved or changed."""
-    from taskgroup.affinity import affinity_matrix
-    from taskgroup.datasets import load_dataset
-
-    try:
-        dataset = load_dataset(study.config.get("dataset", study.dataset["name"]))
-        if dataset.hash != study.dataset["hash"]:
-            return None
-        found: Affinity = affinity_matrix(dataset.targets.select(study.targets), measure="spearman")
-    except InputError:
-        return None
-    return {"measure": "spearman", "names": list(found.names), "values": np.asarray(found.values).tolist()}
-
-
-def _graph(names: list[str], values: np.ndarray, weakest: float = 0.3) -> Any:
+def _graph(names: Sequence[str], values: np.ndarray, weakest: float = 0.3) -> Any:
     """Edges between targets whose affinity, the mean of both directions, is at least ``weakest``."""
     import networkx as nx
 

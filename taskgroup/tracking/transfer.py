@@ -9,6 +9,7 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,7 +17,7 @@ from scipy.stats import rankdata
 
 from taskgroup.affinity import Affinity
 from taskgroup.tracking.gains import Gain, SetRun, bounds, measured_gains, pairwise_gains
-from taskgroup.tracking.record import FinalRecord
+from taskgroup.tracking.record import FinalRecord, write_json
 
 if TYPE_CHECKING:
     from taskgroup.datasets import TargetTable
@@ -118,6 +119,16 @@ def transfer_report(
     if final is not None:
         curse = WinnersCurse(final.search_value, final.reevaluation.mean, final.test_value.mean)
     return TransferReport(tuple(gains), pairwise, tuple(scores), curse, unpaired)
+
+
+def write_transfer(report: TransferReport, folder: Path) -> None:
+    """Write ``gains.csv``, ``measures.csv`` and ``transfer.json`` into a folder, made if missing."""
+    import pandas as pd
+
+    folder.mkdir(parents=True, exist_ok=True)
+    pd.DataFrame(report.gain_rows()).to_csv(folder / "gains.csv", index=False)
+    pd.DataFrame(report.measure_rows()).to_csv(folder / "measures.csv", index=False)
+    write_json(folder / "transfer.json", report.to_dict())
 
 
 def _foretelling(name: str, affinity: Affinity, gains: Affinity, draws: np.ndarray, seed: int) -> Foretelling:

@@ -99,7 +99,11 @@ def test_predict_as_csv_has_units_in_the_header(bundle, files, capsys) -> None:
 def test_predict_as_table_names_target_value_and_unit(bundle, files, capsys) -> None:
     code, out, _ = call(capsys, "predict", bundle, files[0])
     assert code == 0
-    assert any("modulus" in line and line.rstrip().endswith("GPa") for line in out.splitlines())
+    header, units, row = out.splitlines()[:3]
+    column = header.index("modulus") + len("modulus")
+    assert units[:column].endswith(" GPa")
+    assert "±" in row[:column]
+    assert row.startswith("POSCAR ")
 
 
 @pytest.mark.parametrize("form", ["json", "csv", "table"])

@@ -224,3 +224,21 @@ def test_an_interrupted_study_stops_cleanly_and_says_how_to_go_on(study_file: Pa
     assert f"taskgroup resume {folder}" in output
     assert "Traceback" not in output
     assert len(raw_keys(folder)) >= 3
+
+
+def test_the_end_of_a_study_tells_who_helped_whom(finished: Study):
+    import mlflow
+    import pandas as pd
+
+    folder = finished.folder
+    gains = pd.read_csv(folder / "transfer" / "gains.csv")
+    report = json.loads((folder / "transfer" / "transfer.json").read_text())
+    assert set(gains["target"]) <= TARGETS
+    assert len(gains) == len(report["gains"]) > 0
+    assert {row["measure"] for row in report["measures"]} >= {"|spearman|", "logme"}
+    client = mlflow.MlflowClient(tracking_uri(folder))
+    parent = json.loads((folder / "mlflow.json").read_text())["run_id"]
+    for name in ("transfer", "affinity"):
+        held = {Path(item.path).name for item in client.list_artifacts(parent, name)}
+        assert held == {path.name for path in (folder / name).iterdir()}
+    assert "report.html" in {item.path for item in client.list_artifacts(parent)}

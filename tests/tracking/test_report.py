@@ -6,13 +6,15 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 
+from taskgroup.affinity import Affinity
 from taskgroup.errors import RunError
 from taskgroup.tracking import FinalRecord, Interval, read_study, write_final, write_study
 from taskgroup.tracking.figures import verdict
 from taskgroup.tracking.report import report_html, write_report
 
-AFFINITY = {"measure": "spearman", "names": ["band_gap", "density", "volume"],
-            "values": [[1.0, -0.5, None], [-0.5, 1.0, 0.8], [None, 0.8, 1.0]]}  # fmt: skip
+AFFINITY = Affinity(
+    ("band_gap", "density", "volume"), [[1.0, -0.5, np.nan], [-0.5, 1.0, 0.8], [np.nan, 0.8, 1.0]], measure="spearman"
+)
 
 
 class Page(HTMLParser):
@@ -54,7 +56,9 @@ def finished(run, records):
     )  # fmt: skip
     write_final(run, final)
     study = read_study(run)
-    write_study(run, type(study)(**(vars(study) | {"affinity": AFFINITY, "state": "finished"})))
+    write_study(run, type(study)(**(vars(study) | {"state": "finished"})))
+    (run / "affinity").mkdir()
+    (run / "affinity" / "spearman.json").write_text(AFFINITY.to_json())
     return run
 
 

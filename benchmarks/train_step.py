@@ -15,6 +15,7 @@ import statistics
 import sys
 import time
 from collections.abc import Callable, Iterator
+from types import MethodType
 
 import numpy as np
 import torch
@@ -25,7 +26,10 @@ from torch.utils.data import Dataset as TorchDataset
 
 from taskgroup.datasets import Dataset, load_dataset
 from taskgroup.models import ModelConfig, MultiTaskNetwork
+from taskgroup.models.attention import ChannelAttention, SpatialAttention
 from taskgroup.models.layers import PeriodicConv3d
+from taskgroup.models.msa3dcnn import MultiScaleBlock
+from taskgroup.models.pooling import DistributionPool
 from taskgroup.training import GroupJob, TrainConfig, pick_device
 from taskgroup.training.optimise import use_bfloat16
 from taskgroup.training.run import Run
@@ -42,14 +46,41 @@ def make_job(dataset: Dataset, grid: int, width: int, **training: object) -> Gro
 
 
 def field_typical(network: MultiTaskNetwork) -> MultiTaskNetwork:
-    """A copy with the same weights whose convolutions are nn.Conv3d with circular padding, in the default layout."""
+    """A copy with the same weights, written as its formulas say.
+
+    Convolutions are nn.Conv3d with circular padding in the default layout, attention and pooling are plain autograd.
+    """
     network = copy.deepcopy(network).to(memory_format=torch.contiguous_format)
     use_bfloat16(network, False)
     for parent in list(network.modules()):
         for name, module in list(parent.named_children()):
             if isinstance(module, PeriodicConv3d):
                 setattr(parent, name, _circular(module))
+            elif type(module) in _PLAIN:
+                module.forward = MethodType(_PLAIN[type(module)], module)
     return network
+
+
+def _plain_channels(module: ChannelAttention, x: Tensor) -> Tensor:
+    scores = module.weigh(x.mean((2, 3, 4))) + module.weigh(x.amax((2, 3, 4)))
+    return x * scores.sigmoid()[:, :, None, None, None]
+
+
+def _plain_places(module: SpatialAttention, x: Tensor) -> Tensor:
+    return x * module.weigh(torch.stack([x.mean(1), x.amax(1)], dim=1)).sigmoid()
+
+
+def _plain_block(module: MultiScaleBlock, x: Tensor) -> Tensor:
+    scales = module.act(module.norm(torch.cat([branch(x) for branch in module.branches], dim=1)))
+    return module.act(x + module.places(module.channels(module.mix_norm(module.mix(scales)))))
+
+
+_PLAIN = {
+    MultiScaleBlock: _plain_block,
+    ChannelAttention: _plain_channels,
+    SpatialAttention: _plain_places,
+    DistributionPool: DistributionPool.plainly,
+}
 
 
 def _circular(module: PeriodicConv3d) -> nn.Conv3d:
@@ -75,7 +106,7 @@ class Samples(TorchDataset):
     """One sample at a time, augmented in numpy."""
 
     def __init__(self, run: Run) -> None:
-        self.fields = run.data.fields.cpu().numpy()
+        self.fields = run.data.fields.cpu().contiguous().numpy()
         self.lattice = run.data.lattice.cpu().numpy()
         self.labels = np.where(run.labels.present.cpu().numpy() > 0, run.labels.values.cpu().numpy(), np.nan)
         self.rows = run.labels.train.cpu().numpy()

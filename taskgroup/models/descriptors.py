@@ -24,12 +24,31 @@ class DescriptorNetwork(Backbone):
     def __init__(self, config: ModelConfig, in_channels: int) -> None:
         super().__init__(config, in_channels)
         self.n_features = 8 * config.width
-        self.standardise = nn.BatchNorm1d(in_channels, affine=False, momentum=None)
+        self.standardise = _Standardise(in_channels, affine=False)
         self.layers = nn.Sequential(nn.Linear(in_channels, self.n_features), nn.SiLU(), nn.Dropout(config.dropout))
 
     def forward(self, fields: Tensor, lattice: Tensor) -> Tensor:
         """[B, D] -> [B, F]."""
         return self.layers(self.standardise(fields))
+
+
+class _Standardise(nn.BatchNorm1d):
+    """Batch normalisation whose running statistics are means over all batches so far.
+
+    As ``momentum=None`` is, but the count stays on the device: the host does not wait for it at each step.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[B, D] -> the same shape."""
+        if not self.training:
+            return super().forward(x)
+        self.num_batches_tracked.add_(1)
+        with torch.no_grad():
+            variance, mean = torch.var_mean(x, 0)
+            rate = 1.0 / self.num_batches_tracked
+            self.running_mean.lerp_(mean, rate)
+            self.running_var.lerp_(variance, rate)
+        return nn.functional.batch_norm(x, None, None, training=True, eps=self.eps)
 
 
 def descriptors(

@@ -1,4 +1,4 @@
-"""Periodic convolution and the attention of MSA3DCNN."""
+"""Convolutions on periodic grids."""
 
 from functools import lru_cache
 from itertools import permutations, product
@@ -11,21 +11,23 @@ from torch.nn import functional
 
 
 def continued(x: Tensor, before: int, after: int) -> Tensor:
-    """A periodic grid [B, C, x, y, z] with ``before`` and ``after`` more points along each axis; channels last.
+    """A periodic grid [B, C, x, y(, z)] with ``before`` and ``after`` more points along each axis; channels last.
 
     The grid may be smaller than what is added: it then repeats. One gather of whole points, about as quick as a copy.
     """
     rows, channels, *sizes = x.shape
     find = _wrapped if torch.compiler.is_compiling() else _wrapped_once
     index = find(tuple(sizes), before, after, x.device)
-    points = x.permute(0, 2, 3, 4, 1).reshape(rows, -1, channels).index_select(1, index)
-    return points.view(rows, *(n + before + after for n in sizes), channels).permute(0, 4, 1, 2, 3)
+    points = x.movedim(1, -1).reshape(rows, -1, channels).index_select(1, index)
+    return points.view(rows, *(n + before + after for n in sizes), channels).movedim(-1, 1)
 
 
 def _wrapped(sizes: tuple[int, ...], before: int, after: int, device: torch.device) -> Tensor:
     """For each point of the continued grid, which point of the grid it repeats."""
-    x, y, z = (torch.arange(-before, n + after, device=device) % n for n in sizes)
-    return ((x[:, None, None] * sizes[1] + y[:, None]) * sizes[2] + z).flatten()
+    index = torch.zeros((), dtype=torch.int64, device=device)
+    for n in sizes:
+        index = index[..., None] * n + torch.arange(-before, n + after, device=device) % n
+    return index.flatten()
 
 
 _wrapped_once = lru_cache(maxsize=128)(_wrapped)
@@ -114,13 +116,27 @@ class PeriodicConv3d(KernelConv3d):
         """[B, inputs, n, n, n] -> [B, outputs, ceil(n / stride), ...]."""
         if torch.compiler.is_compiling() or self.after > min(x.shape[2:]):
             return super().forward(continued(x, self.before, self.after))
-        kernel = self.kernel()
-        if torch.is_autocast_enabled(x.device.type):
-            dtype = torch.get_autocast_dtype(x.device.type)
-            x, kernel = x.to(dtype), kernel.to(dtype)
-        settings = self.before, self.after, self.stride[0], self.dilation[0], self.groups
-        y = _PeriodicConvolution.apply(x, kernel, *settings)[0]
+        y = periodic_convolution(
+            x, self.kernel(), self.before, self.after, self.stride[0], self.dilation[0], self.groups
+        )
         return y if self.bias is None else y + self.bias.to(y.dtype)[:, None, None, None]
+
+
+def for_convolution(x: Tensor) -> Tensor:
+    """[B, C, n, n, n] as convolutions want it, in their precision and channels last: once, where several share it."""
+    return x.to(_convolution_dtype(x), memory_format=torch.channels_last_3d)
+
+
+def _convolution_dtype(x: Tensor) -> torch.dtype:
+    return torch.get_autocast_dtype(x.device.type) if torch.is_autocast_enabled(x.device.type) else x.dtype
+
+
+def periodic_convolution(
+    x: Tensor, kernel: Tensor, before: int, after: int, stride: int = 1, dilation: int = 1, groups: int = 1
+) -> Tensor:
+    """Convolve [B, C, x, y(, z)], a grid not smaller than ``before`` and ``after``, with a kernel [D, C, k, k(, k)]."""
+    x = x.to(_convolution_dtype(x))
+    return _PeriodicConvolution.apply(x, kernel.to(x.dtype), before, after, stride, dilation, groups)[0]
 
 
 class _PeriodicConvolution(torch.autograd.Function):
@@ -134,7 +150,7 @@ class _PeriodicConvolution(torch.autograd.Function):
     ) -> tuple[Tensor, Tensor]:
         """The convolution, and the continued input for the backward pass."""
         padded = continued(x, before, after)
-        return functional.conv3d(padded, weight, stride=stride, dilation=dilation, groups=groups), padded
+        return _convolved(padded, weight, stride, dilation, groups), padded
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
@@ -150,51 +166,28 @@ class _PeriodicConvolution(torch.autograd.Function):
         padded, weight = ctx.saved_tensors
         before, after, stride, dilation, groups = ctx.settings
         wanted = [ctx.needs_input_grad[0] and stride > 1, ctx.needs_input_grad[1], False]
-        settings = [stride] * 3, [0] * 3, [dilation] * 3, False, [0] * 3, groups, wanted
+        axes = weight.ndim - 2
+        settings = [stride] * axes, [0] * axes, [dilation] * axes, False, [0] * axes, groups, wanted
         for_input, for_weight, _ = torch.ops.aten.convolution_backward(gradient, padded, weight, None, *settings)
         if wanted[0]:
             for_input = _folded(for_input, before, after)
         elif ctx.needs_input_grad[0]:
-            mirrored = weight.flip(2, 3, 4).unflatten(0, (groups, -1)).transpose(1, 2).flatten(0, 1)
-            for_input = functional.conv3d(
-                continued(gradient, after, before), mirrored, dilation=dilation, groups=groups
-            )
+            mirrored = weight.flip(list(range(2, 2 + axes))).unflatten(0, (groups, -1)).transpose(1, 2).flatten(0, 1)
+            for_input = _convolved(continued(gradient, after, before), mirrored, 1, dilation, groups)
         return for_input, for_weight, None, None, None, None, None
+
+
+def _convolved(x: Tensor, kernel: Tensor, stride: int, dilation: int, groups: int) -> Tensor:
+    convolve = functional.conv3d if kernel.ndim == 5 else functional.conv2d
+    return convolve(x, kernel, stride=stride, dilation=dilation, groups=groups)
 
 
 def _folded(x: Tensor, before: int, after: int) -> Tensor:
     """The adjoint of ``continued``: what was added goes back to the points it repeats."""
-    for axis in (2, 3, 4):
+    for axis in range(2, x.ndim):
         n = x.shape[axis] - before - after
         inside = x.narrow(axis, before, n).clone()
         inside.narrow(axis, n - before, before).add_(x.narrow(axis, 0, before))
         inside.narrow(axis, 0, after).add_(x.narrow(axis, before + n, after))
         x = inside
     return x
-
-
-class ChannelAttention(nn.Module):
-    """Weighs channels by their mean and maximum over the grid (CBAM, Woo et al., doi:10.1007/978-3-030-01234-2_1)."""
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        hidden = max(4, channels // 4)
-        self.weigh = nn.Sequential(nn.Linear(channels, hidden), nn.SiLU(), nn.Linear(hidden, channels))
-
-    def forward(self, x: Tensor) -> Tensor:
-        """[B, C, n, n, n] -> the same shape."""
-        weights = self.weigh(x.mean((2, 3, 4))) + self.weigh(x.amax((2, 3, 4)))
-        return x * weights.sigmoid()[:, :, None, None, None]
-
-
-class SpatialAttention(nn.Module):
-    """Weighs grid points by a convolution over the channels' mean and maximum there (CBAM)."""
-
-    def __init__(self, convolution: nn.Module) -> None:
-        super().__init__()
-        self.weigh = convolution
-
-    def forward(self, x: Tensor) -> Tensor:
-        """[B, C, n, n, n] -> the same shape."""
-        summary = torch.stack([x.mean(1), x.amax(1)], dim=1)
-        return x * self.weigh(summary).sigmoid()

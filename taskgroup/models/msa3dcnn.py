@@ -6,9 +6,10 @@ The idea is that of Chen et al., arXiv:2510.13207; layer sizes are not public th
 import torch
 from torch import Tensor, nn
 
+from taskgroup.models.attention import ChannelAttention, SpatialAttention
 from taskgroup.models.backbone import StagedBackbone, convolution
 from taskgroup.models.config import ModelConfig
-from taskgroup.models.layers import ChannelAttention, SpatialAttention
+from taskgroup.models.layers import for_convolution
 
 
 class MultiScaleBlock(nn.Module):
@@ -36,9 +37,11 @@ class MultiScaleBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, width, n, n, n] -> the same shape."""
-        scales = self.act(self.norm(torch.cat([branch(x) for branch in self.branches], dim=1)))
+        shared = for_convolution(x)
+        scales = self.act(self.norm(torch.cat([branch(shared) for branch in self.branches], dim=1)))
         mixed = self.mix_norm(self.mix(scales))
-        return self.act(x + self.places(self.channels(mixed)))
+        weighed = self.places(self.channels(mixed))
+        return self.act(x.to(weighed.dtype, memory_format=torch.contiguous_format) + weighed)
 
 
 class MSA3DCNN(StagedBackbone):

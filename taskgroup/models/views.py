@@ -82,16 +82,18 @@ class View(nn.Module):
     def _moved(self, rows: Tensor, shift: Tensor, sign: Tensor, order: Tensor) -> Tensor:
         """Rows whose grid has at i what was at (sign * i + shift) % n along the axes ``order``, [B, 3] each.
 
-        One gather: on a CPU as quick as a roll of the whole batch, and every row gets its own draw.
+        One gather of whole points, channels last: half the time of one of single values, and what convolutions want.
         """
         n = rows.shape[-1]
         stride = torch.tensor([n * n, n, 1], device=rows.device)[order]
         steps = torch.arange(n, device=rows.device)
         x, y, z = ((sign[..., None] * steps + shift[..., None]) % n * stride[..., None]).unbind(1)
-        index = (x[:, :, None, None] + y[:, None, :, None] + z[:, None, None, :]).flatten(1)
-        grid = rows[:, : self.out_channels].flatten(2)
-        moved = grid.gather(2, index[:, None].expand(-1, self.out_channels, -1)).unflatten(2, (n, n, n))
-        return torch.cat([moved, rows[:, self.out_channels :]], dim=1) if self.n_statistics else moved
+        first = torch.arange(len(rows), device=rows.device)[:, None, None, None] * n**3
+        index = (first + x[:, :, None, None] + y[:, None, :, None] + z[:, None, None, :]).flatten()
+        points = rows.permute(0, 2, 3, 4, 1)
+        moved = points.reshape(-1, rows.shape[1]).index_select(0, index).view_as(points).permute(0, 4, 1, 2, 3)
+        moved[:, self.out_channels :] = rows[:, self.out_channels :]
+        return moved
 
 
 class FractionalView(View):

@@ -29,6 +29,7 @@ _cache: OrderedDict[tuple[str, str, str], "Fields"] = OrderedDict()
 class Fields:
     """What a view makes of every row of a dataset: fields [rows, C', n, n, n] and lattice [rows, 3, 3] on the device.
 
+    Grids lie channels last, as convolutions and the augmentation's gather of whole points want them.
     Fields too large for the device's memory are a file mapped into the host's memory instead; ``batch`` hides that.
     """
 
@@ -55,7 +56,8 @@ def prepare_fields(dataset: Dataset, view: nn.Module, device: torch.device) -> F
             density = torch.from_numpy(dataset.densities(np.arange(rows.start, rows.stop))).to(device)
             part = view.prepare(density, lattice[rows])
             if fields is None:
-                fields = _room((len(dataset), *part.shape[1:]), device)
+                shape = part.movedim(1, -1).shape[1:]
+                fields = _room((len(dataset), *shape), device).movedim(-1, 1)
             fields[rows] = part
     _cache[key] = Fields(fields, lattice)
     return _cache[key]

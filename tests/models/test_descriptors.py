@@ -2,9 +2,11 @@
 
 import numpy as np
 import pytest
+import torch
 
 from taskgroup.datasets import load_dataset
 from taskgroup.models import ModelConfig, descriptors
+from taskgroup.models.descriptors import DescriptorNetwork
 
 from .conftest import make_cells, make_densities
 
@@ -40,3 +42,12 @@ def test_a_forest_on_descriptors_knows_the_volume_of_unseen_chemical_systems():
     y = np.log(data.targets.column("volume"))
     forest = ExtraTreesRegressor(100, random_state=0).fit(x[split.train], y[split.train])
     assert r2_score(y[split.validation], forest.predict(x[split.validation])) > 0.8
+
+
+def test_running_statistics_are_means_over_all_batches():
+    ours, plain = DescriptorNetwork(ModelConfig(), 5).standardise, torch.nn.BatchNorm1d(5, affine=False, momentum=None)
+    for seed in range(3):
+        x = 3 * torch.randn(7, 5, generator=torch.Generator().manual_seed(seed)) + 1
+        torch.testing.assert_close(ours(x), plain(x))
+    torch.testing.assert_close(ours.state_dict(), plain.state_dict())
+    torch.testing.assert_close(ours.eval()(x), plain.eval()(x))

@@ -8,7 +8,8 @@ from torch import nn
 from torch.func import functional_call, grad, stack_module_state, vmap
 from torch.nn import functional
 
-from taskgroup.models.layers import ChannelAttention, PeriodicConv3d, SpatialAttention, continued
+from taskgroup.models.attention import ChannelAttention, SpatialAttention
+from taskgroup.models.layers import PeriodicConv3d, continued
 
 
 def plainly(x, layer):

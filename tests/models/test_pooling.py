@@ -50,3 +50,23 @@ def test_sharp_attention_picks_a_point(x):
     flat = x.flatten(2)
     best = flat[:, 2].argmax(1)
     torch.testing.assert_close(pool(x)[:, 5:], flat[torch.arange(2), :, best])
+
+
+@pytest.mark.parametrize("constant", [False, True])
+def test_the_distribution_and_its_gradients_are_those_of_its_formulas(x, constant):
+    pool = DistributionPool(5)
+    with torch.no_grad():
+        pool.edges.add_(torch.rand(5, 4))
+        pool.sharpness.add_(torch.rand(5, 4))
+    if constant:
+        x[:, 1] = 0.5
+    x = x.to(memory_format=torch.channels_last_3d).requires_grad_()
+    found, expected = pool(x), pool.plainly(x)
+    torch.testing.assert_close(found, expected)
+    wanted = [x, pool.edges, pool.sharpness]
+    weights = torch.randn(found.shape, generator=torch.Generator().manual_seed(1))
+    if constant:  # of equal extremes one gets the gradient, not all a share
+        weights.view(2, 5, 8)[:, 1, 2:4] = 0.0
+    gradients = (torch.autograd.grad(y, wanted, weights) for y in (found, expected))
+    for ours, theirs in zip(*gradients, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)

@@ -71,7 +71,7 @@ def test_fields_larger_than_memory_give_the_same_result_from_a_file(monkeypatch)
         np, "memmap", lambda *args, plain=np.memmap, **kw: opened.append(kw["shape"]) or plain(*args, **kw)
     )
     mapped = fit(dataset, split, job)
-    assert opened == [resident.network.view.prepare(*_everything(dataset)).shape]
+    assert opened == [resident.network.view.prepare(*_everything(dataset)).movedim(1, -1).shape]
     assert np.array_equal(mapped.predictions, resident.predictions)
     assert mapped.result.curve == resident.result.curve
 

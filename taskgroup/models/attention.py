@@ -1,0 +1,102 @@
+"""The attention of MSA3DCNN (CBAM, Woo et al., doi:10.1007/978-3-030-01234-2_1).
+
+Both kinds compute in float32 whatever the convolutions do, on channels that lie one after the other: sums, extremes and
+products with one number a channel or a point then run along memory, several times as fast on a CPU as channels last.
+"""
+
+from functools import lru_cache
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+from torch.nn import functional
+
+from taskgroup.models.layers import KernelConv3d, PeriodicConv3d, periodic_convolution
+
+
+class ChannelAttention(nn.Module):
+    """Weighs channels by their mean and maximum over the grid."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        hidden = max(4, channels // 4)
+        self.weigh = nn.Sequential(nn.Linear(channels, hidden), nn.SiLU(), nn.Linear(hidden, channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[B, C, n, n, n] -> the same shape, float32."""
+        with torch.autocast(x.device.type, enabled=False):
+            x = x.to(torch.float32, memory_format=torch.contiguous_format)
+            points = x.flatten(2)
+            # max() remembers where it was; the gradient of amax() compares all points with it again
+            found = torch.stack([points.mean(2), points.max(2).values])
+            return x * self.weigh(found).sum(0).sigmoid()[:, :, None, None, None]
+
+
+class SpatialAttention(nn.Module):
+    """Weighs grid points by a 3x3x3 convolution over the channels' mean and maximum there.
+
+    Two channels in and one out keep a processor's vector units idle. So the points of a line along z are taken for
+    channels: a convolution in the plane from 2 n to n of them, whose kernel has the few weights on its diagonals.
+    """
+
+    def __init__(self, convolution: KernelConv3d) -> None:
+        super().__init__()
+        self.weigh = convolution
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[B, C, n, n, n] -> the same shape, float32."""
+        with torch.autocast(x.device.type, enabled=False):
+            x = x.to(torch.float32, memory_format=torch.contiguous_format)
+            top = x.amax(1) if torch.compiler.is_compiling() else _Maximum.apply(x)
+            lines = torch.cat([x.mean(1), top], dim=3).permute(0, 3, 1, 2)
+            return x * self._scores(lines).permute(0, 2, 3, 1)[:, None].sigmoid()
+
+    def _scores(self, lines: Tensor) -> Tensor:
+        """[B, 2 n, n, n] (means then maxima of a line; x; y) -> [B, n, n, n] (a line; x; y)."""
+        layer, n = self.weigh, lines.shape[-1]
+        periodic = isinstance(layer, PeriodicConv3d)
+        taps = _diagonals(n, periodic, lines.device)
+        kernel = torch.einsum("cxyk,koi->ocixy", layer.kernel()[0], taps).flatten(1, 2)
+        if periodic and not torch.compiler.is_compiling():
+            return periodic_convolution(lines, kernel, 1, 1) + layer.bias
+        if periodic:
+            lines = functional.pad(lines, (1, 1, 1, 1), mode="circular")
+        return functional.conv2d(lines, kernel, padding=0 if periodic else 1) + layer.bias
+
+
+@lru_cache(maxsize=32)
+def _diagonals(n: int, periodic: bool, device: torch.device) -> Tensor:
+    """[3, n, n]: 1 where the point ``i`` of a line is what the tap ``k`` of output ``o`` sees."""
+    with torch.inference_mode(False):  # what is kept must serve training too
+        steps = torch.arange(n)
+        taps = torch.zeros(3, n, n)
+        for k in range(3):
+            seen = steps + k - 1
+            inside = (seen >= 0) & (seen < n) | periodic
+            taps[k, steps[inside], seen[inside] % n] = 1.0
+        return taps.to(device)
+
+
+class _Maximum(torch.autograd.Function):
+    """Maxima over dimension 1; equal ones all get the gradient. Cheaper than to look each point's channel up."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(x: Tensor) -> Tensor:
+        """The maxima."""
+        return x.amax(1)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor], output: Tensor) -> None:
+        """Keep values and maxima."""
+        ctx.save_for_backward(*inputs, output)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        """The gradient where a value is the maximum."""
+        x, top = ctx.saved_tensors
+        below = x - top[:, None]  # 0 at the maximum, else negative
+        return torch.ops.aten.threshold_backward(gradient[:, None].expand_as(x), below, -1e-38)

@@ -19,6 +19,7 @@ import torch
 from taskgroup.datasets import Dataset, Split, load_dataset
 from taskgroup.errors import StoreError, TrainingFailed
 from taskgroup.export.network_file import write_network
+from taskgroup.search.lanes import Lanes, is_small
 from taskgroup.training import Fit, GroupJob, GroupResult, fit_epochs
 
 PROBE_EVERY = 4  # steps; one joint run a study, so probes may be dear
@@ -33,21 +34,24 @@ def train_in_step(
     *,
     keep: bool = False,
     threads: int | None = None,
+    beside: Lanes | None = None,
 ) -> list[str]:
-    """Train jobs an epoch of each in turn.
+    """Train jobs an epoch of each in turn; with ``beside``, small ones at the same time in processes of one thread.
 
     ``on_epoch(epoch, skills by key)`` answers whether to go on. Finished groups go to ``on_result`` with their
     predictions on disk (and their network, if ``keep``); groups that cannot be trained go to ``on_failure``.
     Returns the keys left unfinished because ``on_epoch`` said stop.
     """
-    if threads:
-        torch.set_num_threads(threads)
-    running = {job.key: fit_epochs(*_data(job), job) for job in jobs}
+    mine, lanes = (jobs, []) if beside is None else beside.share(jobs, keep, threads or torch.get_num_threads())
+    threads_of = {job.key: 1 if beside is not None and is_small(job) else threads for job in mine}
+    running = {job.key: fit_epochs(*_data(job), job) for job in mine}
     epoch = 0
-    while running:
+    while running or lanes:
         epoch += 1
-        skills = {}
+        skills: dict[str, Mapping[str, float]] = {}
         for key, epochs in list(running.items()):
+            if threads_of[key]:
+                torch.set_num_threads(threads_of[key])
             try:
                 skills[key] = dict(next(epochs).skills)
             except StopIteration as end:
@@ -56,10 +60,16 @@ def train_in_step(
             except TrainingFailed as error:
                 del running[key]
                 on_failure(key, error.fail_kind, str(error))
-        if skills and not on_epoch(epoch, skills):
+        for lane in lanes:
+            skills |= lane.epoch(on_result, on_failure)
+        lanes = [lane for lane in lanes if lane.keys]
+        go = not skills or on_epoch(epoch, skills)
+        for lane in lanes:
+            lane.answer(go)
+        if not go:
             for epochs in running.values():
                 epochs.close()
-            return list(running)
+            return [*running, *(key for lane in lanes for key in lane.keys)]
     return []
 
 
@@ -137,6 +147,7 @@ def serve(run: str) -> None:
         answer("epoch", epoch=epoch, skills=skills)
         return json.loads(sys.stdin.readline() or '{"go": false}')["go"]
 
+    beside = Lanes(folder)
     for line in sys.stdin:
         request = json.loads(line)
         train_in_step(
@@ -147,5 +158,7 @@ def serve(run: str) -> None:
             lambda key, kind, reason: answer("failure", key=key, kind=kind, reason=reason),
             keep=request["keep"],
             threads=request["threads"],
+            beside=beside,
         )
         answer("done")
+    beside.close()

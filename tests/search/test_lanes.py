@@ -1,0 +1,130 @@
+"""Small networks at once: the same results whoever is beside, and what becomes of processes that die."""
+
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from taskgroup.search import lanes
+from taskgroup.search.executors import ProcessExecutor
+from taskgroup.search.lanes import Lanes, is_small
+from taskgroup.search.plan import Recipe, StudyData
+from taskgroup.search.space import settings_of
+from taskgroup.search.worker import prediction_path, train_in_step
+from taskgroup.training import GroupJob
+
+
+@pytest.fixture
+def beside(tmp_path: Path) -> Iterator[Lanes]:
+    found = Lanes(tmp_path)
+    yield found
+    found.close()
+
+
+@pytest.fixture
+def jobs(make_config):
+    def make(*targets: str, epochs: int = 3, seed: int = 0) -> list[GroupJob]:
+        config = make_config(f"space.training.epochs={epochs}")
+        _, model, training = settings_of(config.space.baseline())
+        data = StudyData(config)
+        return [data.job(target.split("+"), Recipe(model, training), seed, 1) for target in targets]
+
+    return make
+
+
+def train(jobs, folder, beside, threads, on_epoch=lambda epoch, skills: True):
+    results, failures, epochs = {}, {}, []
+
+    def seen(epoch, skills):
+        epochs.append((epoch, set(skills)))
+        return on_epoch(epoch, skills)
+
+    open_keys = train_in_step(
+        jobs,
+        folder,
+        seen,
+        lambda result: results.__setitem__(result.key, result),
+        lambda key, kind, reason: failures.__setitem__(key, kind),
+        threads=threads,
+        beside=beside,
+    )
+    return results, failures, epochs, open_keys
+
+
+def test_a_result_does_not_depend_on_who_was_trained_beside_it(beside, jobs, tmp_path: Path):
+    todo = jobs("level", "volume", "spread+volume", "level_too")
+    packed, failures, epochs, open_keys = train(todo, tmp_path, beside, 2)
+    assert (failures, open_keys) == ({}, [])
+    assert epochs == [(epoch, {job.key for job in todo}) for epoch in (1, 2, 3)]
+    for job in todo:
+        folder = tmp_path / job.key[:8]
+        alone, *_ = train([job], folder, None, 1)
+        assert packed[job.key].curve == alone[job.key].curve
+        assert packed[job.key].metrics == alone[job.key].metrics
+        ours, theirs = (np.load(prediction_path(place, job.key)) for place in (tmp_path, folder))
+        np.testing.assert_array_equal(ours, theirs)
+
+
+def test_jobs_are_shared_and_lanes_stay_warm(beside, jobs, tmp_path: Path):
+    todo = jobs("level", "volume", "spread")
+    mine, first = beside.share(todo, False, 2)
+    assert ([job.targets for job in mine], [lane.keys for lane in first]) == (
+        [("level",), ("spread",)],
+        [[todo[1].key]],
+    )
+    first[0].epoch(pytest.fail, pytest.fail)
+    first[0].answer(False)
+    _, second = beside.share(todo, False, 2)
+    assert second == first
+
+
+def test_all_stop_together_and_go_on_with_the_next_jobs(beside, jobs, tmp_path: Path):
+    todo = jobs("level", "volume", epochs=500)
+    _, failures, epochs, open_keys = train(todo, tmp_path, beside, 2, lambda epoch, skills: epoch < 2)
+    assert (failures, len(epochs), set(open_keys)) == ({}, 2, {job.key for job in todo})
+    results, *_ = train(jobs("spread", "level_too"), tmp_path, beside, 2)
+    assert len(results) == 2
+
+
+def test_a_killed_lane_fails_its_jobs_alone_and_is_replaced(beside, jobs, tmp_path: Path):
+    todo = jobs("level", "volume")
+
+    def kill(epoch, skills):
+        if epoch == 1:
+            os.kill(beside._lanes[0]._process.pid, signal.SIGKILL)
+        return True
+
+    results, failures, _, _ = train(todo, tmp_path, beside, 2, kill)
+    assert (set(results), failures) == ({todo[0].key}, {todo[1].key: "signal"})
+    results, failures, _, _ = train(todo, tmp_path, beside, 2)
+    assert (len(results), failures) == (2, {})
+
+
+def test_no_process_is_started_without_memory_for_it(beside, jobs, monkeypatch):
+    monkeypatch.setattr(lanes, "_free_bytes", lambda: 1e6)
+    todo = jobs("level", "volume")
+    assert beside.share(todo, False, 2) == (todo, [])
+
+
+def test_large_networks_are_left_to_all_threads(beside, jobs):
+    small, other = jobs("level", "volume")
+    large = GroupJob.from_dict(other.to_dict() | {"model": other.to_dict()["model"] | {"grid": 128, "patch": 1}})
+    assert (is_small(small), is_small(large)) == (True, False)
+    assert beside.share([small, large], False, 2) == ([small, large], [])
+
+
+def test_lanes_end_with_their_worker(tmp_path: Path, jobs):
+    executor = ProcessExecutor(tmp_path, threads=2)
+    executor.train(jobs("level", "volume"), lambda epoch, skills: True, lambda result: None)
+    process = executor._process
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+    if not children.exists():
+        pytest.skip("this system does not list a process's children")
+    (lane,) = (int(pid) for pid in children.read_text().split())
+    process.stdin.close()
+    assert process.wait(timeout=60) == 0
+    assert not Path(f"/proc/{lane}").exists()
+    executor.close()

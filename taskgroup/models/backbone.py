@@ -6,6 +6,8 @@
 - Every stage is pooled: early ones still see single atoms, later ones their neighbourhoods.
 """
 
+from typing import Literal
+
 import torch
 from torch import Tensor, nn
 
@@ -19,23 +21,23 @@ class Backbone(nn.Module):
 
     Args of a subclass:
         config: the settings; a subclass reads what it needs.
-        in_channels: channels C' of the view, or the length D of the distribution where ``uses_grid`` is false.
+        in_channels: of what it sees: channels C' of the grid, the length D of the distribution, columns of a peak.
 
     ``n_features`` is F. A backbone works on grids of any size that ``config.patch`` divides, and on a single row in
-    evaluation. ``uses_grid = False`` asks for rows [B, D] instead of grids, see ``DescriptorView``.
+    evaluation. ``sees`` is ``grid`` ([B, C', n, n, n]), ``distribution`` ([B, D]) or ``peaks`` ([B, K, columns]).
 
     A plug-in names its subclass under the entry point group ``taskgroup.backbones`` and runs
     ``taskgroup.models.testing.BackboneConformance`` in its tests.
     """
 
-    uses_grid = True
+    sees: Literal["grid", "distribution", "peaks"] = "grid"
     n_features: int
 
     def __init__(self, config: ModelConfig, in_channels: int) -> None:
         super().__init__()
 
     def forward(self, fields: Tensor, lattice: Tensor) -> Tensor:
-        """Fields [B, C', n, n, n] (or [B, D]) and cells [B, 3, 3] (Å) -> [B, F]."""
+        """What it sees and cells [B, 3, 3] (Å) -> [B, F]."""
         raise NotImplementedError
 
 

@@ -19,7 +19,7 @@ class DescriptorNetwork(Backbone):
     Its input is standardised by the running mean and variance of the training rows.
     """
 
-    uses_grid = False
+    sees = "distribution"
 
     def __init__(self, config: ModelConfig, in_channels: int) -> None:
         super().__init__(config, in_channels)

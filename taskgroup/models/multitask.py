@@ -13,7 +13,7 @@ from taskgroup.models.config import ModelConfig
 from taskgroup.models.descriptors import DescriptorNetwork
 from taskgroup.models.lattice import N_LATTICE_FEATURES, lattice_features
 from taskgroup.models.registry import find_backbone
-from taskgroup.models.views import CartesianView, DescriptorView, FractionalView, View
+from taskgroup.models.views import CartesianView, DescriptorView, FractionalView, PeakView, View
 
 
 class MultiTaskNetwork(nn.Module):
@@ -111,11 +111,11 @@ class Trunk(nn.Module):
     def __init__(self, config: ModelConfig, view: View) -> None:
         super().__init__()
         kind = find_backbone(config.backbone)
-        self.uses_grid, self.uses_cell = kind.uses_grid, config.lattice_features
-        self.net = kind(config, view.out_channels if kind.uses_grid else view.n_statistics)
+        self.sees, self.uses_cell = kind.sees, config.lattice_features
+        self.net = kind(config, {"grid": view.out_channels, "peaks": view.n_columns}.get(kind.sees, view.n_statistics))
         joined = self.net.n_features + N_LATTICE_FEATURES * self.uses_cell
         self.statistics = None
-        if kind.uses_grid and view.n_statistics:
+        if kind.sees != "distribution" and view.n_statistics:
             self.statistics = DescriptorNetwork(config, view.n_statistics)
             joined += self.statistics.n_features
         self.join = nn.Sequential(
@@ -124,7 +124,7 @@ class Trunk(nn.Module):
 
     def forward(self, seen: Tensor, statistics: Tensor, lattice: Tensor) -> Tensor:
         """What the view shows, the distribution [B, D] and cells [B, 3, 3] -> [B, F]."""
-        parts = [self.net(seen if self.uses_grid else statistics, lattice)]
+        parts = [self.net(statistics if self.sees == "distribution" else seen, lattice)]
         if self.statistics is not None:
             parts.append(self.statistics(statistics, lattice))
         if self.uses_cell:
@@ -150,9 +150,9 @@ class Heads(nn.Module):
 
 def make_view(config: ModelConfig, in_channels: int) -> View:
     """The view that a configuration asks for."""
-    if not find_backbone(config.backbone).uses_grid:
-        return DescriptorView(config, in_channels)
-    return (CartesianView if config.view == "cartesian" else FractionalView)(config, in_channels)
+    kinds = {"distribution": DescriptorView, "peaks": PeakView, "grid": FractionalView}
+    sees = find_backbone(config.backbone).sees
+    return (CartesianView if sees == "grid" and config.view == "cartesian" else kinds[sees])(config, in_channels)
 
 
 def _to_units(spec: Target, learnt: Tensor) -> Tensor:

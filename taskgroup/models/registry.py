@@ -7,12 +7,14 @@ from taskgroup.errors import ConfigError, did_you_mean
 from taskgroup.models.backbone import Backbone
 from taskgroup.models.descriptors import DescriptorNetwork
 from taskgroup.models.msa3dcnn import MSA3DCNN
+from taskgroup.models.peak_network import PeakNetwork
 from taskgroup.models.resnet3d import ResNet3D
 
 BACKBONES: dict[str, type[Backbone]] = {
     "msa3dcnn": MSA3DCNN,
     "resnet3d": ResNet3D,
     "descriptors": DescriptorNetwork,
+    "peaks": PeakNetwork,
 }
 
 

@@ -11,7 +11,7 @@ from taskgroup.models.backbone import Backbone
 from taskgroup.models.config import ModelConfig
 from taskgroup.models.registry import find_backbone
 
-_CHANNELS, _ROWS, _GRID = 3, 5, 8
+_CHANNELS, _ROWS, _GRID, _PEAKS = 3, 5, 8, 6
 
 
 class BackboneConformance:
@@ -35,8 +35,15 @@ class BackboneConformance:
     def inputs(self, rows: int = _ROWS, seed: int = 0, grid: int = _GRID) -> tuple[Tensor, Tensor]:
         """Random fields and cells."""
         generator = torch.Generator().manual_seed(seed)
-        shape = (_CHANNELS, grid, grid, grid) if find_backbone(self.name).uses_grid else (_CHANNELS,)
-        fields = torch.randn(rows, *shape, generator=generator)
+        shapes = {
+            "grid": (_CHANNELS, grid, grid, grid),
+            "distribution": (_CHANNELS,),
+            "peaks": (_PEAKS, _CHANNELS),
+        }
+        sees = find_backbone(self.name).sees
+        fields = torch.randn(rows, *shapes[sees], generator=generator)
+        if sees == "peaks":  # the first column says that a peak is there
+            fields[:, :, 0] = torch.arange(_PEAKS) < 1 + torch.arange(rows)[:, None]
         return fields, torch.eye(3) * 4 + torch.rand(rows, 3, 3, generator=generator)
 
     def test_features_have_the_length_it_promises(self) -> None:

@@ -18,6 +18,7 @@ from taskgroup.models.config import ModelConfig
 from taskgroup.models.distribution import distribution, n_statistics
 from taskgroup.models.fields import density_fields, scale_values
 from taskgroup.models.lattice import reciprocal
+from taskgroup.models.peaks import MOST_PEAKS, n_columns, peak_table
 
 _ORDERS = ((0, 1, 2), (0, 2, 1), (1, 0, 2), (1, 2, 0), (2, 0, 1), (2, 1, 0))
 
@@ -34,6 +35,7 @@ class View(nn.Module):
         self.config, self.in_channels = config, in_channels
         self.out_channels = in_channels * len(config.fields) * (1 + len(config.widths))
         self.n_statistics = n_statistics(self.out_channels, in_channels) if config.descriptors else 0
+        self.n_columns = 0  # of a peak
 
     @property
     def key(self) -> str:
@@ -75,11 +77,16 @@ class View(nn.Module):
         """What the backbone gets of a grid [B, C', n, n, n]."""
         return grid
 
-    def augment(self, rows: Tensor, lattice: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Rows and cells after random exact invariances, drawn for each row on its device; the host does not wait."""
+    def augment(
+        self, rows: Tensor, lattice: Tensor, generator: torch.Generator, out: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Rows and cells after random exact invariances, drawn for each row on its device; the host does not wait.
+
+        ``out`` [at least B, n, n, n, C' + S] is room for the new rows, to save its allocation.
+        """
         raise NotImplementedError
 
-    def _moved(self, rows: Tensor, shift: Tensor, sign: Tensor, order: Tensor) -> Tensor:
+    def _moved(self, rows: Tensor, shift: Tensor, sign: Tensor, order: Tensor, out: Tensor | None) -> Tensor:
         """Rows whose grid has at i what was at (sign * i + shift) % n along the axes ``order``, [B, 3] each.
 
         One gather of whole points, channels last: half the time of one of single values, and what convolutions want.
@@ -91,7 +98,9 @@ class View(nn.Module):
         first = torch.arange(len(rows), device=rows.device)[:, None, None, None] * n**3
         index = (first + x[:, :, None, None] + y[:, None, :, None] + z[:, None, None, :]).flatten()
         points = rows.permute(0, 2, 3, 4, 1)
-        moved = points.reshape(-1, rows.shape[1]).index_select(0, index).view_as(points).permute(0, 4, 1, 2, 3)
+        room = None if out is None else out[: len(rows)].view(-1, rows.shape[1])
+        moved = torch.index_select(points.reshape(-1, rows.shape[1]), 0, index, out=room)
+        moved = moved.view_as(points).permute(0, 4, 1, 2, 3)
         moved[:, self.out_channels :] = rows[:, self.out_channels :]
         return moved
 
@@ -99,7 +108,9 @@ class View(nn.Module):
 class FractionalView(View):
     """Fields on the cell's own grid, continued periodically."""
 
-    def augment(self, rows: Tensor, lattice: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    def augment(
+        self, rows: Tensor, lattice: Tensor, generator: torch.Generator, out: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
         """A random origin, order and sign of the lattice vectors of each row."""
         count, device = len(rows), rows.device
         shift = torch.randint(0, rows.shape[-1], (count, 3), generator=generator, device=device)
@@ -107,7 +118,7 @@ class FractionalView(View):
         draw = torch.randint(0, len(_ORDERS), (count,), generator=generator, device=device)
         order = torch.tensor(_ORDERS, device=device)[draw]
         turned = lattice.gather(1, order[:, :, None].expand(-1, -1, 3)) * sign[:, :, None].to(lattice)
-        return self._moved(rows, shift, sign, order), turned
+        return self._moved(rows, shift, sign, order, out), turned
 
 
 class CartesianView(View):
@@ -116,12 +127,14 @@ class CartesianView(View):
     The same crystal always shows the same piece in evaluation: the cube along the Cartesian axes about the origin.
     """
 
-    def augment(self, rows: Tensor, lattice: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    def augment(
+        self, rows: Tensor, lattice: Tensor, generator: torch.Generator, out: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
         """A random origin and orientation of each row (rotations and reflections alike); ``look`` cuts the cube."""
         count, device = len(rows), rows.device
         shift = torch.randint(0, rows.shape[-1], (count, 3), generator=generator, device=device)
         same = torch.arange(3, device=device).expand(count, 3)
-        moved = self._moved(rows, shift, torch.ones_like(shift), same)
+        moved = self._moved(rows, shift, torch.ones_like(shift), same, out)
         return moved, lattice @ _orthogonal(count, generator, device).to(lattice)
 
     def look(self, grid: Tensor, lattice: Tensor) -> Tensor:
@@ -138,8 +151,18 @@ class CartesianView(View):
         return nn.functional.grid_sample(padded.float(), unit.flip(-1), mode="bilinear", align_corners=True)
 
 
-class DescriptorView(View):
-    """The distribution alone: rows [B, D], already invariant."""
+class InvariantView(View):
+    """Base of the views whose rows are already invariant: nothing to augment."""
+
+    def augment(
+        self, rows: Tensor, lattice: Tensor, generator: torch.Generator, out: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """As they are."""
+        return rows, lattice
+
+
+class DescriptorView(InvariantView):
+    """The distribution alone: rows [B, D]."""
 
     def __init__(self, config: ModelConfig, in_channels: int) -> None:
         super().__init__(config, in_channels)
@@ -160,9 +183,33 @@ class DescriptorView(View):
         """No grid, and the rows."""
         return rows[:, :0], rows
 
-    def augment(self, rows: Tensor, lattice: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """As they are."""
-        return rows, lattice
+
+class PeakView(InvariantView):
+    """The peaks of the density, with the distribution behind them: rows [B, K * columns + D]."""
+
+    def __init__(self, config: ModelConfig, in_channels: int) -> None:
+        super().__init__(config, in_channels)
+        self.n_columns = n_columns(in_channels)
+
+    @property
+    def key(self) -> str:
+        """Equal for views that prepare equal rows."""
+        config = self.config
+        kept = (config.fields, config.widths, config.scaling) if config.descriptors else ()
+        return f"{type(self).__name__}{(kept, self.in_channels)}"
+
+    @torch.no_grad()
+    def prepare(self, density: Tensor, lattice: Tensor) -> Tensor:
+        """Rows of densities [B, C, N, N, N] (e/Å^3) in cells [B, 3, 3] (Å)."""
+        peaks = peak_table(density, lattice).flatten(1)
+        if not self.n_statistics:
+            return peaks
+        return torch.cat([peaks, distribution(self._fields(density, lattice), density)], dim=1)
+
+    def split(self, rows: Tensor) -> tuple[Tensor, Tensor]:
+        """Peaks [B, K, columns] and the distribution [B, D]."""
+        size = MOST_PEAKS * self.n_columns
+        return rows[:, :size].unflatten(1, (MOST_PEAKS, self.n_columns)), rows[:, size:]
 
 
 def _orthogonal(count: int, generator: torch.Generator, device: torch.device) -> Tensor:

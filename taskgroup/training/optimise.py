@@ -59,7 +59,7 @@ def use_bfloat16(network: nn.Module, on: bool) -> None:
     """
     backbone = network.backbone.net
     vars(backbone).pop("forward", None)
-    if on and network.backbone.uses_grid:
+    if on and network.backbone.sees == "grid":
         backbone.forward = MethodType(_bfloat16_forward, backbone)  # a method, so that copies of a network keep theirs
 
 

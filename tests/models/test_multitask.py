@@ -19,8 +19,9 @@ VARIANTS = [
     {"backbone": "descriptors"},
     {"view": "cartesian", "pooling": "attention", "lattice_features": False},
     {"fields": ("density",), "widths": (), "scaling": "log"},
+    {"backbone": "peaks"},
 ]
-IDS = ["default", "resnet3d", "descriptors", "cartesian", "density only"]
+IDS = ["default", "resnet3d", "descriptors", "cartesian", "density only", "peaks"]
 
 
 @pytest.mark.parametrize("settings", VARIANTS, ids=IDS)

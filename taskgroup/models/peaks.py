@@ -1,0 +1,218 @@
+"""The peaks of a density, which are its atoms, and what the density looks like around each of them.
+
+A peak is a local maximum of the density, found between grid points by a parabola through the logarithm of its 27
+neighbours (exact for a Gaussian). Around it the density is interpolated on spheres and expanded in spherical harmonics;
+kept are, for each radius, the mean and the power of every order l (as in Bartók et al., doi:10.1103/PhysRevB.87.184115,
+with the density itself in the place of the neighbours' Gaussians). Nothing here is told which element sits where: the
+height and the shape of a peak say so. Invariant to origin, orientation, cell and order of the atoms, as far as
+interpolation goes.
+"""
+
+import math
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from taskgroup.models.fields import low_passes
+from taskgroup.models.lattice import reciprocal
+
+RADII = (0.3, 0.6, 0.9, 1.2, 1.5, 1.8, 2.1, 2.5, 3.0, 3.5, 4.0, 5.0)  # Å
+# Far spheres have the same number of points, so they see a smoother density: width (Å) of a further Gaussian, number of
+# radii that look at it. Else atoms fall between their points and the numbers depend on the orientation.
+SMOOTHED = ((0.0, 3), (0.35, 4), (0.8, 5))
+ORDERS = 4  # largest l
+MOST_PEAKS = 48  # the highest are kept
+_CANDIDATES = 64
+_LEAST_DENSITY = 1e-4  # e/Å^3
+_LEAST_HEIGHT = 0.02  # e/Å^3
+_LEAST_SHARE = 0.003  # of the highest peak: less lies between atoms; hydrogen beside gold has just more
+_SAME = 0.45  # Å; maxima closer than this are one
+# Curvatures of the logarithm at a peak, in that of the highest one: waves of a coarse grid are sharper than any atom,
+# bumps between atoms flatter.
+_SHARPEST, _FLATTEST = 1.33, 0.12
+_EXACT = 15
+_CHUNK = 64  # peaks interpolated at a time
+
+
+def n_columns(channels: int) -> int:
+    """Columns of a peak: whether it is there, height, curvature; profiles of the density; means of magnetisation."""
+    return 3 + len(RADII) * (1 + ORDERS) + (channels - 1) * (1 + len(RADII))
+
+
+def peak_table(density: Tensor, lattice: Tensor) -> Tensor:
+    """Peaks [B, MOST_PEAKS, columns] of densities [B, C, N, N, N] (e/Å^3) in cells [B, 3, 3] (Å), highest first.
+
+    Columns are of the order of 1: present (1 or 0), logarithm of the height, curvature of the logarithm; then for each
+    radius the cube root of the mean density on the sphere, and for each order l from 1 the norm of the coefficients of
+    the density's cube root; then, of a magnetisation, its signed cube roots at the peak and on the spheres. Rows
+    without a peak are zero.
+    """
+    logarithm = _logarithm(density)[:, 0].double()
+    at, height, curvature, present = find_peaks(logarithm, lattice.double())
+    which, slot = present.nonzero(as_tuple=True)
+    n = density.shape[-1]
+    table = density.new_zeros(*present.shape, n_columns(density.shape[1]))
+    inverse = reciprocal(lattice.float())
+    blurred = low_passes(density.float(), inverse, [width for width, _ in SMOOTHED if width])
+    coefficients = [_spline_coefficients(_logarithm(field)) for field in (density.float(), *blurred)]
+    spheres = torch.tensor(RADII)[:, None, None] * torch.tensor(_rule()[0], dtype=torch.float32)
+    steps = spheres.to(density.device).split([count for _, count in SMOOTHED])
+    parts = []
+    for start in range(0, len(which), _CHUNK):
+        rows, peaks = which[start : start + _CHUNK], slot[start : start + _CHUNK]
+        centre = at[rows, peaks].float()[:, None]
+        here = _interpolated(coefficients[0], rows, centre)
+        around = [
+            _interpolated(spline, rows, centre + step.flatten(0, 1) @ (inverse[rows] * n))
+            for spline, step in zip(coefficients, steps, strict=True)
+        ]
+        parts.append(_profiles(torch.cat([here, *around], dim=1)))
+    if parts:
+        head = torch.stack([torch.ones_like(height), (height - 3) / 1.5, curvature / 15 + 3], dim=2)
+        table[which, slot] = torch.cat([head[which, slot].float(), torch.cat(parts)], dim=1).to(table)
+    return table
+
+
+def _logarithm(density: Tensor) -> Tensor:
+    """The density [B, C, N, N, N] with the logarithm of its first channel."""
+    return torch.cat([density[:, :1].clamp_min(_LEAST_DENSITY).log(), density[:, 1:]], dim=1)
+
+
+def find_peaks(logarithm: Tensor, lattice: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Peaks of log densities [B, N, N, N]: where [B, K, 3] (grid points), height and curvature [B, K], present [B, K].
+
+    K is MOST_PEAKS. Curvature is the Laplacian of the logarithm, 1/Å^2; of a Gaussian of width s, -3 / s^2.
+    """
+    n = logarithm.shape[-1]
+    wrapped = nn.functional.pad(logarithm[:, None], (1,) * 6, mode="circular")
+    highest = nn.functional.max_pool3d(wrapped, 3, stride=1)[:, 0]
+    score = torch.where(logarithm >= highest - 1e-9, logarithm, -torch.inf).flatten(1)
+    found, index = score.topk(min(_CANDIDATES, n**3), dim=1)
+    place = torch.stack([index // (n * n), index // n % n, index % n], dim=2)
+    offsets = torch.cartesian_prod(*[torch.arange(-1, 2, device=index.device)] * 3)
+    near = (place[:, :, None] + offsets) % n
+    flat = (near[..., 0] * n + near[..., 1]) * n + near[..., 2]
+    cube = logarithm.flatten(1).gather(1, flat.flatten(1)).view(*index.shape, 3, 3, 3)
+    slope, bend = _derivatives(cube)
+    bent = bend - 1e-3 * torch.eye(3).to(bend)  # a plateau has no curvature to divide by
+    shift = -torch.linalg.solve(bent, slope).clamp(-0.75, 0.75)
+    height = (
+        cube[..., 1, 1, 1]
+        + (slope * shift).sum(-1)
+        + 0.5 * (shift[..., None, :] @ bend @ shift[..., None]).flatten(2)[..., 0]
+    )
+    inverse = (reciprocal(lattice) * n)[:, None]
+    curvature = (inverse @ bend @ inverse.transpose(-1, -2)).diagonal(dim1=-2, dim2=-1).sum(-1)
+    at = place + shift
+    order = torch.where(found.isfinite(), height, -torch.inf).argsort(dim=1, descending=True)[:, :MOST_PEAKS]
+    at, height, curvature = (
+        at.gather(1, order[..., None].expand(-1, -1, 3)),
+        height.gather(1, order),
+        curvature.gather(1, order),
+    )
+    relative = curvature / curvature[:, :1].clamp_max(-1e-6)
+    floor = (height[:, :1] + math.log(_LEAST_SHARE)).clamp_min(math.log(_LEAST_HEIGHT))
+    likely = (relative < _SHARPEST) & (relative > _FLATTEST) & (height > floor)
+    likely[:, 0] = True  # there is always one
+    likely &= found.isfinite().gather(1, order)
+    return at, height, curvature, likely & ~_repeats(at / n, lattice, likely)
+
+
+def _derivatives(cube: Tensor) -> tuple[Tensor, Tensor]:
+    """Gradient [..., 3] and second derivatives [..., 3, 3] in grid steps at the middle of values [..., 3, 3, 3]."""
+    middle = cube[..., 1, 1, 1]
+
+    def value(steps: dict[int, int]) -> Tensor:
+        i, j, k = (1 + steps.get(axis, 0) for axis in range(3))
+        return cube[..., i, j, k]
+
+    slope = torch.stack([(value({a: 1}) - value({a: -1})) / 2 for a in range(3)], dim=-1)
+    rows = []
+    for a in range(3):
+        row = []
+        for b in range(3):
+            if a == b:
+                row.append(value({a: 1}) + value({a: -1}) - 2 * middle)
+            else:
+                same = value({a: 1, b: 1}) + value({a: -1, b: -1})
+                row.append((same - value({a: 1, b: -1}) - value({a: -1, b: 1})) / 4)
+        rows.append(torch.stack(row, dim=-1))
+    return slope, torch.stack(rows, dim=-2)
+
+
+def _repeats(fractional: Tensor, lattice: Tensor, likely: Tensor) -> Tensor:
+    """Whether a likely higher peak lies closer than ``_SAME`` (two grid points share one maximum), [B, K]."""
+    apart = fractional[:, :, None] - fractional[:, None]
+    near = ((apart - apart.round()) @ lattice[:, None]).square().sum(-1) < _SAME**2
+    earlier = torch.ones_like(near[0]).tril(-1)
+    return (near & earlier & likely[:, None]).any(2)
+
+
+def _spline_coefficients(fields: Tensor) -> Tensor:
+    """Coefficients of the periodic cubic B-spline through values [B, C, N, N, N]."""
+    n = fields.shape[-1]
+    basis = torch.zeros(n, n, dtype=torch.float64)
+    for step, weight in ((-1, 1 / 6), (0, 4 / 6), (1, 1 / 6)):
+        basis += weight * torch.eye(n, dtype=torch.float64).roll(step, 0)
+    solve = torch.linalg.inv(basis).to(fields)
+    fields = fields @ solve.T
+    fields = (solve @ fields.flatten(3).unflatten(3, (n, n))).view_as(fields)
+    return torch.einsum("xi,bciyz->bcxyz", solve, fields)
+
+
+def _interpolated(coefficients: Tensor, rows: Tensor, points: Tensor) -> Tensor:
+    """Values [P, M, C] at points [P, M, 3] of the splines ``rows`` [P] of coefficients [B, C, N, N, N]."""
+    n = coefficients.shape[-1]
+    channels = coefficients.flatten(2).transpose(1, 2).reshape(-1, coefficients.shape[1])
+    floor = points.floor()
+    t = points - floor
+    weights = torch.stack(
+        [(1 - t) ** 3 / 6, (4 - 6 * t**2 + 3 * t**3) / 6, (1 + 3 * t + 3 * t**2 - 3 * t**3) / 6, t**3 / 6], dim=-1
+    )
+    index = (floor.long()[..., None] + torch.arange(-1, 3, device=points.device)) % n
+    plane = (rows[:, None, None] * n + index[..., 0, :]) * n
+    line = (plane[..., :, None] + index[..., None, 1, :]) * n
+    cell = line[..., :, None] + index[..., None, None, 2, :]
+    weight = torch.einsum("...i,...j,...k->...ijk", weights[..., 0, :], weights[..., 1, :], weights[..., 2, :])
+    return (channels[cell.flatten(2)] * weight.flatten(2)[..., None]).sum(2)
+
+
+def _profiles(values: Tensor) -> Tensor:
+    """Columns [P, ...] from log density (and magnetisation) [P, 1 + radii * points, C] at a peak and on its spheres."""
+    spheres = values[:, 1:].unflatten(1, (len(RADII), -1))
+    weight = torch.tensor(_rule()[1]).to(values)
+    rho = spheres[..., 0].exp()
+    mean = (rho * weight).sum(-1) ** (1 / 3)
+    coefficients = torch.einsum("prs,ms,s->prm", rho ** (1 / 3), torch.tensor(_harmonics()).to(values), weight)
+    powers = [
+        coefficients[..., l * l : (l + 1) ** 2].square().sum(-1).sqrt()
+        for l in range(1, ORDERS + 1)  # noqa: E741
+    ]
+    parts = [mean, *powers]
+    for channel in range(1, values.shape[-1]):
+        spin = torch.cat([values[:, :1, channel], (spheres[..., channel] * weight).sum(-1)], dim=1)
+        parts.append(spin.sign() * spin.abs().clamp_min(1e-12) ** (1 / 3))
+    return torch.cat(parts, dim=1)
+
+
+def _rule() -> tuple[np.ndarray, np.ndarray]:
+    """Directions [S, 3] and weights [S] (sum 1) that integrate polynomials of order ``_EXACT`` on the sphere."""
+    from scipy.integrate import lebedev_rule
+
+    points, weights = lebedev_rule(_EXACT)
+    return points.T, weights / (4 * math.pi)
+
+
+def _harmonics() -> np.ndarray:
+    """Real spherical harmonics [(ORDERS + 1)^2, S] with mean square 1, by order."""
+    from scipy.special import sph_harm_y
+
+    x, y, z = _rule()[0].T
+    polar, azimuth = np.arccos(np.clip(z, -1, 1)), np.arctan2(y, x)
+    rows = []
+    for l in range(ORDERS + 1):  # noqa: E741
+        for m in range(-l, l + 1):
+            value = sph_harm_y(l, abs(m), polar, azimuth) * math.sqrt(4 * math.pi)
+            rows.append(value.real if m == 0 else math.sqrt(2) * (value.imag if m < 0 else value.real))
+    return np.array(rows)

@@ -8,6 +8,7 @@ import logging
 import math
 import os
 import tempfile
+import time
 from collections import OrderedDict
 from dataclasses import dataclass
 
@@ -18,10 +19,12 @@ from torch import Tensor, nn
 
 from taskgroup.datasets import Dataset, Split, TargetScaler, TargetTable
 from taskgroup.errors import ConfigError, TargetError
+from taskgroup.training.prepared import load_prepared, save_prepared
 
 _log = logging.getLogger(__name__)
 _CHUNK = 64  # densities in memory at a time while preparing
 _RESIDENT_BYTES = 4 << 30  # most bytes of fields that a CPU keeps in memory, over all datasets and views
+_LONG = 5.0  # seconds of preparing from which on the rows are kept on disk
 _cache: OrderedDict[tuple[str, str, str], "Fields"] = OrderedDict()
 
 
@@ -36,10 +39,20 @@ class Fields:
     fields: Tensor
     lattice: Tensor
 
-    def batch(self, rows: Tensor) -> tuple[Tensor, Tensor]:
-        """Fields and lattice of some rows, int64 on the device, on the device."""
-        chosen = self.fields[rows.to(self.fields.device)]
-        return chosen.to(self.lattice.device, non_blocking=True), self.lattice[rows]
+    def batch(self, rows: Tensor, out: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Fields and lattice of some rows, int64 on the device, on the device; ``out`` is from ``batch_room``."""
+        points = self.fields.movedim(1, -1)
+        chosen = torch.index_select(points, 0, rows.to(points.device), out=None if out is None else out[: len(rows)])
+        return chosen.movedim(-1, 1).to(self.lattice.device, non_blocking=True), self.lattice[rows]
+
+    def batch_room(self, rows: int) -> Tensor | None:
+        """Room to be used for one batch after the other; None where the device has an allocator that does so.
+
+        A CPU's gives memory of this size back to the system, which then clears every page again at each step.
+        """
+        if self.lattice.device.type != "cpu":
+            return None
+        return self.fields.new_empty(rows, *self.fields.movedim(1, -1).shape[1:])
 
 
 def prepare_fields(dataset: Dataset, view: nn.Module, device: torch.device) -> Fields:
@@ -49,7 +62,15 @@ def prepare_fields(dataset: Dataset, view: nn.Module, device: torch.device) -> F
         _cache.move_to_end(key)
         return _cache[key]
     lattice = torch.tensor(dataset.lattices, dtype=torch.float32, device=device)
+    kept = load_prepared(dataset.hash, view.key, len(dataset))
+    _cache[key] = Fields(_prepared(dataset, view, lattice) if kept is None else kept.to(device), lattice)
+    return _cache[key]
+
+
+def _prepared(dataset: Dataset, view: nn.Module, lattice: Tensor) -> Tensor:
+    """The fields of all rows on the device of ``lattice``; kept on disk where they took long."""
     fields: Tensor | None = None
+    device, started = lattice.device, time.perf_counter()
     with torch.no_grad():
         for start in range(0, len(dataset), _CHUNK):
             rows = slice(start, min(start + _CHUNK, len(dataset)))
@@ -59,8 +80,9 @@ def prepare_fields(dataset: Dataset, view: nn.Module, device: torch.device) -> F
                 shape = part.movedim(1, -1).shape[1:]
                 fields = _room((len(dataset), *shape), device).movedim(-1, 1)
             fields[rows] = part
-    _cache[key] = Fields(fields, lattice)
-    return _cache[key]
+    if time.perf_counter() - started > _LONG:
+        save_prepared(dataset.hash, view.key, fields)
+    return fields
 
 
 def _room(shape: tuple[int, ...], device: torch.device) -> Tensor:

@@ -81,6 +81,7 @@ class Run:
         self.optimizer = make_optimizer(self.network, self.balancer, self.config)
         rows = len(self.labels.train)
         self.batches = max(1, min(math.ceil(rows / self.config.batch_size), rows // 2))
+        self.rooms = [self.data.batch_room(math.ceil(rows / self.batches)) for _ in range(1 + self.config.augment)]
         self.reports: list[EpochReport] = []
         self.best: dict[str, Tensor] = {}
         self.best_epoch, self.best_value = 0, -math.inf
@@ -146,9 +147,9 @@ class Run:
         context = self.context
         context.labels, context.present = self.labels.values[rows], self.labels.present[rows]
         context.present_targets = present_targets
-        fields, lattice = self.data.batch(rows)
+        fields, lattice = self.data.batch(rows, self.rooms[0])
         if self.config.augment:
-            fields, lattice = self.network.view.augment(fields, lattice, self.generator)
+            fields, lattice = self.network.view.augment(fields, lattice, self.generator, self.rooms[1])
         context.fields, context.lattice = fields, lattice
         context.features = self.network.features(fields, lattice)
         context.outputs = self.network.heads(context.features)

@@ -1,0 +1,66 @@
+"""Prepared rows on disk: what takes minutes for thousands of crystals is done once a machine, not once a process.
+
+Files lie in ``TASKGROUP_CACHE``, by default ``~/.cache/taskgroup``; they may be deleted at any time.
+"""
+
+import contextlib
+import hashlib
+import logging
+import os
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+_log = logging.getLogger(__name__)
+_MOST_BYTES = 1 << 30  # of one file: grids of thousands of crystals would fill a disk
+_CODE = ("distribution", "fields", "lattice", "peaks", "views")  # modules that decide what is prepared
+
+
+def cache_folder() -> Path:
+    """Where prepared rows are kept."""
+    return Path(os.environ.get("TASKGROUP_CACHE") or Path.home() / ".cache" / "taskgroup").expanduser()
+
+
+def load_prepared(dataset_hash: str, view_key: str, rows: int) -> Tensor | None:
+    """The rows of a dataset as a view prepares them, float32; None where they are not kept, or not whole."""
+    path = _path(dataset_hash, view_key)
+    try:
+        found = np.load(path, allow_pickle=False)
+    except (OSError, ValueError):
+        return None
+    if len(found) != rows or found.dtype != np.float32:
+        return None
+    return torch.from_numpy(found).movedim(1, -1).contiguous().movedim(-1, 1)  # channels last, as prepared
+
+
+def save_prepared(dataset_hash: str, view_key: str, fields: Tensor) -> None:
+    """Keep prepared rows; where that fails (no room, no right) they are prepared again next time."""
+    if fields.nbytes > _MOST_BYTES:
+        return
+    path = _path(dataset_hash, view_key)
+    partial = path.with_suffix(f".{os.getpid()}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with partial.open("wb") as file:
+            np.save(file, fields.cpu().numpy(), allow_pickle=False)
+        os.replace(partial, path)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            partial.unlink()
+        _log.info("prepared rows were not kept in %s: %s", path.parent, error)
+
+
+def _path(dataset_hash: str, view_key: str) -> Path:
+    key = hashlib.sha256(f"{dataset_hash} {view_key} {_code()}".encode()).hexdigest()
+    return cache_folder() / f"prepared-{key[:24]}.npy"
+
+
+@cache
+def _code() -> str:
+    """A hash of the code that prepares, so that rows of another version are never taken for ours."""
+    package = files("taskgroup.models")
+    return hashlib.sha256(b"".join(package.joinpath(f"{name}.py").read_bytes() for name in _CODE)).hexdigest()

@@ -1,0 +1,65 @@
+"""Rows prepared by one process are read by the next, and never by other code, data or settings."""
+
+import numpy as np
+import pytest
+import torch
+
+from taskgroup.datasets import load_dataset
+from taskgroup.models import ModelConfig
+from taskgroup.models.multitask import make_view
+from taskgroup.training import data, prepared
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("TASKGROUP_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(data, "_LONG", 0.0)
+    monkeypatch.setattr(data, "_cache", type(data._cache)())
+
+
+@pytest.fixture(scope="module")
+def few():
+    return load_dataset("crystals").subset(np.arange(5))
+
+
+def forget():
+    data._cache.clear()
+
+
+@pytest.mark.parametrize("backbone", ["peaks", "descriptors", "msa3dcnn"])
+def test_the_next_process_finds_equal_rows(few, backbone, monkeypatch):
+    view = make_view(ModelConfig(backbone=backbone, grid=8), 1)
+    first = data.prepare_fields(few, view, CPU)
+    forget()
+    monkeypatch.setattr(view, "prepare", None)  # calling it would fail
+    second = data.prepare_fields(few, view, CPU)
+    assert torch.equal(first.fields, second.fields)
+    assert first.fields.stride() == second.fields.stride()
+
+
+def test_other_data_settings_and_code_are_prepared_anew(few, monkeypatch):
+    view = make_view(ModelConfig(backbone="descriptors"), 1)
+    data.prepare_fields(few, view, CPU)
+    assert prepared.load_prepared(few.hash, view.key, len(few)) is not None
+    assert prepared.load_prepared("other", view.key, len(few)) is None
+    assert prepared.load_prepared(few.hash, "other", len(few)) is None
+    monkeypatch.setattr(prepared, "_code", lambda: "other")
+    assert prepared.load_prepared(few.hash, view.key, len(few)) is None
+
+
+def test_a_torn_file_is_prepared_anew(few):
+    view = make_view(ModelConfig(backbone="descriptors"), 1)
+    first = data.prepare_fields(few, view, CPU).fields.clone()
+    (file,) = prepared.cache_folder().glob("*.npy")
+    file.write_bytes(file.read_bytes()[:1000])
+    forget()
+    assert torch.equal(data.prepare_fields(few, view, CPU).fields, first)
+
+
+def test_a_folder_that_cannot_be_written_costs_nothing_but_time(few, tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("no folder")
+    monkeypatch.setenv("TASKGROUP_CACHE", str(tmp_path / "file"))
+    view = make_view(ModelConfig(backbone="descriptors"), 1)
+    assert len(data.prepare_fields(few, view, CPU).fields) == len(few)

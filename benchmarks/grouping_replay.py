@@ -45,7 +45,7 @@ from taskgroup.grouping.predict import (
 
 DATA = Path(__file__).resolve().parents[2] / "shared/data/grouping_tables"
 BUDGETS = (2, 2.5, 3, 3.5, 4, 4.5, 5)
-NETWORKS = (6, 8, 10, 12, 15, 20)
+NETWORKS = (6, 8, 10, 12, 15)
 PLANS = {
     "HOA": (8, 10, 12, 15), "HOA, half-cost too": (15,), "ESA": (8, 10, 12), "TAG": (6,),
     "ours, no screening": (10, 15),
@@ -239,9 +239,7 @@ def jobs(seeds: int, with_synthetic: bool) -> Iterator[tuple[list[Setting], str,
     """All cells of the replay; strategies without chance need one seed."""
     for setting in settings():
         for strategy in STRATEGIES:
-            for n in {"HOA": (8, 10, 12, 15), "HOA, half-cost too": (15,), "ESA": (8, 10, 12), "TAG": (6,)}.get(
-                strategy, NETWORKS
-            ):
+            for n in PLANS.get(strategy, NETWORKS):
                 certain = strategy == "TAG" or ("HOA" in strategy and n == 15) or (strategy == "ESA" and n == 12)
                 for budget in BUDGETS:
                     yield [setting], setting.name, strategy, n, budget, 1 if certain else seeds

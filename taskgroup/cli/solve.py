@@ -10,12 +10,13 @@ from rich.table import Table
 from taskgroup.errors import GroupingError
 from taskgroup.grouping import Evaluation, SetTable, Solution, evaluate, pareto, read_table
 from taskgroup.grouping import solve as solve_table
+from taskgroup.grouping.tables import SOURCES
 
 
 @click.command()
 @click.argument("table", type=click.Path(exists=True, dir_okay=False))
 @click.option(
-    "--from", "source", type=click.Choice(["csv", "standley", "tag", "mtgnet"]), default="csv", show_default=True,
+    "--from", "source", type=click.Choice(SOURCES), default="csv", show_default=True,
     help="Format of TABLE. csv: columns tasks (separated by spaces), cost (default 1), then one a task.",
 )  # fmt: skip
 @click.option(
@@ -39,7 +40,10 @@ from taskgroup.grouping import solve as solve_table
     "--time-limit", type=click.FloatRange(min=0), default=60, show_default=True, metavar="SECONDS",
     help="Then the best choice found is given, with its gap (--pareto: of each point).",
 )  # fmt: skip
-@click.option("--format", "form", type=click.Choice(["table", "json", "modnet"]), default="table", show_default=True)
+@click.option(
+    "--format", "form", type=click.Choice(["table", "json", "modnet"]), default="table", show_default=True,
+    help="For people, for programs, or MODNet's nested list of targets.",
+)  # fmt: skip
 def solve(
     table: str, source: str, lower: bool | None, weights: str | None, together: tuple[str, ...], apart: tuple[str, ...],
     front: bool, other: str | None, form: str, **options: Any,

@@ -1,19 +1,20 @@
 """Which sets to train next, so that the best assembly of what was trained is as good as can be.
 
 - First a set of all tasks: from then on an assembly exists, and the level of every task is known.
-- Then pairs, in balanced random order, for at most ``screening`` of the plan: they show who helps whom, and which pair
-  is out of the ordinary, which no model can foretell.
-- Then the set whose training is expected to improve the best assembly most, after what a predictor expects of it.
+- Then the set whose training is expected to improve the best assembly most, after what a predictor expects of it. For
+  the first part of the plan (``screening``) only pairs are asked: they show who helps whom, and which pair is out of
+  the ordinary, which no model can foretell.
 """
 
 import math
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from typing import Any
 
 import numpy as np
-from scipy.stats import norm
+from scipy.stats import t as student
 from scipy.stats.qmc import Sobol
 
 from taskgroup.errors import GroupingError
@@ -22,6 +23,8 @@ from taskgroup.grouping.predict import GainPredictor, SetProcess
 from taskgroup.grouping.solve import solve
 
 _DRAWS = 64  # of what an untrained set may turn out to be; Sobol's, a power of two
+_FREEDOM = 3.0  # degrees of freedom of these draws (Student's t): few sets are far out of the ordinary, but some are
+_RARE = 1e-3  # no draw is rarer
 _PARTIAL = 20_000  # partial assemblies of trained networks that a new one is tried with
 
 
@@ -44,10 +47,10 @@ class NextSets:
         groups: number of its networks at most.
         weights: of the tasks.
         higher_is_better: the scores are gains, not losses.
-        screening: part of the plan that is spent on pairs at most. 0 is better where helpers add up smoothly, the
-            default where single pairs are out of the ordinary; docs/solve.md shows what either costs.
+        screening: part of the plan that is spent on pairs at most, at its beginning. 0 is better where helpers add up
+            smoothly, the default where single pairs are out of the ordinary; docs/solve.md shows what either costs.
         predictor: what to expect of untrained sets; default `SetProcess`.
-        seed: of the order of pairs and of the draws.
+        seed: of the draws.
 
     Raises:
         GroupingError: an empty space, a plan of less than one network, a screening outside 0 to 1, results of networks
@@ -63,7 +66,7 @@ class NextSets:
         groups: int | None = None,
         weights: dict[str, float] | None = None,
         higher_is_better: bool = False,
-        screening: float = 2 / 3,
+        screening: float = 0.5,
         predictor: GainPredictor | None = None,
         seed: int = 0,
     ) -> None:
@@ -79,7 +82,7 @@ class NextSets:
         self._scoring: dict[str, Any] = {"weights": weights, "higher_is_better": higher_is_better}
         self._predictor = predictor or SetProcess()
         self._rng = np.random.default_rng(seed)
-        self._pairs = self._balanced_pairs()[: math.floor(screening * planned + 1e-9)]
+        self._n_pairs = math.floor(screening * planned + 1e-9)
         self._trained: dict[tuple[Any, ...], Candidate] = {}
         self._pending: list[Candidate] = []
 
@@ -118,28 +121,19 @@ class NextSets:
             return None
         if not taken:
             return max(left, key=lambda network: (len(network.tasks), network.cost))
-        for pair in self._pairs:
-            if _key(pair) not in taken:
-                return pair
-        seen = {task for network in self.trained for task in network.scores}
-        if not seen.issuperset(self._tasks):  # nothing can be said of these yet
-            return max(left, key=lambda network: (len(set(network.tasks) - seen), -len(network.tasks)))
+        if not {task for network in self.trained for task in network.scores}.issuperset(self._tasks):
+            return min(left, key=self._least_taken)
+        pairs = [network for network in left if len(network.tasks) == 2]
+        if pairs and sum(len(key[0]) == 2 for key in taken) < self._n_pairs:
+            left = pairs
         return left[int(np.argmax(self._expected_improvement(left)))]
 
-    def _balanced_pairs(self) -> list[Candidate]:
-        """The dearest network of each pair, in random order such that every task comes up about equally often."""
-        by_tasks = {c.tasks: c for c in sorted(self._space.values(), key=lambda c: c.cost) if len(c.tasks) == 2}
-        left = [by_tasks[tasks] for tasks in sorted(by_tasks)]
-        self._rng.shuffle(left)
-        seen = dict.fromkeys(self._tasks, 0)
-        order = []
-        while left:
-            pair = min(left, key=lambda c: max(seen[t] for t in c.tasks) + sum(seen[t] for t in c.tasks))
-            left.remove(pair)
-            order.append(pair)
-            for task in pair.tasks:
-                seen[task] += 1
-        return order
+    def _least_taken(self, network: Candidate) -> tuple[float, ...]:
+        """Order of asking where nothing can be foretold yet: tasks never asked first, then pairs of rare tasks."""
+        asked = Counter(task for known in (*self.trained, *self._pending) for task in known.tasks)
+        new = sum(not asked[task] for task in network.tasks)
+        mean = sum(asked[task] for task in network.tasks) / len(network.tasks)
+        return (-new, abs(len(network.tasks) - 2), mean, -network.cost)
 
     def _expected_improvement(self, left: list[Candidate]) -> np.ndarray:
         """Mean improvement of the best assembly by each network, over draws from what the predictor expects of it.
@@ -157,7 +151,8 @@ class NextSets:
         best = float(partial.values.sum(axis=1).min())
         expected = predictor.predict(left)
         mean, spread = sign * expected.mean * weight, expected.spread * weight
-        draws = norm.ppf(np.clip(Sobol(len(weight), rng=self._rng).random(_DRAWS), 1e-9, 1 - 1e-9))
+        uniform = np.clip(Sobol(len(weight), rng=self._rng).random(_DRAWS), _RARE, 1 - _RARE)
+        draws = student.ppf(uniform, _FREEDOM) / math.sqrt(_FREEDOM / (_FREEDOM - 2))
         improvement = np.zeros(len(left))
         for row, network in enumerate(left):
             inside = np.isfinite(mean[row])

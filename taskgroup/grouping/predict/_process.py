@@ -1,69 +1,89 @@
 """A Gaussian process over sets: every helper has an effect of its own, and sets that differ little behave alike."""
 
 import itertools
+from dataclasses import dataclass
 
 import numpy as np
 
 from taskgroup.grouping.predict._base import GainPredictor, SetArrays
 
-_EFFECTS = (0.0, 0.5, 1.0)  # variance of the helpers' own effects
+_SUMMED = (0.0, 0.5, 1.0)  # variance of helpers' effects that add up
+_AVERAGED = (0.0, 1.0, 2.0)  # variance of helpers' effects whose mean counts, as in HOA
 _LIKENESS = (0.25, 1.0)  # variance of what only like sets share
-_LENGTHS = (0.25, 0.5, 1.0)  # distance of such sets, in numbers of all other tasks
+_LENGTHS = (0.25, 0.75)  # distance of such sets, in numbers of all other tasks
 _NOISE = 0.05
+
+_Choice = tuple[float, float, float, float]
+
+
+@dataclass(frozen=True)
+class _Pairs:
+    """What the kernel compares in two lists of networks, [tasks, left, right] each (``cost`` without tasks)."""
+
+    summed: np.ndarray
+    averaged: np.ndarray
+    differing: np.ndarray
+    cost: np.ndarray
+
+    @classmethod
+    def of(cls, left: SetArrays, right: SetArrays) -> "_Pairs":
+        a, b = (np.stack([arrays.helpers(task) for task in range(len(left.tasks))]) for arrays in (left, right))
+        sizes, others = a.sum(axis=2)[:, :, None], b.sum(axis=2)[:, None, :]
+        shared = a @ b.transpose(0, 2, 1)
+        octaves = np.log2(np.maximum(left.cost, 1e-3))[:, None] - np.log2(np.maximum(right.cost, 1e-3))
+        n = max(len(left.tasks) - 1, 1)
+        return cls(
+            shared / n,
+            shared / (np.maximum(sizes, 1) * np.maximum(others, 1)),
+            (sizes + others - 2 * shared) / n,
+            np.exp(-0.5 * octaves**2),
+        )
+
+    def kernel(self, choice: _Choice) -> np.ndarray:
+        summed, averaged, likeness, length = choice
+        alike = likeness * np.exp(-self.differing / length)
+        return 1.0 + (summed * self.summed + averaged * self.averaged + alike) * self.cost
 
 
 class SetProcess(GainPredictor):
     """Gaussian process with a kernel on sets, one a task, of shared hyper-parameters chosen by the evidence.
 
     For a task, sets S and S' without it, of n other tasks, at costs c and c':
-    k = 1 + (e |S & S'| / n + v exp(-|S ^ S'| / (l n))) exp(-log2(c/c')^2 / 2), in spreads of the task, plus noise.
+    k = 1 + (e |S & S'| / n + m |S & S'| / (|S| |S'|) + v exp(-|S ^ S'| / (l n))) exp(-log2(c/c')^2 / 2), in spreads of
+    the task, plus noise. Helpers add up (e), or their mean counts (m), so that small sets are the extreme ones.
     """
 
     def _learn(self, trained: SetArrays) -> None:
-        self._trained = trained
-        standard = self._standard(trained.values)
-        rows = [np.flatnonzero(np.isfinite(column)) for column in standard.T]
-        self._given = [(r, standard[r, task]) for task, r in enumerate(rows)]
-        choices = list(itertools.product(_EFFECTS, _LIKENESS, _LENGTHS))
-        self._choice = max(choices, key=self._evidence)
+        standard = self._standard(trained.values).T
+        self._trained, self._known = trained, np.isfinite(standard)
+        self._given = np.where(self._known, standard, 0.0)
+        pairs = _Pairs.of(trained, trained)
+        choices = itertools.product(_SUMMED, _AVERAGED, _LIKENESS, _LENGTHS)
+        self._choice = max(choices, key=lambda choice: self._evidence(pairs, choice))
+        self._covariance = self._covariances(pairs, self._choice)
 
-    def _kernel(self, left: SetArrays, right: SetArrays, task: int, choice: tuple[float, float, float]) -> np.ndarray:
-        effects, likeness, length = choice
-        n = max(len(self.tasks) - 1, 1)
-        a, b = left.helpers(task), right.helpers(task)
-        shared = a @ b.T
-        differing = a.sum(axis=1)[:, None] + b.sum(axis=1) - 2 * shared
-        octaves = np.log2(np.maximum(left.cost, 1e-3))[:, None] - np.log2(np.maximum(right.cost, 1e-3))
-        alike = effects * shared / n + likeness * np.exp(-differing / (length * n))
-        return 1.0 + alike * np.exp(-0.5 * octaves**2)
+    def _covariances(self, pairs: _Pairs, choice: _Choice) -> np.ndarray:
+        """[tasks, trained, trained]; a network that does not serve the task stands apart, with variance 1."""
+        both = self._known[:, :, None] & self._known[:, None, :]
+        own = np.where(self._known, _NOISE, 1.0)[:, :, None] * np.eye(len(self._trained.cost))
+        return np.where(both, pairs.kernel(choice), 0.0) + own
 
-    def _covariance(self, task: int, choice: tuple[float, float, float]) -> np.ndarray:
-        rows, _ = self._given[task]
-        kernel = self._kernel(self._trained, self._trained, task, choice)[np.ix_(rows, rows)]
-        return kernel + _NOISE * np.eye(len(rows))
-
-    def _evidence(self, choice: tuple[float, float, float]) -> float:
-        total = 0.0
-        for task, (_, values) in enumerate(self._given):
-            factor = np.linalg.cholesky(self._covariance(task, choice))
-            total -= 0.5 * float(values @ _solve(factor, values)) + float(np.log(np.diag(factor)).sum())
-        return total
+    def _evidence(self, pairs: _Pairs, choice: _Choice) -> float:
+        covariance = self._covariances(pairs, choice)
+        fit = (self._given * np.linalg.solve(covariance, self._given[:, :, None])[:, :, 0]).sum()
+        return float(-0.5 * (fit + np.linalg.slogdet(covariance).logabsdet.sum()))
 
     def _expect(self, queries: SetArrays) -> tuple[np.ndarray, np.ndarray]:
-        mean, spread = np.empty(queries.member.shape), np.empty(queries.member.shape)
-        for task, (rows, values) in enumerate(self._given):
-            factor = np.linalg.cholesky(self._covariance(task, self._choice))
-            across = self._kernel(queries, self._trained, task, self._choice)[:, rows]
-            itself = self._itself(queries, task)
-            explained = np.einsum("qr,rq->q", across, _solve(factor, across.T))
-            mean[:, task] = across @ _solve(factor, values)
-            spread[:, task] = np.sqrt(np.maximum(itself - explained, 0.0) + _NOISE)
-        return self.level + self.spread * mean, self.spread * spread
+        kernel = _Pairs.of(queries, self._trained).kernel(self._choice)
+        across = np.where(self._known[:, None, :], kernel, 0.0)
+        weights = np.linalg.solve(self._covariance, across.transpose(0, 2, 1)).transpose(0, 2, 1)
+        mean = np.einsum("tqr,tr->qt", weights, self._given)
+        left = self._itself(queries) - np.einsum("tqr,tqr->qt", weights, across)
+        return self.level + self.spread * mean, self.spread * np.sqrt(np.maximum(left, 0.0) + _NOISE)
 
-    def _itself(self, queries: SetArrays, task: int) -> np.ndarray:
-        effects, likeness, _ = self._choice
-        return 1.0 + effects * queries.helpers(task).sum(axis=1) / max(len(self.tasks) - 1, 1) + likeness
-
-
-def _solve(factor: np.ndarray, values: np.ndarray) -> np.ndarray:
-    return np.linalg.solve(factor.T, np.linalg.solve(factor, values))
+    def _itself(self, queries: SetArrays) -> np.ndarray:
+        """[sets, tasks]: prior variance; what stands outside a set is ignored."""
+        summed, averaged, likeness, _ = self._choice
+        helpers = queries.member.sum(axis=1)[:, None] - 1.0
+        mean = np.where(helpers > 0, averaged / np.maximum(helpers, 1), 0.0)
+        return 1.0 + summed * helpers / max(len(self.tasks) - 1, 1) + mean + likeness + np.zeros(len(self.tasks))

@@ -25,6 +25,7 @@ from taskgroup.grouping.solve import solve
 _DRAWS = 64  # of what an untrained set may turn out to be; Sobol's, a power of two
 _FREEDOM = 3.0  # degrees of freedom of these draws (Student's t): few sets are far out of the ordinary, but some are
 _RARE = 1e-3  # no draw is rarer
+_SHORTLIST = 100  # networks that are compared with all draws, where there are more
 _PARTIAL = 20_000  # partial assemblies of trained networks that a new one is tried with
 
 
@@ -153,12 +154,22 @@ class NextSets:
         mean, spread = sign * expected.mean * weight, expected.spread * weight
         uniform = np.clip(Sobol(len(weight), rng=self._rng).random(_DRAWS), _RARE, 1 - _RARE)
         draws = student.ppf(uniform, _FREEDOM) / math.sqrt(_FREEDOM / (_FREEDOM - 2))
-        improvement = np.zeros(len(left))
-        for row, network in enumerate(left):
-            inside = np.isfinite(mean[row])
-            totals = partial.totals_with(network.cost, inside, (mean[row] + spread[row] * draws)[:, inside])
-            improvement[row] = np.maximum(best - totals, 0.0).mean() + 1e-9 * np.nansum(spread[row])
-        return improvement
+        inside = np.isfinite(mean)
+
+        def improvements(rows: np.ndarray, outcomes: np.ndarray) -> np.ndarray:
+            totals = [
+                partial.totals_with(left[i].cost, inside[i], (mean[i] + spread[i] * outcomes)[:, inside[i]])
+                for i in rows
+            ]
+            return np.maximum(best - np.array(totals), 0.0).mean(axis=1)
+
+        found = 1e-9 * np.nansum(spread, axis=1)
+        rows = np.arange(len(left))
+        if len(left) > _SHORTLIST:  # those of most promise where all their tasks turn out well
+            promise = improvements(rows, np.full((1, len(weight)), -1.0))
+            rows = np.argsort(-(promise + found), kind="stable")[:_SHORTLIST]
+        found[rows] += improvements(rows, draws)
+        return found
 
     @property
     def _budget(self) -> float:
@@ -181,12 +192,13 @@ class NextSets:
         """Every choice of known networks within the limits; where there are too many, of the networks of best ranks."""
         prices = np.array([c.cost for c in known])
         most = self._limits["groups"] or len(self._tasks)
-        largest = min(most, len(self._tasks), len(known))
+        affordable = int((np.cumsum(np.sort(prices)) <= self._budget).sum())
+        largest = min(most, len(self._tasks), affordable)
         pool = list(range(len(known)))
-        while len(pool) > largest and sum(math.comb(len(pool), size) for size in range(largest + 1)) > _PARTIAL:
+        while sum(math.comb(len(pool), size) for size in range(largest + 1)) > _PARTIAL:
             pool = self._without_least(pool, values)
         found = [(unserved[None], np.zeros(1), np.zeros(1))]
-        for size in range(1, largest + 1):
+        for size in range(1, min(largest, len(pool)) + 1):
             chosen = np.array(list(combinations(pool, size)))
             paid = prices[chosen].sum(axis=1)
             chosen, paid = chosen[paid <= self._budget], paid[paid <= self._budget]

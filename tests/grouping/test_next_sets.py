@@ -1,5 +1,6 @@
 """Active choice of sets: what is asked, in which order, and whether it finds a hidden optimum sooner than chance."""
 
+import time
 from itertools import combinations
 
 import numpy as np
@@ -123,3 +124,16 @@ def test_bad_requests_are_named():
         NextSets(SPACE, planned=3, screening=2)
     with pytest.raises(GroupingError, match="results must be of networks in the space, found 'a b q'"):
         NextSets(SPACE, planned=1).tell([Candidate(("a", "b", "q"), {"a": 1})])
+
+
+def test_a_large_space_is_asked_in_seconds_with_and_without_a_budget():
+    rng = np.random.default_rng(0)
+    tasks = [f"t{i:02d}" for i in range(27)]
+    sets = {tuple(sorted(rng.choice(tasks, rng.integers(2, 15), replace=False))) for _ in range(1000)} | {tuple(tasks)}
+    networks = [Candidate(s, {t: 1 + 0.05 * rng.normal() for t in s}) for s in sorted(sets)]
+    for budget in (3, None):
+        search = NextSets(networks, planned=60, budget=budget, screening=0)
+        search.tell([networks[i] for i in rng.permutation(len(networks))[:40]])
+        started = time.process_time()
+        assert len(search.ask()) == 1
+        assert time.process_time() - started < 20

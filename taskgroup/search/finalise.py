@@ -87,8 +87,8 @@ class Finaliser:
         compared = chosen if chosen in joint or not joint else max(joint, key=lambda each: float(np.mean(each.values)))
         gains = self._gains(compared)
         self.on_phase("refit", self.config.refit.members)
-        members = self._refit(chosen.finalist.plan)
-        alone = self._refit(alone_plan(chosen.finalist.plan))
+        members = refit(self.evaluator, self.config, chosen.finalist.plan)
+        alone = refit(self.evaluator, self.config, alone_plan(chosen.finalist.plan))
         self.on_phase("test", 0)
         test, value = release(self.folder, self.data, chosen.finalist.plan, members, alone, self.config.name)
         final = FinalRecord(
@@ -173,17 +173,17 @@ class Finaliser:
                 gains[target] = seed_interval([with_others - by_itself for with_others, by_itself in pairs])
         return gains
 
-    def _refit(self, plan: Plan) -> list[Evaluation]:
-        """The members of a bundle: new seeds, each validating on another fold, so that all rows but test are used."""
-        members = []
-        for i in range(self.config.refit.members):
-            seed = self.config.search.seed + REFIT_SEEDS + i
-            fold = self.data.other_folds[i % len(self.data.other_folds)]
-            evaluation = self.evaluator.evaluate(plan, seed, [fold], keep=True)
-            if evaluation.failure is not None:
-                raise TaskgroupError(f"refit failed ({evaluation.failure.kind}): {evaluation.failure.reason}")
-            members.append(evaluation)
-        return members
+
+def refit(evaluator: Evaluator, config: StudyConfig, plan: Plan) -> list[Evaluation]:
+    """The members of a bundle: new seeds, each validating on another fold, so that all rows but test are used."""
+    members, folds = [], evaluator.data.other_folds
+    for i in range(config.refit.members):
+        seed = config.search.seed + REFIT_SEEDS + i
+        evaluation = evaluator.evaluate(plan, seed, [folds[i % len(folds)]], keep=True)
+        if evaluation.failure is not None:
+            raise TaskgroupError(f"refit failed ({evaluation.failure.kind}): {evaluation.failure.reason}")
+        members.append(evaluation)
+    return members
 
 
 def _joins(plan: Plan) -> bool:

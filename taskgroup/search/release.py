@@ -29,22 +29,22 @@ def release(
     target the metrics of ``evaluate`` with ``skill_alone``, ``gain``, ``gain_low``, ``gain_high`` (paired bootstrap
     over the rows), and the mean skill over targets with its bootstrap interval.
     """
-    bundle = _bundle(folder, data, plan.grouping, members, name)
+    bundle = refit_bundle(folder, data, plan.grouping, members, name)
     alone_grouping = type(plan.grouping).singles(plan.grouping.targets)
-    bundle_alone = _bundle(folder, data, alone_grouping, alone, name)
+    bundle_alone = refit_bundle(folder, data, alone_grouping, alone, name)
     rows = data.splits.split(data.split.test_fold, data.split.validation_folds[0]).test
     test = evaluate(bundle, data.dataset, rows)["targets"]
-    ours, theirs = _skill_draws(bundle, data, rows), _skill_draws(bundle_alone, data, rows)
+    ours, theirs = skill_draws(bundle, data, rows), skill_draws(bundle_alone, data, rows)
     for target, metrics in test.items():
         difference = ours[target] - theirs[target]
         metrics["skill_alone"], metrics["gain"] = float(theirs[target][0]), float(difference[0])
-        metrics["gain_low"], metrics["gain_high"] = _bounds(difference[1:])
+        metrics["gain_low"], metrics["gain_high"] = bounds(difference[1:])
     mean = np.nanmean([np.clip(draws, -1, None) for draws in ours.values()], axis=0)
     save_bundle(folder / "export", replace(bundle.spec, metrics={"test": test}), bundle.members)
-    return test, Interval(float(mean[0]), *_bounds(mean[1:]), n=_DRAWS)
+    return test, Interval(float(mean[0]), *bounds(mean[1:]), n=_DRAWS)
 
 
-def _bundle(folder: Path, data: StudyData, grouping: Any, members: Sequence[Evaluation], name: str) -> Bundle:
+def refit_bundle(folder: Path, data: StudyData, grouping: Any, members: Sequence[Evaluation], name: str) -> Bundle:
     """The members of each group as a bundle in memory."""
     networks = {
         group: tuple(read_network(network_path(folder, _result(member, group.targets).key)) for member in members)
@@ -94,7 +94,7 @@ def _residuals(folder: Path, data: StudyData, grouping: Any, members: Sequence[E
     return found
 
 
-def _skill_draws(bundle: Bundle, data: StudyData, rows: NDArray) -> Mapping[str, NDArray]:
+def skill_draws(bundle: Bundle, data: StudyData, rows: NDArray) -> Mapping[str, NDArray]:
     """Skill of each target on the rows, then on bootstrap draws of them; the same draws for any bundle."""
     frame = predict(bundle, data.dataset, rows=rows)
     counts = np.random.default_rng(0).multinomial(len(rows), np.full(len(rows), 1 / len(rows)), size=_DRAWS)
@@ -108,7 +108,7 @@ def _skill_draws(bundle: Bundle, data: StudyData, rows: NDArray) -> Mapping[str,
     return draws
 
 
-def _bounds(draws: NDArray) -> tuple[float, float]:
+def bounds(draws: NDArray) -> tuple[float, float]:
     known = draws[np.isfinite(draws)]
     low, high = np.quantile(known, [0.025, 0.975]) if len(known) else (np.nan, np.nan)
     return float(low), float(high)

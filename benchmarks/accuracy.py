@@ -1,0 +1,173 @@
+"""How well properties come out on test rows: forests, every target alone, all in one, groupings; fold by fold.
+
+    python benchmarks/accuracy.py studies/eight_properties.yaml [--folds 0 1 2 3 4] [--out DIR] [--set K=V] [--json]
+
+For each test fold the study is run (or gone on with), then the groupings of ``taskgroup.search.compare`` are refitted
+with the same seeds and members and tested on the fold. The forests see the same training and validation rows: one reads
+statistics of the elements in the formula (the usual baseline), one the numbers of ``taskgroup.models.descriptors`` (the
+density alone). Chemical systems are never shared between train and test. Numbers are R2 in the space of the target's
+transform, AUC for classes, over all test rows of the folds together; the mean is of skills (2 AUC - 1 for classes), and
+the interval of a difference to every target alone is a paired bootstrap over test rows, fold by fold.
+"""
+
+import argparse
+import json
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.table import Table
+from sklearn.ensemble import ExtraTreesClassifier, ExtraTreesRegressor, RandomForestClassifier, RandomForestRegressor
+
+from taskgroup.models.descriptors import descriptors
+from taskgroup.search import Study
+from taskgroup.search.compare import compare
+from taskgroup.search.plan import StudyData
+from taskgroup.training.metrics import weighted_metric
+
+Draws = dict[str, NDArray[np.float64]]
+FORESTS = ("composition forest", "descriptor forest")
+DRAWS = 1000
+_ELEMENT = ("Z", "X", "atomic_radius", "group", "row", "mendeleev_no", "atomic_mass", "melting_point", "molar_volume")
+
+
+def composition_statistics(formulas: Iterable[str]) -> NDArray[np.float64]:
+    """Mean, deviation, extremes and range of element properties, weighted by the formula (as in Ward et al., 2016)."""
+    from pymatgen.core import Composition
+
+    rows = []
+    for formula in formulas:
+        composition = Composition(formula)
+        weights = np.array([composition.get_atomic_fraction(e) for e in composition])
+        values = np.array([[_number(element, name) for name in _ELEMENT] for element in composition])
+        mean = weights @ values
+        spread = np.sqrt(weights @ (values - mean) ** 2)
+        rows.append(np.concatenate([mean, spread, values.min(0), values.max(0), np.ptp(values, axis=0), [len(values)]]))
+    return np.array(rows)
+
+
+def _number(element: Any, name: str) -> float:
+    value = getattr(element, name)
+    return float(value) if value is not None and np.isfinite(float(value)) else 0.0
+
+
+def forest_draws(data: StudyData, numbers: NDArray, fold: int, extra: bool) -> Draws:
+    """Skill of a forest for each target on a test fold, then of bootstrap draws (the same as those of the networks)."""
+    rows = data.splits.split(fold, (fold + 1) % data.split.folds).test
+    known_rows = np.setdiff1d(np.arange(len(data.dataset)), rows)
+    weights = np.concatenate(
+        [
+            np.ones((1, len(rows))),
+            np.random.default_rng(0).multinomial(len(rows), np.full(len(rows), 1 / len(rows)), size=DRAWS),
+        ]
+    )
+    found = {}
+    for spec in data.targets.specs:
+        column = data.targets.column(spec.name)
+        train = known_rows[np.isfinite(column[known_rows])]
+        settings = {"n_estimators": 300, "min_samples_leaf": 2, "max_features": 0.4, "n_jobs": 2, "random_state": 0}
+        if spec.kind == "classification":
+            forest = (ExtraTreesClassifier if extra else RandomForestClassifier)(**settings)
+            predicted = forest.fit(numbers[train], column[train]).predict_proba(numbers[rows])[:, 1]
+        else:
+            forest = (ExtraTreesRegressor if extra else RandomForestRegressor)(**settings)
+            predicted = spec.inverse(forest.fit(numbers[train], spec.forward(column[train])).predict(numbers[rows]))
+        there = np.isfinite(column[rows])
+        found[spec.name] = weighted_metric(spec, "skill", column[rows][there], predicted[there], weights[:, there])
+    return found
+
+
+def run_fold(source: str, fold: int, out: Path, overrides: tuple[str, ...]) -> dict[str, Draws]:
+    """Everything that is compared on one test fold, by name; the study stays in ``out/fold-N``."""
+    folder = out / f"fold-{fold}"
+    settings = (f"split.test_fold={fold}", f"split.validation_folds=[{(fold + 1) % 5}]", *overrides)
+    study = Study.from_yaml(source, settings, folder=folder)
+    (study.resume if (folder / "study.json").exists() else study.run)()
+    data = StudyData(study.config)
+    found = {each.name: each.draws for each in compare(folder)}
+    dataset = data.dataset
+    forests = {
+        "composition forest": (composition_statistics(dataset.formulas), False),
+        "descriptor forest": (_descriptors(data, out), True),
+    }
+    return {name: forest_draws(data, numbers, fold, extra) for name, (numbers, extra) in forests.items()} | found
+
+
+def _descriptors(data: StudyData, out: Path) -> NDArray:
+    path = out / f"descriptors-{data.dataset.hash[:12]}.npy"
+    if not path.exists():
+        parts = [
+            descriptors(data.dataset.densities(rows), data.dataset.lattices[rows])
+            for rows in np.array_split(np.arange(len(data.dataset)), max(1, len(data.dataset) // 256))
+        ]
+        np.save(path, np.concatenate(parts), allow_pickle=False)
+    return np.load(path, allow_pickle=False)
+
+
+def summary(folds: list[dict[str, Draws]]) -> dict[str, Any]:
+    """Per strategy: mean over folds of each target's skill, of the mean skill, and its difference to ``singles``."""
+    names = [name for name in folds[0] if all(name in fold for fold in folds)]
+    targets = list(folds[0][names[0]])
+
+    def mean_draws(name: str) -> NDArray:
+        return np.mean(
+            [np.nanmean([np.clip(fold[name][t], -1, None) for t in targets], axis=0) for fold in folds], axis=0
+        )
+
+    found = {}
+    for name in names:
+        skills = {t: float(np.nanmean([fold[name][t][0] for fold in folds])) for t in targets}
+        mean = mean_draws(name)
+        row = {"skills": skills, "mean": float(mean[0]), "low": _at(mean, 0.025), "high": _at(mean, 0.975)}
+        if "singles" in names:
+            gain = mean - mean_draws("singles")
+            row |= {"gain": float(gain[0]), "gain_low": _at(gain, 0.025), "gain_high": _at(gain, 0.975)}
+        found[name] = row
+    return found
+
+
+def _at(draws: NDArray, level: float) -> float:
+    return float(np.nanquantile(draws[1:], level))
+
+
+def show(found: dict[str, Any], seconds: float) -> None:
+    """One table, a column a strategy."""
+    table = Table("target (skill)", *found, box=None)
+    for target in next(iter(found.values()))["skills"]:
+        table.add_row(target, *(f"{row['skills'][target]:.3f}" for row in found.values()))
+    table.add_section()
+    table.add_row("mean", *(f"{row['mean']:.3f} [{row['low']:.3f}, {row['high']:.3f}]" for row in found.values()))
+    if "singles" in found:
+        cells = (f"{row['gain']:+.3f} [{row['gain_low']:+.3f}, {row['gain_high']:+.3f}]" for row in found.values())
+        table.add_row("against singles", *cells)
+    console = Console(width=200)
+    console.print(table)
+    console.print(f"{seconds:.0f} s")
+
+
+def main() -> None:
+    """Run the folds and print the table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("study")
+    parser.add_argument("--folds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
+    parser.add_argument("--out", type=Path, help="run folders; default: runs/accuracy/STUDY")
+    parser.add_argument("--set", dest="overrides", action="append", default=[], metavar="KEY=VALUE")
+    parser.add_argument("--json", action="store_true")
+    arguments = parser.parse_args()
+    out = arguments.out or Path("runs/accuracy") / Path(arguments.study).stem
+    out.mkdir(parents=True, exist_ok=True)
+    started, folds = time.perf_counter(), []
+    for fold in arguments.folds:
+        folds.append(run_fold(arguments.study, fold, out, tuple(arguments.overrides)))
+        if not arguments.json:
+            show(summary(folds), time.perf_counter() - started)
+    if arguments.json:
+        print(json.dumps(summary(folds)))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,87 @@
+"""What the searched grouping is worth on test rows, beside the groupings one would have taken without a search."""
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from math import ceil
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from taskgroup.errors import InfeasibleError, RunError
+from taskgroup.grouping import Grouping
+from taskgroup.search.assemble import Trained, assemble, trained_groups
+from taskgroup.search.config import StudyConfig, load_study
+from taskgroup.search.executors import make_executor
+from taskgroup.search.finalise import refit
+from taskgroup.search.objective import Evaluator
+from taskgroup.search.plan import Plan, StudyData
+from taskgroup.search.release import refit_bundle, skill_draws
+from taskgroup.search.results import ResultStore
+from taskgroup.tracking import read_final, read_records, read_study
+
+
+@dataclass(frozen=True, eq=False)
+class Compared:
+    """One grouping on the test rows: per target its skill and, behind it, that of bootstrap draws of the rows.
+
+    ``draws`` are paired: draw i has the same rows for every grouping of a comparison.
+    """
+
+    name: str
+    grouping: Grouping
+    draws: dict[str, NDArray[np.float64]]
+
+    @property
+    def mean_draws(self) -> NDArray[np.float64]:
+        """Mean skill over targets, each clipped below at -1, of the rows and of the draws."""
+        return np.nanmean([np.clip(draws, -1, None) for draws in self.draws.values()], axis=0)
+
+
+def compare(folder: Path) -> list[Compared]:
+    """Refit and test the groupings of ``plans`` with the members and seeds of the study's own bundle.
+
+    Every group gets the best recipe the search saw it with. Only for a study that has ended: what comes out here are
+    test rows, by which nothing may be chosen any more. Raises RunError otherwise.
+    """
+    config = load_study(read_study(folder).config)
+    if read_final(folder) is None:
+        raise RunError(f"{folder}: the study has not ended; go on with: taskgroup resume {folder}")
+    data, store = StudyData(config), ResultStore(folder / "results")
+    rows = data.splits.split(data.split.test_fold, data.split.validation_folds[0]).test
+    executor = make_executor(config.executor.kind, folder, config.executor.threads, "0")
+    try:
+        evaluator = Evaluator(data, store, executor, config.executor.time_limit)
+        found = []
+        for name, plan in plans(folder, config, data, store):
+            bundle = refit_bundle(folder, data, plan.grouping, refit(evaluator, config, plan), name)
+            found.append(Compared(name, plan.grouping, dict(skill_draws(bundle, data, rows))))
+        return found
+    finally:
+        executor.close()
+
+
+def plans(folder: Path, config: StudyConfig, data: StudyData, store: ResultStore) -> Iterator[tuple[str, Plan]]:
+    """The best assembled plan, that of a third of the networks, and those made without a search."""
+    groups = trained_groups(store, data, config.search.seed)
+    targets = data.targets.names
+    yield "searched", assemble(groups, config.assembly).plan
+    with contextlib.suppress(InfeasibleError):  # no trained groups serve all targets with so few networks
+        yield "searched, third", assemble(groups, config.assembly, ceil(len(targets) / 3)).plan
+    without = {record.name: record.grouping for record in read_records(folder) if record.kind == "baseline"}
+    for name in ("singles", "together", "correlation"):
+        if name in without and (plan := _best_recipes(without[name], groups)) is not None:
+            yield name, plan
+
+
+def _best_recipes(grouping: Grouping, groups: list[Trained]) -> Plan | None:
+    """The grouping with, for each of its groups, the recipe that served its targets best; None if one is missing."""
+    recipes = []
+    for group in grouping.groups:
+        known = [each for each in groups if tuple(sorted(each.candidate.tasks)) == group.targets]
+        if not known:
+            return None
+        best = max(known, key=lambda each: sum(each.candidate.scores[target] for target in group.serves))
+        recipes.append(best.recipe)
+    return Plan(grouping, tuple(recipes))

@@ -1,0 +1,69 @@
+"""What the searched grouping is worth beside those made without a search, on the same test rows."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from taskgroup.errors import RunError
+from taskgroup.search import ResultStore, Study
+from taskgroup.search.compare import Compared, compare, plans
+from taskgroup.search.plan import StudyData
+from taskgroup.tracking import write_study
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory: pytest.TempPathFactory, make_config: Callable) -> Study:
+    return Study(make_config(), tmp_path_factory.mktemp("run") / "small").run()
+
+
+@pytest.fixture(scope="module")
+def found(study: Study) -> dict[str, Compared]:
+    return {each.name: each for each in compare(study.folder)}
+
+
+def test_groupings_with_and_without_a_search_stand_beside_each_other(found: dict[str, Compared]):
+    assert {"searched", "singles", "together", "correlation"} <= set(found)
+    assert len(found["singles"].grouping) == 4
+    assert len(found["together"].grouping) == 1
+    if "searched, third" in found:
+        assert len(found["searched, third"].grouping) <= 2
+
+
+def test_every_group_has_the_recipe_that_validated_best(study: Study):
+    data, store = StudyData(study.config), ResultStore(study.folder / "results")
+    chosen = dict(plans(study.folder, study.config, data, store))
+    for group, recipe in chosen["singles"]:
+        known = [
+            r for r in store
+            if r.targets == group.targets and r.job.seed == study.config.search.seed
+            and r.job.split["validation_fold"] in study.config.split.validation_folds
+        ]  # fmt: skip
+        best = max(known, key=lambda r: r.skills[group.targets[0]])
+        assert recipe.training == best.job.training
+
+
+def test_the_mean_is_that_of_the_targets_and_draws_are_paired(found: dict[str, Compared]):
+    for each in found.values():
+        mean = np.mean([max(-1.0, draws[0]) for draws in each.draws.values()])
+        assert each.mean_draws[0] == pytest.approx(mean)
+        assert len(each.mean_draws) == 1001
+    one, other = found["singles"].draws["volume"], found["together"].draws["volume"]
+    assert np.corrcoef(one[1:], other[1:])[0, 1] > 0.2  # hard rows are hard for both
+
+
+def test_a_comparison_trains_nothing_twice(study: Study, found: dict[str, Compared]):
+    before = len(ResultStore(study.folder / "results"))
+    again = {each.name: each for each in compare(study.folder)}
+    assert len(ResultStore(study.folder / "results")) == before
+    np.testing.assert_array_equal(again["searched"].mean_draws, found["searched"].mean_draws)
+
+
+def test_a_study_that_has_not_ended_shows_no_test_rows(study: Study, tmp_path: Path):
+    from taskgroup.tracking import read_study
+
+    tmp_path.joinpath("run").mkdir()
+    write_study(tmp_path / "run", read_study(study.folder))
+    with pytest.raises(RunError, match=r"the study has not ended; go on with: taskgroup resume"):
+        compare(tmp_path / "run")

@@ -4,7 +4,7 @@ BIN := $(VENV)/bin
 RUN := runs/quickstart
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: quickstart test lint clean
+.PHONY: quickstart test models lint clean
 
 quickstart: $(VENV)/.installed  ## environment, install, then the main job from densities to predictions
 	@if [ -e $(RUN)/study.json ]; then $(BIN)/taskgroup resume $(RUN); else $(BIN)/taskgroup run studies/quickstart.yaml; fi
@@ -14,6 +14,13 @@ quickstart: $(VENV)/.installed  ## environment, install, then the main job from 
 
 test: $(VENV)/.test-installed   ## environment with test extras, all tests
 	$(BIN)/python -m pytest -n 2
+
+models: $(VENV)/.installed       ## the studies on built-in data, from start to end, and their bundles in models/
+	for study in quickstart eight_properties; do \
+	  if [ -e runs/$$study/study.json ]; then $(BIN)/taskgroup resume runs/$$study --quiet; \
+	  else $(BIN)/taskgroup run studies/$$study.yaml --quiet; fi \
+	  && rm -rf models/$$study && $(BIN)/taskgroup export runs/$$study --out models/$$study || exit 1; \
+	done
 
 lint: $(VENV)/.test-installed
 	$(BIN)/ruff check .

@@ -1,6 +1,6 @@
 """How well properties come out on test rows: forests, every target alone, all in one, groupings; fold by fold.
 
-    python benchmarks/accuracy.py studies/eight_properties.yaml [--folds 0 1 2 3 4] [--out DIR] [--set K=V] [--json]
+    python benchmarks/accuracy.py studies/eight_properties.yaml [--folds 0 1] [--out DIR] [--set K=V] [--no-search]
 
 For each test fold the study is run (or gone on with), then the groupings of ``taskgroup.search.compare`` are refitted
 with the same seeds and members and tested on the fold. The forests see the same training and validation rows: one reads
@@ -25,7 +25,7 @@ from sklearn.ensemble import ExtraTreesClassifier, ExtraTreesRegressor, RandomFo
 
 from taskgroup.models.descriptors import descriptors
 from taskgroup.search import Study
-from taskgroup.search.compare import compare
+from taskgroup.search.compare import compare, compare_unsearched
 from taskgroup.search.plan import StudyData
 from taskgroup.training.metrics import weighted_metric
 
@@ -81,14 +81,17 @@ def forest_draws(data: StudyData, numbers: NDArray, fold: int, extra: bool) -> D
     return found
 
 
-def run_fold(source: str, fold: int, out: Path, overrides: tuple[str, ...]) -> dict[str, Draws]:
+def run_fold(source: str, fold: int, out: Path, overrides: tuple[str, ...], search: bool) -> dict[str, Draws]:
     """Everything that is compared on one test fold, by name; the study stays in ``out/fold-N``."""
     folder = out / f"fold-{fold}"
     settings = (f"split.test_fold={fold}", f"split.validation_folds=[{(fold + 1) % 5}]", *overrides)
     study = Study.from_yaml(source, settings, folder=folder)
-    (study.resume if (folder / "study.json").exists() else study.run)()
+    if search:
+        (study.resume if (folder / "study.json").exists() else study.run)()
     data = StudyData(study.config)
-    found = {each.name: each.draws for each in compare(folder)}
+    found = {
+        each.name: each.draws for each in (compare(folder) if search else compare_unsearched(folder, study.config))
+    }
     dataset = data.dataset
     forests = {
         "composition forest": (composition_statistics(dataset.formulas), False),
@@ -156,13 +159,14 @@ def main() -> None:
     parser.add_argument("--folds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
     parser.add_argument("--out", type=Path, help="run folders; default: runs/accuracy/STUDY")
     parser.add_argument("--set", dest="overrides", action="append", default=[], metavar="KEY=VALUE")
+    parser.add_argument("--no-search", dest="search", action="store_false", help="only what needs no search, untuned")
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
     out = arguments.out or Path("runs/accuracy") / Path(arguments.study).stem
     out.mkdir(parents=True, exist_ok=True)
     started, folds = time.perf_counter(), []
     for fold in arguments.folds:
-        folds.append(run_fold(arguments.study, fold, out, tuple(arguments.overrides)))
+        folds.append(run_fold(arguments.study, fold, out, tuple(arguments.overrides), arguments.search))
         if not arguments.json:
             show(summary(folds), time.perf_counter() - started)
     if arguments.json:

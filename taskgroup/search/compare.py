@@ -1,7 +1,7 @@
 """What the searched grouping is worth on test rows, beside the groupings one would have taken without a search."""
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from math import ceil
 from pathlib import Path
@@ -11,14 +11,17 @@ from numpy.typing import NDArray
 
 from taskgroup.errors import InfeasibleError, RunError
 from taskgroup.grouping import Grouping
+from taskgroup.search.affinities import Affinities
 from taskgroup.search.assemble import Trained, assemble, trained_groups
 from taskgroup.search.config import StudyConfig, load_study
 from taskgroup.search.executors import make_executor
 from taskgroup.search.finalise import refit
 from taskgroup.search.objective import Evaluator
-from taskgroup.search.plan import Plan, StudyData
+from taskgroup.search.plan import Plan, Recipe, StudyData
+from taskgroup.search.propose import Proposer
 from taskgroup.search.release import refit_bundle, skill_draws
 from taskgroup.search.results import ResultStore
+from taskgroup.search.space import settings_of
 from taskgroup.tracking import read_final, read_records, read_study
 
 
@@ -48,13 +51,32 @@ def compare(folder: Path) -> list[Compared]:
     config = load_study(read_study(folder).config)
     if read_final(folder) is None:
         raise RunError(f"{folder}: the study has not ended; go on with: taskgroup resume {folder}")
-    data, store = StudyData(config), ResultStore(folder / "results")
+    data = StudyData(config)
+    return tested(folder, config, data, plans(folder, config, data, ResultStore(folder / "results")))
+
+
+def compare_unsearched(folder: Path, config: StudyConfig) -> list[Compared]:
+    """The same for the groupings made without a search, by the space's default recipe; nothing is chosen."""
+    data = StudyData(config)
+    settings, model, training = settings_of(config.space.baseline())
+    recipe = Recipe(model, training)
+    proposer = Proposer(data.targets.names, settings, Affinities(data, folder, recipe, config.search.seed))
+    chosen = {
+        "singles": Grouping.singles(data.targets.names),
+        "together": Grouping.together(data.targets.names),
+        "correlation": proposer.grouping(settings),
+    }
+    return tested(folder, config, data, ((name, Plan.uniform(each, recipe)) for name, each in chosen.items()))
+
+
+def tested(folder: Path, config: StudyConfig, data: StudyData, chosen: Iterable[tuple[str, Plan]]) -> list[Compared]:
+    """Plans, refitted (what is in the run folder is not trained again), on the test rows of the study."""
     rows = data.splits.split(data.split.test_fold, data.split.validation_folds[0]).test
     executor = make_executor(config.executor.kind, folder, config.executor.threads, "0")
     try:
-        evaluator = Evaluator(data, store, executor, config.executor.time_limit)
+        evaluator = Evaluator(data, ResultStore(folder / "results"), executor, config.executor.time_limit)
         found = []
-        for name, plan in plans(folder, config, data, store):
+        for name, plan in chosen:
             bundle = refit_bundle(folder, data, plan.grouping, refit(evaluator, config, plan), name)
             found.append(Compared(name, plan.grouping, dict(skill_draws(bundle, data, rows))))
         return found

@@ -8,7 +8,7 @@ import pytest
 
 from taskgroup.errors import RunError
 from taskgroup.search import ResultStore, Study
-from taskgroup.search.compare import Compared, compare, plans
+from taskgroup.search.compare import Compared, compare, compare_unsearched, plans
 from taskgroup.search.plan import StudyData
 from taskgroup.tracking import write_study
 
@@ -67,3 +67,11 @@ def test_a_study_that_has_not_ended_shows_no_test_rows(study: Study, tmp_path: P
     write_study(tmp_path / "run", read_study(study.folder))
     with pytest.raises(RunError, match=r"the study has not ended; go on with: taskgroup resume"):
         compare(tmp_path / "run")
+
+
+def test_groupings_that_need_no_search_are_tested_without_one(make_config: Callable, tmp_path: Path):
+    found = {each.name: each for each in compare_unsearched(tmp_path, make_config())}
+    assert list(found) == ["singles", "together", "correlation"]
+    recipes = {result.job.training for result in ResultStore(tmp_path / "results")}
+    assert len(recipes) == 1
+    assert all(set(each.draws) == set(each.grouping.targets) for each in found.values())

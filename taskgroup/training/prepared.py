@@ -1,6 +1,7 @@
 """Prepared rows on disk: what takes minutes for thousands of crystals is done once a machine, not once a process.
 
-Files lie in ``TASKGROUP_CACHE``, by default ``~/.cache/taskgroup``; they may be deleted at any time.
+Files lie in ``TASKGROUP_CACHE``, by default ``~/.cache/taskgroup``; they may be deleted at any time,
+and take at most 2 GiB.
 """
 
 import contextlib
@@ -16,7 +17,8 @@ import torch
 from torch import Tensor
 
 _log = logging.getLogger(__name__)
-_MOST_BYTES = 1 << 30  # of one file: grids of thousands of crystals would fill a disk
+_MOST_BYTES = 1 << 28  # of one file: grids of thousands of crystals would fill a disk
+_MOST_IN_ALL = 1 << 31  # the files that were used longest ago go first
 _CODE = ("distribution", "fields", "lattice", "peaks", "views")  # modules that decide what is prepared
 
 
@@ -34,6 +36,8 @@ def load_prepared(dataset_hash: str, view_key: str, rows: int) -> Tensor | None:
         return None
     if len(found) != rows or found.dtype != np.float32:
         return None
+    with contextlib.suppress(OSError):
+        os.utime(path)
     return torch.from_numpy(found).movedim(1, -1).contiguous().movedim(-1, 1)  # channels last, as prepared
 
 
@@ -48,10 +52,21 @@ def save_prepared(dataset_hash: str, view_key: str, fields: Tensor) -> None:
         with partial.open("wb") as file:
             np.save(file, fields.cpu().numpy(), allow_pickle=False)
         os.replace(partial, path)
+        _make_room(path.parent)
     except OSError as error:
         with contextlib.suppress(OSError):
             partial.unlink()
         _log.info("prepared rows were not kept in %s: %s", path.parent, error)
+
+
+def _make_room(folder: Path) -> None:
+    kept = sorted(folder.glob("prepared-*.npy"), key=lambda path: path.stat().st_mtime)
+    excess = sum(path.stat().st_size for path in kept) - _MOST_IN_ALL
+    for path in kept:
+        if excess <= 0:
+            break
+        excess -= path.stat().st_size
+        path.unlink()
 
 
 def _path(dataset_hash: str, view_key: str) -> Path:

@@ -1,5 +1,8 @@
 """Rows prepared by one process are read by the next, and never by other code, data or settings."""
 
+import os
+import time
+
 import numpy as np
 import pytest
 import torch
@@ -63,3 +66,18 @@ def test_a_folder_that_cannot_be_written_costs_nothing_but_time(few, tmp_path, m
     monkeypatch.setenv("TASKGROUP_CACHE", str(tmp_path / "file"))
     view = make_view(ModelConfig(backbone="descriptors"), 1)
     assert len(data.prepare_fields(few, view, CPU).fields) == len(few)
+
+
+def test_the_files_used_longest_ago_make_room(few, monkeypatch):
+    rows = torch.zeros(5, 100)
+    monkeypatch.setattr(prepared, "_MOST_IN_ALL", 5000)  # two files of 2128 bytes
+    for age, name in ((30, "old"), (20, "used again"), (10, "new")):
+        prepared.save_prepared(name, "view", rows)
+        path = prepared._path(name, "view")
+        if path.exists():
+            os.utime(path, (time.time() - age,) * 2)
+        if name == "used again":
+            assert prepared.load_prepared("old", "view", 5) is not None
+    assert prepared.load_prepared("used again", "view", 5) is None
+    assert prepared.load_prepared("old", "view", 5) is not None
+    assert prepared.load_prepared("new", "view", 5) is not None

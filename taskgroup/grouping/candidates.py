@@ -80,8 +80,11 @@ class Solution:
         return Grouping(Group(group.tasks, group.serves) for group in self.groups)
 
     def to_dict(self) -> dict[str, object]:
-        """The JSON shape of ``taskgroup solve --format json``."""
-        groups = [{"tasks": list(g.tasks), "serves": list(g.serves), "cost": g.cost} for g in self.groups]
+        """The JSON shape of ``taskgroup solve --format json``; a group has a ``key`` where its candidate has one."""
+        groups = [
+            {"tasks": list(g.tasks), "serves": list(g.serves), "cost": g.cost, **({"key": g.key} if g.key else {})}
+            for g in self.groups
+        ]
         return {
             "groups": groups,
             "total": self.total,

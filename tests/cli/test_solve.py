@@ -47,6 +47,13 @@ def test_json_has_the_documented_shape_and_nothing_else(table, tmp_path, capsys)
     }
 
 
+def test_json_tells_repeated_sets_apart_by_their_number(tmp_path, capsys):
+    path = tmp_path / "repeated.csv"
+    path.write_text("tasks,gap\ngap,0.3\ngap,0.1\n")
+    _, out, _ = run(capsys, str(path), "--format", "json")
+    assert json.loads(out)["groups"] == [{"tasks": ["gap"], "serves": ["gap"], "cost": 1.0, "key": "#2"}]
+
+
 def test_the_front_is_a_list_of_that_shape_cheapest_first(table, capsys):
     _, out, _ = run(capsys, table, "--pareto", "--format", "json")
     assert [(point["cost"], round(point["total"], 9)) for point in json.loads(out)] == [(1.5, 0.8), (2.5, 0.7)]

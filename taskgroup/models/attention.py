@@ -56,7 +56,8 @@ class SpatialAttention(nn.Module):
         """[B, 2 n, n, n] (means then maxima of a line; x; y) -> [B, n, n, n] (a line; x; y)."""
         layer, n = self.weigh, lines.shape[-1]
         periodic = isinstance(layer, PeriodicConv3d)
-        taps = _diagonals(n, periodic, lines.device)
+        find = _diagonals if torch.compiler.is_compiling() else _diagonals_once
+        taps = find(n, periodic, lines.device)
         kernel = torch.einsum("cxyk,koi->ocixy", layer.kernel()[0], taps).flatten(1, 2)
         if periodic and not torch.compiler.is_compiling():
             return periodic_convolution(lines, kernel, 1, 1) + layer.bias
@@ -65,17 +66,17 @@ class SpatialAttention(nn.Module):
         return functional.conv2d(lines, kernel, padding=0 if periodic else 1) + layer.bias
 
 
-@lru_cache(maxsize=32)
 def _diagonals(n: int, periodic: bool, device: torch.device) -> Tensor:
     """[3, n, n]: 1 where the point ``i`` of a line is what the tap ``k`` of output ``o`` sees."""
+    steps = torch.arange(n, device=device)
+    apart = torch.arange(-1, 2, device=device)[:, None, None] + steps[:, None] - steps
+    return ((apart % n == 0) if periodic else (apart == 0)).float()
+
+
+@lru_cache(maxsize=32)
+def _diagonals_once(n: int, periodic: bool, device: torch.device) -> Tensor:
     with torch.inference_mode(False):  # what is kept must serve training too
-        steps = torch.arange(n)
-        taps = torch.zeros(3, n, n)
-        for k in range(3):
-            seen = steps + k - 1
-            inside = (seen >= 0) & (seen < n) | periodic
-            taps[k, steps[inside], seen[inside] % n] = 1.0
-        return taps.to(device)
+        return _diagonals(n, periodic, device)
 
 
 class _Maximum(torch.autograd.Function):

@@ -13,7 +13,7 @@ strategy looks at, the networks of the final assembly must have been trained: th
   assembly is trained. "HOA, half-cost too" is given the results of the half-cost networks besides, 5 more.
 - ESA: networks at random stopped at 20 %; the assembly best by these values is trained to the end.
 - TAG: the published affinities of the same five tasks (one joint run); the best predicted assembly is trained.
-- ours: `taskgroup.NextSets`, all defaults; "no screening" leaves the pairs out.
+- ours: `NextSets` of `taskgroup.grouping`, all defaults; "no screening" leaves the pairs out.
 
 Tables: Standley et al., ICML 2020 (MIT), Fifty et al., NeurIPS 2021 (Apache-2.0).
 """
@@ -302,6 +302,7 @@ def draw(cells: list[Cell], path: str) -> None:
 
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
+    from matplotlib.ticker import MaxNLocator
 
     names = [name for name in dict.fromkeys(cell.setting for cell in cells) if name.startswith("setting")]
     figure, axes = plt.subplots(1, len(names), figsize=(4.5 * len(names), 3.6), squeeze=False, layout="constrained")
@@ -314,9 +315,11 @@ def draw(cells: list[Cell], path: str) -> None:
                 [float(np.mean([getattr(cell, field) for cell in group])) for group in groups]
                 for field in ("trained", "mean", "low", "high")
             )
-            line = axis.plot(x, y, marker="o", markersize=4, label=strategy)[0]
+            width = 2.5 if strategy == "ours" else 1.0
+            line = axis.plot(x, y, marker="o", markersize=4, linewidth=width, label=strategy)[0]
             axis.fill_between(x, low, high, alpha=0.15, color=line.get_color())
         axis.set(title=name, xlabel="networks trained", ylabel="regret of the test total")
+        axis.xaxis.set_major_locator(MaxNLocator(integer=True))
         axis.set_yscale("symlog", linthresh=1e-3)
         axis.set_ylim(bottom=0)
     axes[0][0].legend(fontsize=8)

@@ -21,7 +21,7 @@ from typing import Any
 from taskgroup.training import GroupJob, GroupResult, pick_device
 
 _SERVE = "import sys; from taskgroup.search.worker import serve; serve(sys.argv[1])"
-_SMALL = 1 << 16  # values a row after the stem: measured, see docs/benchmarks.md
+_SMALL = 1 << 16  # values a row after the stem: above every size of benchmarks/packing.py, all of which gain
 _PROCESS_BYTES = 1 << 30  # least memory to leave for a process: libraries, and fields not yet prepared
 
 Skills = Mapping[str, Mapping[str, float]]

@@ -9,6 +9,7 @@ from pymatgen.core import Lattice, Structure
 from scipy.ndimage import map_coordinates
 
 from taskgroup.densities import promolecule
+from taskgroup.models.peak_network import PeakScale
 from taskgroup.models.peaks import (
     MOST_PEAKS,
     ORDERS,
@@ -163,3 +164,15 @@ def test_the_order_of_peaks_does_not_matter_to_the_network():
     turned[:, :6] = peaks[:, [3, 5, 0, 1, 4, 2]]
     seen = [network.backbone(table, rest, make_cells(1)) for table in (peaks, turned)]
     torch.testing.assert_close(*seen)
+
+
+def test_columns_are_scaled_by_the_peaks_that_are_there():
+    scale = PeakScale(3).train()
+    random = torch.randn(40, 10, 3, generator=torch.Generator().manual_seed(0)) * torch.tensor([2.0, 0.1, 9.0]) + 4
+    present = (torch.arange(10) < torch.arange(40)[:, None] % 9 + 1)[..., None].float()
+    for part in (slice(0, 20), slice(20, 40)) * 3:
+        scale(random[part] * present[part], present[part])
+    seen = scale.eval()(random, present)[present[..., 0] > 0]
+    torch.testing.assert_close(seen.mean(0), torch.zeros(3), atol=0.05, rtol=0)
+    torch.testing.assert_close(seen.std(0), torch.ones(3), atol=0.05, rtol=0)
+    assert scale(1e6 * random, present).abs().max() == 5

@@ -24,7 +24,7 @@ from rich.table import Table
 from sklearn.ensemble import ExtraTreesClassifier, ExtraTreesRegressor, RandomForestClassifier, RandomForestRegressor
 
 from taskgroup.models.descriptors import descriptors
-from taskgroup.search import Study
+from taskgroup.search import Study, load_study
 from taskgroup.search.compare import compare, compare_unsearched
 from taskgroup.search.plan import StudyData
 from taskgroup.training.metrics import weighted_metric
@@ -84,7 +84,8 @@ def forest_draws(data: StudyData, numbers: NDArray, fold: int, extra: bool) -> D
 def run_fold(source: str, fold: int, out: Path, overrides: tuple[str, ...], search: bool) -> dict[str, Draws]:
     """Everything that is compared on one test fold, by name; the study stays in ``out/fold-N``."""
     folder = out / f"fold-{fold}"
-    settings = (f"split.test_fold={fold}", f"split.validation_folds=[{(fold + 1) % 5}]", *overrides)
+    folds = load_study(source, overrides).split.folds
+    settings = (*overrides, f"split.test_fold={fold}", f"split.validation_folds=[{(fold + 1) % folds}]")
     study = Study.from_yaml(source, settings, folder=folder)
     if search:
         (study.resume if (folder / "study.json").exists() else study.run)()

@@ -6,6 +6,7 @@ results     the cache of everything trained      executors  where networks are t
 objective   evaluates a plan                     loop       the Optuna loop
 assemble    the exact best of everything trained finalise   train again, choose, refit (release: test, export)
 study       the life of a study                  transfer   who helped whom, of a whole run
+lanes       small networks trained at once       compare    groupings with and without a search, on test rows
 """
 
 from taskgroup.search.config import StudyConfig, load_study

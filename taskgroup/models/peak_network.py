@@ -11,6 +11,8 @@ _LEVELS = 80  # soft bins of the logarithm of the height: narrow enough to tell 
 _FARTHEST = 5.0  # deviations; a rare surrounding must not throw a prediction off
 _LEAST_VARIANCE = 1e-4  # a column that hardly varies says nothing
 _LOWEST, _HIGHEST = -4.6, 2.2  # of the scaled height: 0.02 to 500 e/Å^3
+_LARGEST_SCORE = 20.0  # of attention: its exponential stays finite
+_ABSENT = -1e4  # below every feature
 
 
 class PeakScale(nn.Module):
@@ -23,13 +25,13 @@ class PeakScale(nn.Module):
         self.register_buffer("square", torch.ones(columns))
 
     def forward(self, peaks: Tensor, present: Tensor) -> Tensor:
-        """[B, K, columns], present [B, K, 1] -> the same shape."""
+        """[R, columns], present (1 or 0) [R, 1] -> the same shape."""
         if self.training:
             with torch.no_grad():
                 count = present.sum().clamp_min(1)
                 self.batches += 1
-                self.mean += ((peaks * present).sum((0, 1)) / count - self.mean) / self.batches
-                self.square += ((peaks.square() * present).sum((0, 1)) / count - self.square) / self.batches
+                self.mean += ((peaks * present).sum(0) / count - self.mean) / self.batches
+                self.square += ((peaks.square() * present).sum(0) / count - self.square) / self.batches
         deviation = (self.square - self.mean.square()).clamp_min(_LEAST_VARIANCE).sqrt()
         return ((peaks - self.mean) / deviation).clamp(-_FARTHEST, _FARTHEST)
 
@@ -56,15 +58,32 @@ class PeakNetwork(Backbone):
 
     def forward(self, fields: Tensor, lattice: Tensor) -> Tensor:
         """Peaks [B, K, columns], the first column 1 for those that are there -> [B, F]."""
-        if fields.is_cpu and not torch.compiler.is_compiling():  # the highest come first, the rest is empty
-            fields = fields[:, : int((fields[:, :, 0] > 0.5).sum(1).max().clamp_min(1))]
-        present = (fields[:, :, :1] > 0.5).to(fields.dtype)
-        distance = (fields[:, :, 1:2] - self.levels) * (_LEVELS / (_HIGHEST - _LOWEST))
-        found = self.embed(torch.cat([self.scale(fields, present), torch.exp(-(distance**2))], dim=2))
-        count = present.sum(1).clamp_min(1)
-        mean = (found * present).sum(1) / count
-        deviation = (((found - mean[:, None]) ** 2 * present).sum(1) / count + 1e-6).sqrt()
-        absent = (1 - present) * -1e4
-        weight = (self.score(found) + absent).softmax(dim=1)
-        attended = torch.einsum("bkh,bkhf->bhf", weight, found.unflatten(2, (_HEADS, -1)))
-        return torch.cat([mean, deviation, (found + absent).amax(1), attended.flatten(1)], dim=1)
+        peaks, present, owner = _listed(fields)
+        distance = (peaks[:, 1:2] - self.levels) * (_LEVELS / (_HIGHEST - _LOWEST))
+        found = self.embed(torch.cat([self.scale(peaks, present), torch.exp(-(distance**2))], dim=1)).float()
+        share = (_LARGEST_SCORE * (self.score(found).float() / _LARGEST_SCORE).tanh()).exp()
+        heads = (found.unflatten(1, (_HEADS, -1)) * share[:, :, None]).flatten(1)
+
+        def total(values: Tensor) -> Tensor:
+            return values.new_zeros(len(fields), values.shape[1]).index_add(0, owner, values * present)
+
+        count, weight = total(present).clamp_min(1), total(share).clamp_min(1e-30)
+        mean = total(found) / count
+        deviation = (total((found - mean[owner]).square()) / count + 1e-6).sqrt()
+        highest = found.new_full((len(fields), found.shape[1]), _ABSENT)
+        highest = highest.scatter_reduce(0, owner[:, None].expand_as(found), found + (1 - present) * _ABSENT, "amax")
+        attended = total(heads).unflatten(1, (_HEADS, -1)) / weight[:, :, None]
+        return torch.cat([mean, deviation, highest, attended.flatten(1)], dim=1)
+
+
+def _listed(fields: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """All peaks of a batch [B, K, columns] one below the other: [R, columns], present [R, 1], whose they are [R].
+
+    On a CPU only those that are there, a third or less of all. Elsewhere all: to count them the host would wait for the
+    device, and a traced program may not depend on the number.
+    """
+    present = fields[:, :, 0] > 0.5
+    if fields.is_cpu and not torch.compiler.is_compiling():
+        return fields[present], present.new_ones(int(present.sum()), 1, dtype=fields.dtype), present.nonzero()[:, 0]
+    owner = torch.arange(len(fields), device=fields.device).repeat_interleave(fields.shape[1])
+    return fields.flatten(0, 1), present.flatten()[:, None].to(fields.dtype), owner

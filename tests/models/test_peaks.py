@@ -170,9 +170,19 @@ def test_columns_are_scaled_by_the_peaks_that_are_there():
     scale = PeakScale(3).train()
     random = torch.randn(40, 10, 3, generator=torch.Generator().manual_seed(0)) * torch.tensor([2.0, 0.1, 9.0]) + 4
     present = (torch.arange(10) < torch.arange(40)[:, None] % 9 + 1)[..., None].float()
-    for part in (slice(0, 20), slice(20, 40)) * 3:
+    random, present = random.flatten(0, 1), present.flatten(0, 1)
+    for part in (slice(0, 200), slice(200, 400)) * 3:
         scale(random[part] * present[part], present[part])
     seen = scale.eval()(random, present)[present[..., 0] > 0]
     torch.testing.assert_close(seen.mean(0), torch.zeros(3), atol=0.05, rtol=0)
     torch.testing.assert_close(seen.std(0), torch.ones(3), atol=0.05, rtol=0)
     assert scale(1e6 * random, present).abs().max() == 5
+
+
+def test_listing_the_peaks_that_are_there_gives_what_all_places_give(monkeypatch):
+    network = make_network(backbone="peaks").eval()
+    lattice = make_cells(3)
+    rows = network.view.prepare(torch.rand(3, 1, 32, 32, 32, generator=torch.Generator().manual_seed(3)), lattice)
+    listed = network(rows, lattice)
+    monkeypatch.setattr(torch.compiler, "is_compiling", lambda: True)
+    torch.testing.assert_close(network(rows, lattice), listed, rtol=1e-4, atol=1e-5)

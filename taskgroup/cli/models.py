@@ -50,9 +50,15 @@ def export(run: Path, out: Path, formats: tuple[str, ...], register: str | None)
 @click.argument("bundle", type=click.Path(path_type=Path))
 @click.argument("inputs", metavar="FILE...|STORE", nargs=-1, required=True)
 @click.option("--format", "form", type=click.Choice(["table", "csv", "json"]), default="table", show_default=True)
+@click.option(
+    "--coverage", type=click.Choice(["0.5", "0.68", "0.9", "0.95"]),
+    help="Also give the interval that holds so large a share of true values.",
+)  # fmt: skip
 @_BATCH
 @_DEVICE
-def predict(bundle: Path, inputs: tuple[str, ...], form: str, batch_size: int, device: str | None) -> int:
+def predict(
+    bundle: Path, inputs: tuple[str, ...], form: str, coverage: str | None, batch_size: int, device: str | None
+) -> int:
     """Predict the properties of densities: files, or all rows of a store.
 
     A file that cannot be used is reported, the others are predicted, and the exit code is 2.
@@ -68,7 +74,8 @@ def predict(bundle: Path, inputs: tuple[str, ...], form: str, batch_size: int, d
     loaded = load_bundle(bundle)
     is_store = len(inputs) == 1 and not Path(inputs[0]).is_file()
     source = inputs[0] if is_store else inputs
-    frame = loaded.predict(source, batch_size=batch_size, device=device, on_error=on_error)
+    share = None if coverage is None else float(coverage)
+    frame = loaded.predict(source, batch_size=batch_size, device=device, coverage=share, on_error=on_error)
     if form == "json":
         click.echo(json.dumps(prediction_rows(frame), indent=1))
     elif form == "csv":
@@ -105,17 +112,20 @@ def evaluate(bundle: Path, store: str, everything: bool, form: str, batch_size: 
 
 
 def prediction_rows(frame: "pd.DataFrame") -> list[dict[str, Any]]:
-    """``[{id, predictions: {target: {value, unit, std}}}]``."""
+    """``[{id, predictions: {target: {value, unit, std}}}]``, with ``low`` and ``high`` where there are intervals."""
     units = frame.attrs["units"]
 
     def one(row: Any, target: str) -> dict[str, Any]:
-        return {"value": float(row[target]), "unit": units[target], "std": float(row[f"{target}_std"])}
+        found = {"value": float(row[target]), "unit": units[target], "std": float(row[f"{target}_std"])}
+        if f"{target}_low" in frame:
+            found |= {bound: float(row[f"{target}_{bound}"]) for bound in ("low", "high")}
+        return found
 
     return [{"id": name, "predictions": {t: one(row, t) for t in units}} for name, row in frame.iterrows()]
 
 
 def _with_units(frame: "pd.DataFrame") -> "pd.DataFrame":
-    units = frame.attrs["units"] | {f"{target}_std": unit for target, unit in frame.attrs["units"].items()}
+    units = {f"{target}{of}": u for target, u in frame.attrs["units"].items() for of in ("", "_std", "_low", "_high")}
     return frame.rename(columns=lambda column: f"{column} [{units[column]}]" if units[column] else column)
 
 
@@ -124,9 +134,7 @@ def _prediction_table(frame: "pd.DataFrame") -> "Table":
     rows, units = prediction_rows(frame), frame.attrs["units"]
     names = [Path(row["id"]).name for row in rows]
     names = names if len(set(names)) == len(rows) else [row["id"] for row in rows]
-    cells = [
-        {t: f"{found['value']:.4g} ± {found['std']:.2g}" for t, found in row["predictions"].items()} for row in rows
-    ]
+    cells = [{target: _with_uncertainty(found) for target, found in row["predictions"].items()} for row in rows]
     if len(units) <= _COLUMNS:
         table = _table("id", *(f">{target}\n{unit}" for target, unit in units.items()))
         for name, values in zip(names, cells, strict=True):
@@ -140,14 +148,20 @@ def _prediction_table(frame: "pd.DataFrame") -> "Table":
     return table
 
 
+def _with_uncertainty(found: dict[str, Any]) -> str:
+    if "low" in found:
+        return f"{found['value']:.4g} [{found['low']:.3g}, {found['high']:.3g}]"
+    return f"{found['value']:.4g} ± {found['std']:.2g}"
+
+
 def _metric_table(targets: dict[str, dict[str, Any]], units: dict[str, str]) -> "Table":
-    table = _table("target", ">n", ">skill", "95 %", ">R2", ">MAE", ">RMSE", "unit", ">AUC")
+    table = _table("target", ">n", ">skill", "95 %", ">R2", ">MAE", ">RMSE", "unit", ">in 90 %", ">AUC")
     for name, metrics in targets.items():
         bounds = f"[{_number(metrics['low'])}, {_number(metrics['high'])}]"
         cells = [_number(metrics.get(key)) for key in ("r2", "mae", "rmse")]
-        table.add_row(
-            name, str(metrics["n"]), _number(metrics["skill"]), bounds, *cells, units[name], _number(metrics.get("auc"))
-        )
+        inside = f"{metrics['coverage_90']:.0%}" if "coverage_90" in metrics else ""
+        skill, auc = _number(metrics["skill"]), _number(metrics.get("auc"))
+        table.add_row(name, str(metrics["n"]), skill, bounds, *cells, units[name], inside, auc)
     return table
 
 

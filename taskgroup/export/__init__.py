@@ -9,12 +9,13 @@ from taskgroup.export._evaluate import evaluate, unseen_rows
 from taskgroup.export._predict import predict, predict_arrays
 from taskgroup.export.bundle import Bundle, load_bundle, save_bundle
 from taskgroup.export.network_file import read_network, write_network
-from taskgroup.export.spec import BundleSpec, DensityFormat, residual_scale
+from taskgroup.export.spec import BundleSpec, DensityFormat, conformal_widths, residual_scale
 
 __all__ = [
     "Bundle",
     "BundleSpec",
     "DensityFormat",
+    "conformal_widths",
     "evaluate",
     "load_bundle",
     "predict",

@@ -10,6 +10,7 @@ from taskgroup.datasets import Dataset
 from taskgroup.errors import BundleError
 from taskgroup.export._predict import check_dataset, predict
 from taskgroup.export.bundle import Bundle
+from taskgroup.export.spec import to_learnt
 from taskgroup.training.metrics import interval, target_metrics
 
 
@@ -33,11 +34,12 @@ def evaluate(
 
     ``rows`` defaults to ``unseen_rows``. Options are those of ``predict``. Gives
 
-        {"targets": {name: {n, skill, low, high, r2, r2_natural, mae, rmse | auc, accuracy, log_loss}},
+        {"targets": {name: {n, skill, low, high, r2, r2_natural, mae, rmse, coverage_90 | auc, accuracy, log_loss}},
          "dataset": {name, version, hash}, "rows": how many were used, "seen_rows": how many of them were seen}
 
     where low and high bound the 95 % bootstrap interval of the skill, r2 is in the space of the target's transform and
-    the others in its unit. Raises BundleError where densities or units differ, or there is nothing to evaluate.
+    the others in its unit; coverage_90 is the share of rows inside their prediction interval of coverage 0.9. Raises
+    BundleError where densities or units differ, or there is nothing to evaluate.
     """
     check_dataset(bundle, dataset)
     names = [name for name in bundle.targets if name in dataset.targets.names]
@@ -59,13 +61,24 @@ def evaluate(
         bounds = interval(spec, truth, values)
         metrics = target_metrics(spec, truth, values)
         head = {"n": metrics.pop("n"), "skill": metrics.pop("skill"), "low": bounds.low, "high": bounds.high}
-        targets[name] = head | metrics
+        targets[name] = head | metrics | _covered(bundle, name, truth, values)
     return {
         "targets": targets,
         "dataset": {"name": dataset.name, "version": dataset.version, "hash": dataset.hash},
         "rows": len(chosen),
         "seen_rows": len(set(chosen.tolist()) - set(unseen.tolist())),
     }
+
+
+def _covered(bundle: Bundle, name: str, truth: NDArray, values: NDArray) -> dict[str, float]:
+    """The share of labelled rows inside the interval, where the bundle has one."""
+    width = bundle.spec.intervals.get(name, {}).get("0.9")
+    known = np.isfinite(truth)
+    if width is None or not known.any():
+        return {}
+    spec = bundle.spec.target(name)
+    error = np.abs(to_learnt(spec, truth[known]) - to_learnt(spec, values[known]))
+    return {"coverage_90": float((error <= width).mean())}
 
 
 def _check_target(bundle: Bundle, dataset: Dataset, name: str) -> None:

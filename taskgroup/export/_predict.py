@@ -4,6 +4,9 @@ Each target is answered by the group that serves it, by the mean of the group's 
 transform. Its standard deviation there is sqrt(spread of the members^2 + residual^2), the residual being the error on
 rows the networks were not trained on; in the target's unit it is half the width of the interval mean ± that much.
 A classification target's value is a probability, its standard deviation the spread of the members.
+
+With ``coverage`` a regression target also gets the bounds of an interval that holds so large a share of new values of
+crystals like those of the dataset (conformal, see ``conformal_widths``).
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -35,6 +38,7 @@ def predict(
     batch_size: int = 32,
     device: str | torch.device | None = None,
     rows: Sequence[int] | None = None,
+    coverage: float | None = None,
     on_error: Callable[[str, InputError], None] | None = None,
 ) -> "pd.DataFrame":
     """Predict the targets of a bundle.
@@ -46,14 +50,17 @@ def predict(
     batch_size: densities at a time.
     device: where to compute; default: a GPU if there is one.
     rows: of a Dataset or store; default all.
+    coverage: of prediction intervals, 0.5, 0.68, 0.9 or 0.95; default: none.
     on_error: called with the name and error of an input that cannot be used, which is then left out; without it the
         error is raised.
 
-    Returns a DataFrame with index ``id``, a column a target and a column ``<target>_std`` each, and the units in
-    ``.attrs["units"]``. Raises InputError for input the bundle cannot take.
+    Returns a DataFrame with index ``id``, a column a target and a column ``<target>_std`` each, with a coverage also
+    ``<target>_low`` and ``<target>_high`` of each regression target, and the units in ``.attrs["units"]``. Raises
+    InputError for input the bundle cannot take, and a coverage it does not know.
     """
     import pandas as pd
 
+    widths = {} if coverage is None else interval_widths(bundle, coverage)
     place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     dataset = _as_dataset(inputs)
     if dataset is not None:
@@ -70,8 +77,23 @@ def predict(
         values, stds = predict_arrays(bundle, densities, np.stack([lattice for _, _, lattice in batch]), place)
         blocks.append(np.concatenate([values, stds], axis=1))
     frame = pd.DataFrame(np.concatenate(blocks), index=pd.Index(ids, name="id", dtype=object), columns=columns)
+    for name, width in widths.items():
+        target = bundle.spec.target(name)
+        middle = to_learnt(target, frame[name].to_numpy())
+        frame[f"{name}_low"], frame[f"{name}_high"] = target.inverse(middle - width), target.inverse(middle + width)
     frame.attrs["units"] = bundle.units
     return frame
+
+
+def interval_widths(bundle: Bundle, coverage: float) -> dict[str, float]:
+    """Half the widths of the intervals of this coverage, by regression target. Raises BundleError: it is not known."""
+    regression = [target.name for target in bundle.spec.targets if target.kind == "regression"]
+    known = bundle.spec.intervals
+    for name in regression:
+        if f"{coverage:g}" not in known.get(name, {}):
+            found = f"the bundle has {', '.join(known.get(name, {})) or 'none'}"
+            raise BundleError(f"target '{name}': no prediction interval of coverage {coverage:g}; {found}.")
+    return {name: known[name][f"{coverage:g}"] for name in bundle.targets if name in regression}
 
 
 def predict_arrays(

@@ -78,8 +78,8 @@ def _limits() -> str:
     return (
         "## Limits\n\n"
         "The given standard deviation joins the spread of the members with their error on rows they were not trained\n"
-        "on. It knows nothing of materials unlike those in the dataset, nor of densities from another functional or\n"
-        "other pseudopotentials."
+        "on; intervals (`--coverage 0.9`) are as wide as these errors ask for. Both know nothing of materials unlike\n"
+        "those in the dataset, nor of densities from another functional or other pseudopotentials."
     )
 
 

@@ -1,6 +1,6 @@
 """The end of a study: the bundle of the chosen plan, and the one look at the test rows."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -9,7 +9,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from taskgroup import __version__
-from taskgroup.export import Bundle, BundleSpec, DensityFormat, evaluate, predict, residual_scale, save_bundle
+from taskgroup.export import (
+    Bundle,
+    BundleSpec,
+    DensityFormat,
+    conformal_widths,
+    evaluate,
+    predict,
+    residual_scale,
+    save_bundle,
+)
 from taskgroup.export.network_file import read_network
 from taskgroup.search.objective import Evaluation
 from taskgroup.search.plan import Plan, StudyData
@@ -51,6 +60,7 @@ def refit_bundle(folder: Path, data: StudyData, grouping: Any, members: Sequence
         for group in grouping.groups
     }
     split = data.splits.split(data.split.test_fold, data.split.validation_folds[0])
+    unseen = _unseen_predictions(folder, data, grouping, members)
     seen = np.setdiff1d(np.arange(len(data.dataset)), split.test)
     spec = BundleSpec(
         name=name,
@@ -60,7 +70,8 @@ def refit_bundle(folder: Path, data: StudyData, grouping: Any, members: Sequence
         dataset={"name": data.dataset.name, "version": data.dataset.version, "hash": data.dataset.hash},
         split={"id": data.splits.id, **data.split.model_dump(mode="json")},
         seen_ids=tuple(data.dataset.ids[row] for row in seen),
-        residuals=_residuals(folder, data, grouping, members),
+        residuals=_kept(residual_scale, unseen, data),
+        intervals=_kept(conformal_widths, unseen, data),
         provenance={
             "taskgroup": __version__,
             "groups": [
@@ -76,8 +87,10 @@ def _result(member: Evaluation, targets: tuple[str, ...]) -> Any:
     return next(result for result in member.results if result.targets == targets)
 
 
-def _residuals(folder: Path, data: StudyData, grouping: Any, members: Sequence[Evaluation]) -> dict[str, float]:
-    """Out-of-sample error of each regression target: every member on the validation rows it did not train on."""
+def _unseen_predictions(
+    folder: Path, data: StudyData, grouping: Any, members: Sequence[Evaluation]
+) -> dict[str, tuple[NDArray, NDArray]]:
+    """Per target truth and predictions of every member on the validation rows it did not train on."""
     found = {}
     for target in grouping.targets:
         truth, predicted = [], []
@@ -88,10 +101,16 @@ def _residuals(folder: Path, data: StudyData, grouping: Any, members: Sequence[E
             values = np.load(prediction_path(folder, result.key), allow_pickle=False)
             predicted.append(values[:, result.targets.index(target)])
             truth.append(data.targets.column(target)[rows])
-        scale = residual_scale(data.targets.spec(target), np.concatenate(truth), np.concatenate(predicted))
-        if scale is not None:
-            found[target] = scale
+        found[target] = np.concatenate(truth), np.concatenate(predicted)
     return found
+
+
+def _kept(
+    measure: Callable[..., Any], unseen: Mapping[str, tuple[NDArray, NDArray]], data: StudyData
+) -> dict[str, Any]:
+    """What ``measure`` gives for each target, where it gives anything."""
+    measured = {name: measure(data.targets.spec(name), *values) for name, values in unseen.items()}
+    return {name: value for name, value in measured.items() if value is not None}
 
 
 def skill_draws(bundle: Bundle, data: StudyData, rows: NDArray) -> Mapping[str, NDArray]:

@@ -13,7 +13,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 from taskgroup.errors import BundleError, InputError
-from taskgroup.export import Bundle, load_bundle, residual_scale, save_bundle
+from taskgroup.export import Bundle, conformal_widths, load_bundle, residual_scale, save_bundle
 from taskgroup.grouping import Grouping
 
 
@@ -177,6 +177,24 @@ def test_the_residual_is_the_error_in_the_space_of_the_transform(bundle) -> None
     assert residual_scale(bundle.spec.target("energy"), [1.0, 2.0], [4.0, 6.0]) == pytest.approx(np.sqrt(12.5))
     assert residual_scale(bundle.spec.target("metal"), [0.0, 1.0], [0.2, 0.9]) is None
     assert residual_scale(bundle.spec.target("energy"), [np.nan], [1.0]) is None
+
+
+def test_conformal_intervals_cover_new_rows_as_often_as_they_say(bundle) -> None:
+    """Many draws of 40 errors, skewed and heavy-tailed, and a new one: covered as said, and not much more often."""
+    random, energy = np.random.default_rng(0), bundle.spec.target("energy")
+    errors = random.standard_t(2, (4000, 41)) + random.exponential(3, (4000, 41))
+    inside = {name: 0 for name in ("0.5", "0.68", "0.9", "0.95")}
+    for *known, new in errors:
+        for coverage, width in conformal_widths(energy, np.zeros(40), known).items():
+            inside[coverage] += abs(new) <= width
+    for coverage, count in inside.items():
+        assert float(coverage) - 0.015 < count / len(errors) < float(coverage) + 1 / 41 + 0.015
+
+
+def test_conformal_widths_are_in_the_space_of_the_transform_and_only_where_rows_suffice(bundle) -> None:
+    widths = conformal_widths(bundle.spec.target("modulus"), np.full(9, 10.0), 10.0 ** np.arange(1, 10))
+    assert widths == {"0.5": 4, "0.68": 6, "0.9": 8}  # 0.95 needs 19 rows
+    assert conformal_widths(bundle.spec.target("metal"), [0.0, 1.0], [0.2, 0.9]) is None
 
 
 def test_bundle_errors_are_input_errors() -> None:

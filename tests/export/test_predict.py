@@ -1,5 +1,7 @@
 """Predictions: the networks' own numbers, uncertainties by a second route, and inputs that do not fit."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -63,6 +65,24 @@ def test_values_and_deviations_agree_with_a_second_computation(bundle, dataset) 
     np.testing.assert_allclose(frame["metal"], metal.mean(0), rtol=1e-6)
     np.testing.assert_allclose(frame["metal_std"], np.abs(metal[0] - metal[1]) / np.sqrt(2), rtol=1e-4, atol=1e-7)
     assert frame["metal"].between(0, 1).all()
+
+
+def test_intervals_lie_about_the_value_in_the_space_of_the_transform(bundle, dataset) -> None:
+    intervals = {"energy": {"0.9": 2.0}, "strain": {"0.9": 1.0}, "modulus": {"0.9": 0.5}}
+    known = Bundle(replace(bundle.spec, intervals=intervals), bundle.members)
+    frame = known.predict(dataset, coverage=0.9)
+    np.testing.assert_allclose(frame["energy_low"], frame["energy"] - 2)
+    np.testing.assert_allclose(frame["modulus_high"], frame["modulus"] * 10**0.5)
+    assert "metal_low" not in frame
+    assert (frame["metal"] == known.predict(dataset)["metal"]).all()
+    truth = dataset.targets.column("energy")
+    found = evaluate(known, dataset, range(len(dataset)))["targets"]
+    assert found["energy"]["coverage_90"] == np.mean(np.abs(frame["energy"] - truth) <= 2)
+    assert "coverage_90" not in found["metal"]
+    with pytest.raises(BundleError, match=r"no prediction interval of coverage 0.5; the bundle has 0.9"):
+        known.predict(dataset, coverage=0.5)
+    with pytest.raises(BundleError, match="has none"):
+        bundle.predict(dataset, coverage=0.9)
 
 
 def test_the_frame_has_ids_units_and_a_deviation_for_each_target(bundle, dataset) -> None:

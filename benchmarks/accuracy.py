@@ -1,6 +1,7 @@
 """How well properties come out on test rows: forests, every target alone, all in one, groupings; fold by fold.
 
     python benchmarks/accuracy.py studies/eight_properties.yaml [--folds 0 1] [--out DIR] [--set K=V] [--no-search]
+        [--cut TARGET=N] [--scored STORE]
 
 For each test fold the study is run (or gone on with), then the groupings of ``taskgroup.search.compare`` are refitted
 with the same seeds and members and tested on the fold. The forests see the same training and validation rows: one reads
@@ -8,12 +9,15 @@ statistics of the elements in the formula (the usual baseline), one the numbers 
 density alone). Chemical systems are never shared between train and test. Numbers are R2 in the space of the target's
 transform, AUC for classes, over all test rows of the folds together; the mean is of skills (2 AUC - 1 for classes), and
 the interval of a difference to every target alone is a paired bootstrap over test rows, fold by fold.
+
+``--cut`` leaves a target N labels outside the test fold, drawn at random: what does a poor target gain from rich ones?
+``--scored`` counts only test rows that are also in another store: train on all rows, compare on the usual ones.
 """
 
 import argparse
 import json
 import time
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +27,10 @@ from rich.console import Console
 from rich.table import Table
 from sklearn.ensemble import ExtraTreesClassifier, ExtraTreesRegressor, RandomForestClassifier, RandomForestRegressor
 
+from taskgroup.datasets import load_dataset, write_store
 from taskgroup.models.descriptors import descriptors
 from taskgroup.search import Study, load_study
-from taskgroup.search.compare import compare, compare_unsearched
+from taskgroup.search.compare import compare, compare_unsearched, test_rows
 from taskgroup.search.plan import StudyData
 from taskgroup.training.metrics import weighted_metric
 
@@ -55,10 +60,10 @@ def _number(element: Any, name: str) -> float:
     return float(value) if value is not None and np.isfinite(float(value)) else 0.0
 
 
-def forest_draws(data: StudyData, numbers: NDArray, fold: int, extra: bool) -> Draws:
+def forest_draws(data: StudyData, numbers: NDArray, scored: Container[str] | None, extra: bool) -> Draws:
     """Skill of a forest for each target on a test fold, then of bootstrap draws (the same as those of the networks)."""
-    rows = data.splits.split(fold, (fold + 1) % data.split.folds).test
-    known_rows = np.setdiff1d(np.arange(len(data.dataset)), rows)
+    rows = test_rows(data, scored)
+    known_rows = np.setdiff1d(np.arange(len(data.dataset)), test_rows(data))
     weights = np.concatenate(
         [
             np.ones((1, len(rows))),
@@ -81,28 +86,49 @@ def forest_draws(data: StudyData, numbers: NDArray, fold: int, extra: bool) -> D
     return found
 
 
-def run_fold(source: str, fold: int, out: Path, overrides: tuple[str, ...], search: bool) -> dict[str, Draws]:
+def run_fold(
+    source: str,
+    fold: int,
+    out: Path,
+    overrides: tuple[str, ...],
+    search: bool,
+    cuts: dict[str, int],
+    scored: Container[str] | None,
+) -> dict[str, Draws]:
     """Everything that is compared on one test fold, by name; the study stays in ``out/fold-N``."""
     folder = out / f"fold-{fold}"
     folds = load_study(source, overrides).split.folds
     settings = (*overrides, f"split.test_fold={fold}", f"split.validation_folds=[{(fold + 1) % folds}]")
+    if cuts:
+        settings = (*settings, f"dataset={_cut(StudyData(load_study(source, settings)), cuts, out / f'data-{fold}')}")
     study = Study.from_yaml(source, settings, folder=folder)
     if search:
         (study.resume if (folder / "study.json").exists() else study.run)()
     data = StudyData(study.config)
     found = {
-        each.name: each.draws for each in (compare(folder) if search else compare_unsearched(folder, study.config))
+        each.name: each.draws
+        for each in (compare(folder, scored) if search else compare_unsearched(folder, study.config, scored))
     }
     dataset = data.dataset
     forests = {
         "composition forest": (composition_statistics(dataset.formulas), False),
         "descriptor forest": (_descriptors(data, out), True),
     }
-    return {name: forest_draws(data, numbers, fold, extra) for name, (numbers, extra) in forests.items()} | found
+    return {name: forest_draws(data, numbers, scored, extra) for name, (numbers, extra) in forests.items()} | found
+
+
+def _cut(data: StudyData, cuts: dict[str, int], path: Path) -> Path:
+    """A store with the labels of some targets cut outside the test fold."""
+    if not path.exists():
+        dataset, rows = data.dataset, np.setdiff1d(np.arange(len(data.dataset)), test_rows(data))
+        for target, n in cuts.items():
+            dataset = dataset.with_labels_cut(target, n, rows=rows)
+        write_store(path, dataset)
+    return path
 
 
 def _descriptors(data: StudyData, out: Path) -> NDArray:
-    path = out / f"descriptors-{data.dataset.hash[:12]}.npy"
+    path = out / f"descriptors-{data.dataset.inputs_hash[:12]}.npy"
     if not path.exists():
         parts = [
             descriptors(data.dataset.densities(rows), data.dataset.lattices[rows])
@@ -161,13 +187,18 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="run folders; default: runs/accuracy/STUDY")
     parser.add_argument("--set", dest="overrides", action="append", default=[], metavar="KEY=VALUE")
     parser.add_argument("--no-search", dest="search", action="store_false", help="only what needs no search, untuned")
+    parser.add_argument("--cut", action="append", default=[], metavar="TARGET=N", help="labels left outside the test")
+    parser.add_argument("--scored", metavar="STORE", help="count only test rows that are in this store")
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
+    cuts = {target: int(n) for target, n in (cut.split("=") for cut in arguments.cut)}
+    scored = frozenset(load_dataset(arguments.scored).ids) if arguments.scored else None
     out = arguments.out or Path("runs/accuracy") / Path(arguments.study).stem
     out.mkdir(parents=True, exist_ok=True)
     started, folds = time.perf_counter(), []
     for fold in arguments.folds:
-        folds.append(run_fold(arguments.study, fold, out, tuple(arguments.overrides), arguments.search))
+        overrides = tuple(arguments.overrides)
+        folds.append(run_fold(arguments.study, fold, out, overrides, arguments.search, cuts, scored))
         if not arguments.json:
             show(summary(folds), time.perf_counter() - started)
     if arguments.json:

@@ -154,6 +154,14 @@ class Dataset:
         digest.update((self.lattices + 0.0).astype("<f8").tobytes())
         return digest.hexdigest()
 
+    @cached_property
+    def inputs_hash(self) -> str:
+        """sha256 (64 hex) of what networks see, densities and lattices: the same whatever the labels are."""
+        digest = hashlib.sha256((self.lattices + 0.0).astype("<f8").tobytes())
+        for text in self.density_digests or self.digest_densities():
+            digest.update(f"{text}\0".encode())
+        return digest.hexdigest()
+
     def digest_densities(self) -> tuple[str, ...]:
         """sha256 of every density, computed now, a few rows in memory at a time."""
         rows = np.arange(len(self))

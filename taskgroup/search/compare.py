@@ -1,7 +1,7 @@
 """What the searched grouping is worth on test rows, beside the groupings one would have taken without a search."""
 
 import contextlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator
 from dataclasses import dataclass
 from math import ceil
 from pathlib import Path
@@ -42,8 +42,10 @@ class Compared:
         return np.nanmean([np.clip(draws, -1, None) for draws in self.draws.values()], axis=0)
 
 
-def compare(folder: Path) -> list[Compared]:
+def compare(folder: Path, scored: Container[str] | None = None) -> list[Compared]:
     """Refit and test the groupings of ``plans`` with the members and seeds of the study's own bundle.
+
+    ``scored`` are the ids of test rows that count, by default all.
 
     Every group gets the best recipe the search saw it with. Only for a study that has ended: what comes out here are
     test rows, by which nothing may be chosen any more. Raises RunError otherwise.
@@ -52,10 +54,11 @@ def compare(folder: Path) -> list[Compared]:
     if read_final(folder) is None:
         raise RunError(f"{folder}: the study has not ended; go on with: taskgroup resume {folder}")
     data = StudyData(config)
-    return tested(folder, config, data, plans(folder, config, data, ResultStore(folder / "results")))
+    chosen = plans(folder, config, data, ResultStore(folder / "results"))
+    return tested(folder, config, data, chosen, scored)
 
 
-def compare_unsearched(folder: Path, config: StudyConfig) -> list[Compared]:
+def compare_unsearched(folder: Path, config: StudyConfig, scored: Container[str] | None = None) -> list[Compared]:
     """The same for the groupings made without a search, by the space's default recipe; nothing is chosen."""
     data = StudyData(config)
     settings, model, training = settings_of(config.space.baseline())
@@ -66,12 +69,19 @@ def compare_unsearched(folder: Path, config: StudyConfig) -> list[Compared]:
         "together": Grouping.together(data.targets.names),
         "correlation": proposer.grouping(settings),
     }
-    return tested(folder, config, data, ((name, Plan.uniform(each, recipe)) for name, each in chosen.items()))
+    plans = ((name, Plan.uniform(each, recipe)) for name, each in chosen.items())
+    return tested(folder, config, data, plans, scored)
 
 
-def tested(folder: Path, config: StudyConfig, data: StudyData, chosen: Iterable[tuple[str, Plan]]) -> list[Compared]:
+def tested(
+    folder: Path,
+    config: StudyConfig,
+    data: StudyData,
+    chosen: Iterable[tuple[str, Plan]],
+    scored: Container[str] | None = None,
+) -> list[Compared]:
     """Plans, refitted (what is in the run folder is not trained again), on the test rows of the study."""
-    rows = data.splits.split(data.split.test_fold, data.split.validation_folds[0]).test
+    rows = test_rows(data, scored)
     executor = make_executor(config.executor.kind, folder, config.executor.threads, "0")
     try:
         evaluator = Evaluator(data, ResultStore(folder / "results"), executor, config.executor.time_limit)
@@ -82,6 +92,12 @@ def tested(folder: Path, config: StudyConfig, data: StudyData, chosen: Iterable[
         return found
     finally:
         executor.close()
+
+
+def test_rows(data: StudyData, scored: Container[str] | None = None) -> NDArray[np.int64]:
+    """The rows of the test fold, those of the ids ``scored`` where given."""
+    rows = data.splits.split(data.split.test_fold, data.split.validation_folds[0]).test
+    return rows if scored is None else np.array([row for row in rows if data.dataset.ids[row] in scored])
 
 
 def plans(folder: Path, config: StudyConfig, data: StudyData, store: ResultStore) -> Iterator[tuple[str, Plan]]:

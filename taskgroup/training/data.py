@@ -1,7 +1,7 @@
 """Rows on the device: fields of a view prepared once, labels standardised on the training rows.
 
-A study trains hundreds of small networks on the same rows, so prepared fields are kept for the process, keyed by
-dataset hash, view and device.
+A study trains hundreds of small networks on the same rows, so prepared fields are kept for the process, keyed by the
+hash of densities and cells, view and device.
 """
 
 import logging
@@ -57,12 +57,12 @@ class Fields:
 
 def prepare_fields(dataset: Dataset, view: nn.Module, device: torch.device) -> Fields:
     """The fields of all rows, computed once a process; the least recently used are dropped when room is needed."""
-    key = (dataset.hash, view.key, str(device))
+    key = (dataset.inputs_hash, view.key, str(device))
     if key in _cache:
         _cache.move_to_end(key)
         return _cache[key]
     lattice = torch.tensor(dataset.lattices, dtype=torch.float32, device=device)
-    kept = load_prepared(dataset.hash, view.key, len(dataset))
+    kept = load_prepared(dataset.inputs_hash, view.key, len(dataset))
     _cache[key] = Fields(_prepared(dataset, view, lattice) if kept is None else kept.to(device), lattice)
     return _cache[key]
 
@@ -81,7 +81,7 @@ def _prepared(dataset: Dataset, view: nn.Module, lattice: Tensor) -> Tensor:
                 fields = _room((len(dataset), *shape), device).movedim(-1, 1)
             fields[rows] = part
     if time.perf_counter() - started > _LONG:
-        save_prepared(dataset.hash, view.key, fields)
+        save_prepared(dataset.inputs_hash, view.key, fields)
     return fields
 
 

@@ -27,9 +27,9 @@ def cache_folder() -> Path:
     return Path(os.environ.get("TASKGROUP_CACHE") or Path.home() / ".cache" / "taskgroup").expanduser()
 
 
-def load_prepared(dataset_hash: str, view_key: str, rows: int) -> Tensor | None:
+def load_prepared(inputs_hash: str, view_key: str, rows: int) -> Tensor | None:
     """The rows of a dataset as a view prepares them, float32; None where they are not kept, or not whole."""
-    path = _path(dataset_hash, view_key)
+    path = _path(inputs_hash, view_key)
     try:
         found = np.load(path, allow_pickle=False)
     except (OSError, ValueError):
@@ -41,11 +41,11 @@ def load_prepared(dataset_hash: str, view_key: str, rows: int) -> Tensor | None:
     return torch.from_numpy(found).movedim(1, -1).contiguous().movedim(-1, 1)  # channels last, as prepared
 
 
-def save_prepared(dataset_hash: str, view_key: str, fields: Tensor) -> None:
+def save_prepared(inputs_hash: str, view_key: str, fields: Tensor) -> None:
     """Keep prepared rows; where that fails (no room, no right) they are prepared again next time."""
     if fields.nbytes > _MOST_BYTES:
         return
-    path = _path(dataset_hash, view_key)
+    path = _path(inputs_hash, view_key)
     partial = path.with_suffix(f".{os.getpid()}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -69,8 +69,8 @@ def _make_room(folder: Path) -> None:
         path.unlink()
 
 
-def _path(dataset_hash: str, view_key: str) -> Path:
-    key = hashlib.sha256(f"{dataset_hash} {view_key} {_code()}".encode()).hexdigest()
+def _path(inputs_hash: str, view_key: str) -> Path:
+    key = hashlib.sha256(f"{inputs_hash} {view_key} {_code()}".encode()).hexdigest()
     return cache_folder() / f"prepared-{key[:24]}.npy"
 
 

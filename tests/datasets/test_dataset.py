@@ -112,6 +112,12 @@ def test_the_hash_does_not_tell_names_and_descriptions(what: str) -> None:
     assert changed(data, what).hash == data.hash
 
 
+@pytest.mark.parametrize("what", ["density", "lattice", "label", "missing", "id", "unit", "nothing"])
+def test_the_hash_of_the_inputs_tells_densities_and_cells_only(what: str) -> None:
+    data = make_dataset()
+    assert (changed(data, what).inputs_hash != data.inputs_hash) == (what in ("density", "lattice"))
+
+
 def test_a_subset_is_the_dataset_of_its_rows() -> None:
     data = make_dataset()
     part = data.subset([7, 1, 4])

@@ -45,11 +45,11 @@ def test_the_next_process_finds_equal_rows(few, backbone, monkeypatch):
 def test_other_data_settings_and_code_are_prepared_anew(few, monkeypatch):
     view = make_view(ModelConfig(backbone="descriptors"), 1)
     data.prepare_fields(few, view, CPU)
-    assert prepared.load_prepared(few.hash, view.key, len(few)) is not None
+    assert prepared.load_prepared(few.inputs_hash, view.key, len(few)) is not None
     assert prepared.load_prepared("other", view.key, len(few)) is None
-    assert prepared.load_prepared(few.hash, "other", len(few)) is None
+    assert prepared.load_prepared(few.inputs_hash, "other", len(few)) is None
     monkeypatch.setattr(prepared, "_code", lambda: "other")
-    assert prepared.load_prepared(few.hash, view.key, len(few)) is None
+    assert prepared.load_prepared(few.inputs_hash, view.key, len(few)) is None
 
 
 def test_a_torn_file_is_prepared_anew(few):

@@ -81,7 +81,7 @@ def tested(
     scored: Container[str] | None = None,
 ) -> list[Compared]:
     """Plans, refitted (what is in the run folder is not trained again), on the test rows of the study."""
-    rows = test_rows(data, scored)
+    rows = tested_rows(data, scored)
     executor = make_executor(config.executor.kind, folder, config.executor.threads, "0")
     try:
         evaluator = Evaluator(data, ResultStore(folder / "results"), executor, config.executor.time_limit)
@@ -94,7 +94,7 @@ def tested(
         executor.close()
 
 
-def test_rows(data: StudyData, scored: Container[str] | None = None) -> NDArray[np.int64]:
+def tested_rows(data: StudyData, scored: Container[str] | None = None) -> NDArray[np.int64]:
     """The rows of the test fold, those of the ids ``scored`` where given."""
     rows = data.splits.split(data.split.test_fold, data.split.validation_folds[0]).test
     return rows if scored is None else np.array([row for row in rows if data.dataset.ids[row] in scored])

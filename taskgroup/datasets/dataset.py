@@ -33,7 +33,7 @@ class Dataset:
         targets: the labels, natural units, NaN where missing; ``targets.ids`` are the rows.
         lattices: float64 [rows, 3, 3], rows are vectors, Å.
         formulas, chemical_systems: group keys a row, such as ``"NaCl"`` and ``"Cl-Na"``.
-        species, frac_coords: the atoms of each row.
+        species, frac_coords: the atoms of each row; those of a store are made when looked at.
         n_channels, grid: densities are [C, n, n, n] with C = ``n_channels`` and n = ``grid``.
         sigma: width of the Gaussian they were smoothed with, Å.
         kind: ``valence``, ``all-electron`` or ``promolecule``.
@@ -47,8 +47,8 @@ class Dataset:
     lattices: NDArray[np.float64]
     formulas: tuple[str, ...]
     chemical_systems: tuple[str, ...]
-    species: tuple[tuple[str, ...], ...]
-    frac_coords: tuple[NDArray[np.float64], ...]
+    species: Sequence[tuple[str, ...]]
+    frac_coords: Sequence[NDArray[np.float64]]
     n_channels: int
     grid: int
     sigma: float
@@ -146,8 +146,8 @@ class Dataset:
     def hash(self) -> str:
         """sha256 (64 hex) of densities, lattices, targets and ids."""
         digest = hashlib.sha256(specs_json(self.targets.specs).encode())
-        for text in (*self.ids, *(self.density_digests or self.digest_densities())):
-            digest.update(f"{text}\0".encode())
+        texts = (*self.ids, *(self.density_digests or self.digest_densities()))
+        digest.update("".join(f"{text}\0" for text in texts).encode())
         # One bit pattern a value: NaN has many, and zero two.
         values = np.where(np.isnan(self.targets.values), np.nan, self.targets.values) + 0.0
         digest.update(values.astype("<f8").tobytes())

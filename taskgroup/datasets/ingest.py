@@ -28,13 +28,14 @@ from taskgroup.datasets.parts import (
     StoreSettings,
     begin_store,
     finish_store,
-    make_room,
     read_progress,
+    reopen_store,
     write_part,
 )
 from taskgroup.datasets.properties import Properties, read_properties
 from taskgroup.datasets.sources import Matched, Source, find_densities, find_structures
-from taskgroup.densities import Density, promolecule, read_density, read_structure, standardise
+from taskgroup.datasets.store import whole
+from taskgroup.densities import Density, promolecule, read_density, read_structure, standardise, structure_of_line
 from taskgroup.errors import InputError, StoreError, TaskgroupError
 
 TargetsSaid = Mapping[str, Mapping[str, str]] | Iterable[str] | str | Path | None
@@ -48,6 +49,7 @@ class IngestReport:
 
     ``n_rows`` rows are in the store. ``refused`` were turned away. ``without_density`` are rows of the table for which
     there was no source, ``without_row`` sources that no row of the table speaks of. ``notes`` tell what was guessed.
+    ``waiting`` rows are left to other machines; the store is complete when none is.
     """
 
     path: Path
@@ -56,6 +58,7 @@ class IngestReport:
     without_density: tuple[str, ...]
     without_row: tuple[str, ...]
     notes: tuple[str, ...]
+    waiting: int = 0
 
 
 @dataclass(frozen=True)
@@ -80,6 +83,7 @@ def ingest(
     all_electron: bool = False,
     workers: int | None = None,
     retry: bool = False,
+    shard: tuple[int, int] = (1, 1),
     progress: OnProgress = lambda done, total: None,
 ) -> IngestReport:
     """Build the store ``out`` from the density files under ``folder`` and a property table.
@@ -90,6 +94,9 @@ def ingest(
         all_electron: take AECCAR0 + AECCAR2, and files that hold core electrons.
         workers: processes; 1 works in this one. By default one a CPU, and one for every 16 densities at most.
         retry: try again what was refused before.
+        shard: (k, N) does the share of machine k of N, each called with the same N. They may share the folder ``out``,
+            at the same time too, or their folders are copied into one and any of them called once more; whichever
+            finds all rows there makes the store complete. Its hash is that of a store which one machine made.
         progress: called with rows done and rows in all after each part.
 
     Raises InputError where the table, the folder or the store break a rule; a bad density file does not stop it.
@@ -97,7 +104,7 @@ def ingest(
     table = read_properties(properties, id_column=id_column, targets=targets)
     matched = find_densities(Path(folder), dict.fromkeys(table.table.ids), all_electron)
     settings = StoreSettings("all-electron" if all_electron else "valence", grid, sigma)
-    return _build(Path(out), table, matched, settings, workers, retry, progress)
+    return _build(Path(out), table, matched, settings, workers, retry, shard, progress)
 
 
 def promolecules(
@@ -111,6 +118,7 @@ def promolecules(
     sigma: float = 0.20,
     workers: int | None = None,
     retry: bool = False,
+    shard: tuple[int, int] = (1, 1),
     progress: OnProgress = lambda done, total: None,
 ) -> IngestReport:
     """Build a store of promolecular densities (free atoms laid over each other), where there is no DFT.
@@ -119,7 +127,7 @@ def promolecules(
     """
     table = read_properties(properties, id_column=id_column, targets=targets)
     matched = find_structures(Path(structures), dict.fromkeys(table.table.ids))
-    return _build(Path(out), table, matched, StoreSettings("promolecule", grid, sigma), workers, retry, progress)
+    return _build(Path(out), table, matched, StoreSettings("promolecule", grid, sigma), workers, retry, shard, progress)
 
 
 def _build(
@@ -129,36 +137,57 @@ def _build(
     settings: StoreSettings,
     workers: int | None,
     retry: bool,
+    shard: tuple[int, int],
     progress: OnProgress,
 ) -> IngestReport:
-    table, sources = properties.table, {source.id: source for source in matched.sources}
+    if not 1 <= shard[0] <= shard[1]:
+        raise InputError(f"shard: must be machine k of N with 1 <= k <= N, found {shard[0]} of {shard[1]}")
+    table = properties.table
     table.check()
-    begun = begin_store(out, settings, len(sources))
-    done = {row for row in sources if row in begun.rows or (row in begun.refused and not retry)}
-    todo = [source for row, source in sources.items() if row not in done]
+    begun = begin_store(out, settings, len(matched.sources))
+    share = _share(matched.sources, begun.part_rows, shard)
+    todo = [row for row in share if not (row.id in begun.rows or (row.id in begun.refused and not retry))]
     batches = [tuple(todo[at : at + begun.part_rows]) for at in range(0, len(todo), begun.part_rows)]
     if batches:
-        make_room(out, begun.next_part + len(batches))
-    n_done = len(done)
-    progress(n_done, len(sources))
+        reopen_store(out)
+    n_done = len(share) - len(todo)
+    progress(n_done, len(share))
     workers = workers or min(os.cpu_count() or 1, math.ceil(len(todo) / _WORTH_A_PROCESS))
-    for n in _run([_PartJob(out, begun.next_part + i, batch, settings) for i, batch in enumerate(batches)], workers):
+    parts = begun.next_parts(len(batches), shard)
+    for n in _run([_PartJob(out, part, batch, settings) for part, batch in zip(parts, batches, strict=True)], workers):
         n_done += n
-        progress(n_done, len(sources))
-    ended = read_progress(out)
+        progress(n_done, len(share))
+    return _end(out, properties, matched)
+
+
+def _share(sources: Sequence[Source], part_rows: int, shard: tuple[int, int]) -> list[Source]:
+    """What machine k of N does: every N-th run of sources as long as a part, so that rows of a part are neighbours."""
+    machine, machines = shard
+    return [row for i, row in enumerate(sources) if i // part_rows % machines == machine - 1]
+
+
+def _end(out: Path, properties: Properties, matched: Matched) -> IngestReport:
+    """Complete the store if all its rows are there, and report."""
+    ended, table = read_progress(out), properties.table
+    sources = {source.id for source in matched.sources}
     refused = tuple(entry for row, entry in ended.refused.items() if row in sources)
     _write_refused(out / "refused.csv", refused)
-    if not ended.rows:
-        raise StoreError(f"{out}: all {len(refused)} were refused, the first because: {refused[0].reason}")
-    finish_store(out, table, out.name)
-    ill = table.rows([row in ended.rows for row in table.ids]).problems()
+    waiting = sum(row not in ended.rows and row not in ended.refused for row in sources)
+    notes = list(properties.notes)
+    if not waiting:
+        if not ended.rows:
+            raise StoreError(f"{out}: all {len(refused)} were refused, the first because: {refused[0].reason}")
+        finish_store(out, table, out.name)
+        ill = table.rows([row in ended.rows for row in table.ids]).problems()
+        notes += [f"{line} among the rows in the store: no study can learn it" for line in ill]
     return IngestReport(
         path=out,
         n_rows=sum(row in ended.rows for row in table.ids),
         refused=refused,
         without_density=tuple(row for row in table.ids if row not in sources and row not in ended.rows),
         without_row=matched.without_row,
-        notes=(*properties.notes, *(f"{line} among the rows in the store: no study can learn it" for line in ill)),
+        notes=tuple(notes),
+        waiting=waiting,
     )
 
 
@@ -232,7 +261,8 @@ def _group_keys(species: Sequence[str]) -> tuple[str, str]:
 def _density(source: Source, settings: StoreSettings) -> Density:
     """The standardised density of one source."""
     if settings.kind == "promolecule":
-        structure = read_structure(source.files[0]) if source.structure is None else source.structure
+        file = source.files[0]
+        structure = read_structure(file) if source.line is None else structure_of_line(source.line, str(source))
         return promolecule(structure, settings.grid, settings.sigma, str(source))
     files = source.files[0] if len(source.files) == 1 else source.files
     density = read_density(files, all_electron=settings.kind == "all-electron")
@@ -240,7 +270,7 @@ def _density(source: Source, settings: StoreSettings) -> Density:
 
 
 def _write_refused(path: Path, refused: Sequence[Refused]) -> None:
-    with path.open("w", newline="") as file:
+    with whole(path) as partial_file, partial_file.open("w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(["id", "source", "reason"])
         writer.writerows([entry.id, entry.source, entry.reason] for entry in refused)

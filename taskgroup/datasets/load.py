@@ -10,16 +10,15 @@ BUILT_IN = {"crystals": load_crystals}
 
 
 def load_dataset(name_or_path: str | Path) -> Dataset:
-    """A built-in dataset by its name (``"crystals"``) or a store folder by its path.
+    """A built-in dataset by its name (``"crystals"``), or a store by its folder or fsspec URL (``"s3://bucket/store"``).
 
     Raises StoreError where there is neither, or the store is half written or damaged.
     """
     if str(name_or_path) in BUILT_IN:
         return BUILT_IN[str(name_or_path)]()
-    path = Path(name_or_path)
-    if not path.is_dir():
+    from taskgroup.datasets.store import is_url, open_store
+
+    if not is_url(name_or_path) and not Path(name_or_path).is_dir():
         near = did_you_mean(str(name_or_path), BUILT_IN)
         raise StoreError(f"dataset '{name_or_path}': neither a built-in dataset nor a store folder; {near}")
-    from taskgroup.datasets.store import open_store
-
-    return open_store(path)
+    return open_store(name_or_path)

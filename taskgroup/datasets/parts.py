@@ -1,7 +1,8 @@
 """Writing a store part by part: by many processes, killed at any moment, gone on with later.
 
 - A part is one shard of the density array and one JSON record, which is written last: a part without its record is not
-  there. Parts never share a file, so processes need no lock.
+  there. Parts share no file, so processes, and machines, need no lock. Of N machines each numbers its parts
+  k, k + N, k + 2 N, ...: folders filled apart can be copied into one.
 - Which rows are done, and which were refused and why, is read from the records; a later record wins, so a row refused
   once and accepted later is in.
 - ``finish_store`` joins the parts with a property table. It reads no density, so another table can follow later.
@@ -9,19 +10,25 @@
 
 import json
 import math
+import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+from uuid import uuid4
 
 import numpy as np
 from numpy.typing import NDArray
 
 from taskgroup.datasets.dataset import Dataset, digest_density
-from taskgroup.datasets.store import DENSITY, FORMAT, MANIFEST, ROWS, read_manifest, read_rows, write_json
+from taskgroup.datasets.store import DENSITY, FORMAT, MANIFEST, ROWS, read_manifest, read_rows, whole, write_json
 from taskgroup.datasets.target import TargetTable
 from taskgroup.errors import StoreError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    import zarr
 
 PARTS = "parts"
 LARGEST_PART = 128  # densities; 8 MB at 32^3, what one process holds while it writes
@@ -60,12 +67,19 @@ class Refused:
 
 @dataclass(frozen=True, eq=False)
 class Progress:
-    """How far a store is: ``rows`` holds the record of each row by id, ``refused`` what was turned away."""
+    """How far a store is: ``rows`` holds the number of the part of each row by id, ``refused`` what was turned away."""
 
-    rows: dict[str, dict[str, Any]]
+    rows: dict[str, int]
     refused: dict[str, Refused]
-    next_part: int
     part_rows: int
+    last_part: int
+
+    def next_parts(self, n: int, share: tuple[int, int] = (1, 1)) -> range:
+        """The next ``n`` free part numbers of machine ``share[0]`` of ``share[1]``."""
+        machine, machines = share
+        first = self.last_part + 1
+        first += (machine - 1 - first) % machines
+        return range(first, first + n * machines, machines)
 
 
 def begin_store(path: Path, settings: StoreSettings, n_rows: int) -> Progress:
@@ -73,67 +87,69 @@ def begin_store(path: Path, settings: StoreSettings, n_rows: int) -> Progress:
 
     Raises StoreError where the folder holds something else, or a store begun with other settings.
     """
-    if (path / MANIFEST).exists():
-        manifest = read_manifest(path)
-        for field, wanted in asdict(settings).items():
-            if manifest[field] != wanted:
-                raise StoreError(
-                    f"{path}: was begun with {field} {manifest[field]}, now asked for {wanted}; choose another folder"
-                )
-        return read_progress(path)
-    if path.exists() and any(path.iterdir()):
-        raise StoreError(f"{path}: exists and is no store; choose another folder")
-    with _disk(path):
-        _create(path, settings, part_rows=min(LARGEST_PART, max(1, math.ceil(n_rows / 16))))
+    if not (path / MANIFEST).exists():
+        if path.exists() and any(path.iterdir()):
+            raise StoreError(f"{path}: exists and is no store; choose another folder")
+        with _disk(path):
+            _create(path, settings, part_rows=min(LARGEST_PART, max(1, math.ceil(n_rows / 16))))
+    manifest = read_manifest(path)
+    for field, wanted in asdict(settings).items():
+        if manifest[field] != wanted:
+            raise StoreError(
+                f"{path}: was begun with {field} {manifest[field]}, now asked for {wanted}; choose another folder"
+            )
     return read_progress(path)
 
 
 def _create(path: Path, settings: StoreSettings, part_rows: int) -> None:
+    """An empty store, there at once and as a whole: of machines that begin it together, the first one's stays."""
     import zarr
     from zarr.codecs import BloscCodec
 
     n = settings.grid
-    (path / PARTS).mkdir(parents=True)
-    # Always two channels: a spin-paired crystal leaves the second all zero, which takes no space.
-    zarr.open_group(path, mode="w-").create_array(
-        DENSITY,
-        shape=(0, 2, n, n, n),
-        chunks=(1, 1, n, n, n),
-        shards=(part_rows, 2, n, n, n),
-        dtype="float16",
-        compressors=BloscCodec(cname="zstd", clevel=5, shuffle="shuffle"),
-    )
-    write_json(path / MANIFEST, {"format": FORMAT, "complete": False, **asdict(settings), "part_rows": part_rows})
+    place = path.absolute()
+    new = place.with_name(f".{place.name}-{uuid4().hex[:8]}")
+    (new / PARTS).mkdir(parents=True)
+    try:
+        # Always two channels: a spin-paired crystal leaves the second all zero, which takes no space.
+        zarr.open_group(new, mode="w-").create_array(
+            DENSITY,
+            shape=(0, 2, n, n, n),
+            chunks=(1, 1, n, n, n),
+            shards=(part_rows, 2, n, n, n),
+            dtype="float16",
+            compressors=BloscCodec(cname="zstd", clevel=3, shuffle="shuffle"),
+        )
+        write_json(new / MANIFEST, {"format": FORMAT, "complete": False, **asdict(settings), "part_rows": part_rows})
+        new.rename(path)
+    except OSError:
+        shutil.rmtree(new)
+        if not (path / MANIFEST).exists():
+            raise
 
 
 def read_progress(path: Path) -> Progress:
-    """What the records of the parts say."""
-    rows: dict[str, dict[str, Any]] = {}
+    """What the records of the parts say; one of them in memory at a time."""
+    rows: dict[str, int] = {}
     refused: dict[str, Refused] = {}
-    records = sorted((path / PARTS).glob("*.json"))
-    for record in records:
-        part = json.loads(record.read_text())
-        rows |= {row["id"]: row for row in part["rows"]}
+    last = -1
+    for record in sorted((path / PARTS).glob("*.json")):
+        part, last = json.loads(record.read_text()), int(record.stem)
+        rows |= dict.fromkeys((row["id"] for row in part["rows"]), last)
         refused |= {entry["id"]: Refused(**entry) for entry in part["refused"]}
     refused = {name: entry for name, entry in refused.items() if name not in rows}
-    return Progress(rows, refused, int(records[-1].stem) + 1 if records else 0, read_manifest(path)["part_rows"])
+    return Progress(rows, refused, read_manifest(path)["part_rows"], last)
 
 
-def make_room(path: Path, n_parts: int) -> None:
-    """Let the density array hold ``n_parts`` parts, and mark the store as under way. One process only."""
-    import zarr
-
-    manifest = read_manifest(path)
-    write_json(path / MANIFEST, {**manifest, "complete": False})
-    array = zarr.open_group(path, mode="r+")[DENSITY]
-    array.resize((n_parts * manifest["part_rows"], *array.shape[1:]))
+def reopen_store(path: Path) -> None:
+    """Mark a store as under way."""
+    with _disk(path):
+        write_json(path / MANIFEST, {**read_manifest(path), "complete": False})
 
 
 def write_part(path: Path, part: int, rows: Sequence[Row], refused: Sequence[Refused] = ()) -> None:
-    """Write part number ``part`` of a store with room for it. Raises StoreError where the disk does not take it."""
-    import zarr
-
-    array = zarr.open_group(path, mode="r+")[DENSITY]
+    """Write part number ``part`` of a store. Raises StoreError where the disk does not take it."""
+    array = _with_room(path, part)
     first = part * array.shards[0]
     block = np.zeros((len(rows), *array.shape[1:]), dtype=np.float16)
     for held, row in zip(block, rows, strict=True):
@@ -144,6 +160,19 @@ def write_part(path: Path, part: int, rows: Sequence[Row], refused: Sequence[Ref
             array[first : first + len(rows)] = block
         record = {"rows": records, "refused": [asdict(entry) for entry in refused]}
         write_json(path / PARTS / f"{part:06d}.json", record)
+
+
+def _with_room(path: Path, part: int) -> "zarr.Array":
+    """The density array, long enough for a part: in this process only, as the file of its shape is everyone's."""
+    import zarr
+
+    array = zarr.open_group(path, mode="r+")[DENSITY]
+    metadata = array.metadata.to_dict()
+    return zarr.Array.from_dict(array.store_path, metadata | {"shape": (_length(array, part), *array.shape[1:])})
+
+
+def _length(array: "zarr.Array", last_part: int) -> int:
+    return max(array.shape[0], (last_part + 1) * array.shards[0])
 
 
 def _record(row: Row, position: int) -> dict[str, Any]:
@@ -166,24 +195,45 @@ def finish_store(path: Path, table: TargetTable, name: str) -> None:
     Rows come in the order of ``table``, whatever the order they were written in; rows of either side that the other
     lacks are left out. Raises StoreError where none is left.
     """
-    import pyarrow as pa
     import pyarrow.parquet as pq
+    import zarr
 
     progress = read_progress(path)
     kept = [i for i, row in enumerate(table.ids) if row in progress.rows]
     if not kept:
         raise StoreError(f"{path}: no row has both a density and labels")
     labels = table.rows(kept)
-    records = [progress.rows[row] for row in labels.ids]
-    columns = {field: [record[field] for record in records] for field in records[0]}
-    columns |= {f"target.{target}": labels.column(target) for target in labels.names}
+    rows = _records(path, progress, labels.ids)
+    for target in labels.names:
+        rows = rows.append_column(f"target.{target}", [labels.column(target)])
     manifest = {field: read_manifest(path)[field] for field in ("format", "kind", "grid", "sigma", "part_rows")}
+    with _disk(path), whole(path / ROWS) as partial_file:
+        reopen_store(path)
+        array = zarr.open_group(path, mode="r+")[DENSITY]
+        array.resize((_length(array, progress.last_part), *array.shape[1:]))
+        pq.write_table(rows, partial_file, row_group_size=len(kept))
+    manifest |= {"name": name, "targets": [spec.to_dict() for spec in labels.specs]}
+    manifest |= {"n_rows": len(kept), "n_channels": max(rows["n_channels"].to_pylist())}
     with _disk(path):
-        write_json(path / MANIFEST, {**manifest, "complete": False})
-        pq.write_table(pa.table(columns), path / ROWS)
-        manifest |= {"name": name, "targets": [spec.to_dict() for spec in labels.specs]}
-        manifest |= {"n_rows": len(kept), "n_channels": max(columns["n_channels"])}
         write_json(path / MANIFEST, {**manifest, "complete": True, "hash": read_rows(path, manifest).hash})
+
+
+def _records(path: Path, progress: Progress, ids: Sequence[str]) -> "pa.Table":
+    """The records of these rows in their order, as columns: a tenth of what they take as Python objects."""
+    import pyarrow as pa
+
+    numbers = pa.list_(pa.float64())
+    schema = {"id": pa.string(), "position": pa.int64(), "formula": pa.string(), "chemical_system": pa.string()}
+    schema |= {"species": pa.list_(pa.string()), "lattice": numbers, "frac_coords": numbers}
+    schema = pa.schema(schema | {"n_channels": pa.int64(), "digest": pa.string()})
+    wanted, tables = set(ids), []
+    for part in sorted({progress.rows[row] for row in ids}):
+        records = json.loads((path / PARTS / f"{part:06d}.json").read_text())["rows"]
+        newest = [row for row in records if row["id"] in wanted and progress.rows[row["id"]] == part]
+        tables.append(pa.Table.from_pylist(newest, schema))
+    table = pa.concat_tables(tables).combine_chunks()
+    place = {row: i for i, row in enumerate(table["id"].to_pylist())}
+    return table.take([place[row] for row in ids])
 
 
 def write_store(path: str | Path, dataset: Dataset) -> None:
@@ -195,8 +245,8 @@ def write_store(path: str | Path, dataset: Dataset) -> None:
     progress = begin_store(folder, StoreSettings(dataset.kind, dataset.grid, dataset.sigma), len(dataset))
     todo = [row for row, name in enumerate(dataset.ids) if name not in progress.rows]
     batches = [todo[at : at + progress.part_rows] for at in range(0, len(todo), progress.part_rows)]
-    make_room(folder, progress.next_part + len(batches))
-    for part, batch in enumerate(batches, start=progress.next_part):
+    reopen_store(folder)
+    for part, batch in zip(progress.next_parts(len(batches)), batches, strict=True):
         write_part(
             folder, part, [_row(dataset, i, d) for i, d in zip(batch, dataset.read(np.array(batch)), strict=True)]
         )

@@ -16,7 +16,7 @@ from taskgroup.densities.promolecule import promolecule
 from taskgroup.densities.read import read_density, reader_for, readers
 from taskgroup.densities.reader import Reader
 from taskgroup.densities.standardise import standardise
-from taskgroup.densities.structures import read_structure, read_structures
+from taskgroup.densities.structures import read_structure, read_structures, structure_lines, structure_of_line
 
 __all__ = [
     "Density",
@@ -28,4 +28,6 @@ __all__ = [
     "reader_for",
     "readers",
     "standardise",
+    "structure_lines",
+    "structure_of_line",
 ]

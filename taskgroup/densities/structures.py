@@ -5,7 +5,7 @@ import json
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from taskgroup.densities.reader import one_line
 from taskgroup.errors import DensityError
@@ -45,19 +45,36 @@ def read_structures(path: str | Path) -> Iterator[tuple[str, "Structure"]]:
     A line is an object with ``material_id`` or ``id``, ``lattice`` (3 x 3, rows are vectors, Å), ``species`` and
     ``frac_coords``. Raises DensityError, which names the line, where one is damaged.
     """
+    for name, line, where in structure_lines(path):
+        yield name, structure_of_line(line, where)
+
+
+def structure_lines(path: str | Path) -> Iterator[tuple[str, str, str]]:
+    """(id, line, where it stands) for each line of such a file; cheap, as no structure is made. Raises DensityError."""
     path = Path(path)
     try:
         with gzip.open(path, "rt") if path.suffix == ".gz" else open(path) as file:
             for number, line in enumerate(file, start=1):
                 if line.strip():
-                    yield _structure(line, f"{path}, line {number}")
+                    where = f"{path}, line {number}"
+                    yield _record(line, where)[0], line.strip(), where
     except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
         raise DensityError(f"{path}: cannot be read ({error})") from None
 
 
-def _structure(line: str, where: str) -> tuple[str, "Structure"]:
+def structure_of_line(line: str, where: str) -> "Structure":
+    """The structure that a line describes; ``where`` names it in errors. Raises DensityError."""
     from pymatgen.core.structure import Structure, StructureError
 
+    row = _record(line, where)[1]
+    try:
+        return Structure(*(row[key] for key in _KEYS))
+    except (ValueError, TypeError, KeyError, StructureError) as error:
+        raise DensityError(f"{where}: must describe a crystal ({one_line(error)})") from None
+
+
+def _record(line: str, where: str) -> tuple[str, dict[str, Any]]:
+    """The id of a line and all it says."""
     try:
         row = json.loads(line)
     except json.JSONDecodeError as error:
@@ -67,7 +84,4 @@ def _structure(line: str, where: str) -> tuple[str, "Structure"]:
     if name is None or missing:
         needed = [*missing, *(["material_id or id"] if name is None else [])]
         raise DensityError(f"{where}: must have the keys {', '.join(needed)}, found none")
-    try:
-        return str(name), Structure(*(row[key] for key in _KEYS))
-    except (ValueError, TypeError, KeyError, StructureError) as error:
-        raise DensityError(f"{where}: must describe a crystal ({one_line(error)})") from None
+    return str(name), row

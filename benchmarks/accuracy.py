@@ -30,7 +30,7 @@ from sklearn.ensemble import ExtraTreesClassifier, ExtraTreesRegressor, RandomFo
 from taskgroup.datasets import load_dataset, write_store
 from taskgroup.models.descriptors import descriptors
 from taskgroup.search import Study, load_study
-from taskgroup.search.compare import compare, compare_unsearched, tested_rows
+from taskgroup.search.compare import compare, compare_unsearched, held_out_rows
 from taskgroup.search.plan import StudyData
 from taskgroup.training.metrics import weighted_metric
 
@@ -62,8 +62,8 @@ def _number(element: Any, name: str) -> float:
 
 def forest_draws(data: StudyData, numbers: NDArray, scored: Container[str] | None, extra: bool) -> Draws:
     """Skill of a forest for each target on a test fold, then of bootstrap draws (the same as those of the networks)."""
-    rows = tested_rows(data, scored)
-    known_rows = np.setdiff1d(np.arange(len(data.dataset)), tested_rows(data))
+    rows = held_out_rows(data, scored)
+    known_rows = np.setdiff1d(np.arange(len(data.dataset)), held_out_rows(data))
     weights = np.concatenate(
         [
             np.ones((1, len(rows))),
@@ -120,7 +120,7 @@ def run_fold(
 def _cut(data: StudyData, cuts: dict[str, int], path: Path) -> Path:
     """A store with the labels of some targets cut outside the test fold."""
     if not path.exists():
-        dataset, rows = data.dataset, np.setdiff1d(np.arange(len(data.dataset)), tested_rows(data))
+        dataset, rows = data.dataset, np.setdiff1d(np.arange(len(data.dataset)), held_out_rows(data))
         for target, n in cuts.items():
             dataset = dataset.with_labels_cut(target, n, rows=rows)
         write_store(path, dataset)

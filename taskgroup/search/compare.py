@@ -55,7 +55,7 @@ def compare(folder: Path, scored: Container[str] | None = None) -> list[Compared
         raise RunError(f"{folder}: the study has not ended; go on with: taskgroup resume {folder}")
     data = StudyData(config)
     chosen = plans(folder, config, data, ResultStore(folder / "results"))
-    return tested(folder, config, data, chosen, scored)
+    return score_plans(folder, config, data, chosen, scored)
 
 
 def compare_unsearched(folder: Path, config: StudyConfig, scored: Container[str] | None = None) -> list[Compared]:
@@ -70,10 +70,10 @@ def compare_unsearched(folder: Path, config: StudyConfig, scored: Container[str]
         "correlation": proposer.grouping(settings),
     }
     plans = ((name, Plan.uniform(each, recipe)) for name, each in chosen.items())
-    return tested(folder, config, data, plans, scored)
+    return score_plans(folder, config, data, plans, scored)
 
 
-def tested(
+def score_plans(
     folder: Path,
     config: StudyConfig,
     data: StudyData,
@@ -81,7 +81,7 @@ def tested(
     scored: Container[str] | None = None,
 ) -> list[Compared]:
     """Plans, refitted (what is in the run folder is not trained again), on the test rows of the study."""
-    rows = tested_rows(data, scored)
+    rows = held_out_rows(data, scored)
     executor = make_executor(config.executor.kind, folder, config.executor.threads, "0")
     try:
         evaluator = Evaluator(data, ResultStore(folder / "results"), executor, config.executor.time_limit)
@@ -94,7 +94,7 @@ def tested(
         executor.close()
 
 
-def tested_rows(data: StudyData, scored: Container[str] | None = None) -> NDArray[np.int64]:
+def held_out_rows(data: StudyData, scored: Container[str] | None = None) -> NDArray[np.int64]:
     """The rows of the test fold, those of the ids ``scored`` where given."""
     rows = data.splits.split(data.split.test_fold, data.split.validation_folds[0]).test
     return rows if scored is None else np.array([row for row in rows if data.dataset.ids[row] in scored])

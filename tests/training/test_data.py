@@ -57,7 +57,7 @@ def test_the_least_recently_used_fields_make_room(monkeypatch):
     prepare_fields(datasets[1], view, CPU)
     prepare_fields(datasets[0], view, CPU)
     prepare_fields(datasets[2], view, CPU)
-    assert [key[0] for key in data._cache] == [datasets[0].hash, datasets[2].hash]
+    assert [key[0] for key in data._cache] == [datasets[0].inputs_hash, datasets[2].inputs_hash]
 
 
 def test_fields_larger_than_memory_give_the_same_result_from_a_file(monkeypatch):

@@ -5,7 +5,6 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -14,6 +13,14 @@ if TYPE_CHECKING:
     from taskgroup.datasets.ingest import IngestReport
 
 _SHOWN = 5  # names in a list before "and N more"; refused.csv and --json have them all
+
+
+def _parse_shard(context: click.Context, option: click.Parameter, value: str) -> tuple[int, int]:
+    machine, stroke, machines = value.partition("/")
+    if not (stroke and machine.isdecimal() and machines.isdecimal()):
+        raise click.BadParameter(f"must be K/N, such as 3/16, found '{value}'")
+    return int(machine), int(machines)
+
 
 _BUILDING = [
     click.option("--properties", required=True, metavar="TABLE", help="CSV, Parquet or JSON with an id column."),
@@ -26,6 +33,13 @@ _BUILDING = [
     click.option("--sigma", type=click.FloatRange(0, 5), default=0.20, show_default=True, help="Smoothing width, Å."),
     click.option("--workers", type=click.IntRange(min=1), help="Processes.  [default: one a CPU]"),
     click.option("--retry", is_flag=True, help="Try again what was refused before."),
+    click.option(
+        "--shard",
+        default="1/1",
+        metavar="K/N",
+        callback=_parse_shard,
+        help="Do the share of machine K of N; the last to end completes the store.",
+    ),
     click.option("--quiet", "-q", is_flag=True, help="Print errors only."),
     click.option("--json", "as_json", is_flag=True, help="Print the report as JSON."),
 ]
@@ -144,7 +158,8 @@ def _show_report(report: "IngestReport") -> None:
         click.echo(f"refused: {entry.id}: {entry.reason}")
     if report.refused:
         click.echo(f"{len(report.refused)} refused in all, see {report.path / 'refused.csv'}; --retry tries them again")
-    click.echo(f"{report.path}: {report.n_rows} rows")
+    left = f", not complete: {report.waiting} are left to other machines" if report.waiting else ""
+    click.echo(f"{report.path}: {report.n_rows} rows{left}")
 
 
 def _some(names: tuple[str, ...]) -> str:
@@ -157,10 +172,11 @@ def _some(names: tuple[str, ...]) -> str:
 @click.option("--format", "form", type=click.Choice(["table", "json"]), default="table", show_default=True)
 @click.option("--verify", is_flag=True, help="Read every density and compare it with what was stored.")
 def info(dataset: str, form: str, verify: bool) -> None:
-    """Show rows, targets, splits and hash of a store or a built-in dataset."""
+    """Show rows, targets, splits and hash of a store (a folder, or an fsspec URL) or a built-in dataset."""
     from taskgroup.datasets import describe, load_dataset, verify_store
+    from taskgroup.datasets.load import BUILT_IN
 
-    if verify and Path(dataset).is_dir():
+    if verify and dataset not in BUILT_IN:
         verify_store(dataset)
     facts = describe(load_dataset(dataset))
     if form == "json":

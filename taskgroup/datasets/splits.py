@@ -34,6 +34,17 @@ class Split:
         """12 hex digits: equal exactly where the three sets of rows are equal."""
         return _digest({name: getattr(self, name).tolist() for name in ("train", "validation", "test")})
 
+    def with_train_share(self, share: float) -> "Split":
+        """The same with so large a share of the training rows, drawn at random; smaller shares are parts of larger.
+
+        Raises ConfigError: the share is not in (0, 1], or leaves fewer than two rows.
+        """
+        count = round(share * len(self.train))
+        if not 0 < share <= 1 or count < 2:
+            raise ConfigError(f"train_share: must be in (0, 1] and leave 2 rows of {len(self.train)}, got {share}")
+        kept = np.random.default_rng(0).permutation(self.train)[:count]
+        return Split(np.sort(kept), self.validation, self.test)
+
 
 @dataclass(frozen=True, eq=False)
 class Splits:

@@ -28,6 +28,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from taskgroup.datasets.dataset import Dataset
+from taskgroup.datasets.shards import Shards
 from taskgroup.datasets.target import Target, TargetTable
 from taskgroup.errors import MissingDependency, StoreError
 
@@ -113,19 +114,17 @@ def read_rows(path: str | Path, manifest: dict[str, Any]) -> Dataset:
     """The dataset of ``rows.parquet``, its hash not yet compared with the manifest's."""
     import pyarrow as pa
     import pyarrow.parquet as pq
-    import zarr
 
     files, root = _file_system(path)
     try:
         with files.open(f"{root}/{ROWS}") as file:
             columns = pq.read_table(file)
-        place = zarr.storage.FsspecStore.from_url(path, read_only=True) if is_url(path) else path
-        array = zarr.open_group(place, mode="r")[DENSITY]
     except (OSError, KeyError, pa.ArrowInvalid) as error:
         raise StoreError(f"{path}: damaged, {error}") from error
     specs = tuple(Target(**fields) for fields in manifest["targets"])
     values = [columns[f"target.{spec.name}"].to_numpy() for spec in specs]
     ids = tuple(columns["id"].to_pylist())
+    shards = Shards(files, f"{root}/{DENSITY}", manifest["part_rows"], manifest["grid"])
     return Dataset(
         name=manifest["name"],
         version=f"store format {manifest['format']}",
@@ -139,7 +138,7 @@ def read_rows(path: str | Path, manifest: dict[str, Any]) -> Dataset:
         grid=manifest["grid"],
         sigma=manifest["sigma"],
         kind=manifest["kind"],
-        read=partial(_read, array, columns["position"].to_numpy(), manifest["n_channels"]),
+        read=partial(_read, shards, columns["position"].to_numpy(), manifest["n_channels"]),
         density_digests=tuple(columns["digest"].to_pylist()),
     )
 
@@ -161,15 +160,10 @@ def _as_places(numbers: list[float]) -> NDArray[np.float64]:
     return np.array(numbers).reshape(-1, 3)
 
 
-def _read(array: Any, positions: NDArray[np.int64], n_channels: int, rows: NDArray[np.int64]) -> NDArray[np.float16]:
-    try:
-        densities = array.get_orthogonal_selection((positions[rows], slice(0, n_channels)))
-    except (OSError, ValueError, RuntimeError) as error:
-        raise StoreError(f"{array.store_path}: damaged, a density cannot be read ({error})") from error
-    empty = ~densities[:, 0].any(axis=(1, 2, 3))  # zarr reads a lost shard as zeros
-    if empty.any():
-        raise StoreError(f"{array.store_path}: damaged, no density at position {positions[rows][empty][0]}")
-    return densities
+def _read(
+    shards: Shards, positions: NDArray[np.int64], n_channels: int, rows: NDArray[np.int64]
+) -> NDArray[np.float16]:
+    return shards.read(positions[rows], n_channels)
 
 
 def verify_store(path: str | Path) -> None:

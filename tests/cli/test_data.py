@@ -169,3 +169,17 @@ def test_control_c_stops_cleanly_says_how_to_go_on_and_loses_nothing(
     assert "Traceback" not in said
     assert taskgroup("ingest", *inputs, "--out", store).code == 0
     assert len(load_dataset(store)) == 8
+
+
+@pytest.mark.parametrize("shard", ["3", "a/b", "3/2", "0/2"])
+def test_a_shard_that_is_none_is_refused(taskgroup, inputs: list[str], tmp_path: Path, shard: str) -> None:
+    done = taskgroup("ingest", *inputs, "--out", tmp_path / "store", "--shard", shard)
+    assert done.code == 2
+    assert "shard" in done.err
+
+
+def test_a_share_says_how_much_is_left_to_other_machines(taskgroup, inputs: list[str], tmp_path: Path) -> None:
+    done = taskgroup("ingest", *inputs, "--out", tmp_path / "store", "--shard", "1/2")
+    assert "4 rows, not complete: 4 are left to other machines" in done.out
+    done = taskgroup("ingest", *inputs, "--out", tmp_path / "store", "--shard", "2/2")
+    assert done.out.endswith("8 rows\n")

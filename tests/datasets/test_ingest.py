@@ -293,3 +293,53 @@ def test_a_folder_that_may_not_be_written_is_told_in_one_line(folder: Path, tabl
     (tmp_path / "closed").mkdir(mode=0o500)
     with pytest.raises(StoreError, match="cannot be written"):
         ingest(folder, table, tmp_path / "closed" / "store")
+
+
+def shard_command(folder: Path, table: Path, out: Path, shard: str) -> list[str]:
+    command = [sys.executable, "-m", "taskgroup", "data", "ingest", str(folder), "--properties", str(table)]
+    return [*command, "--out", str(out), "--grid", "8", "--workers", "1", "--shard", shard, "--json"]
+
+
+def test_machines_that_build_at_once_make_the_store_that_one_makes(folder: Path, table: Path, tmp_path: Path) -> None:
+    store = tmp_path / "store"
+    machines = [
+        subprocess.Popen(shard_command(folder, table, store, f"{k}/3"), stdout=subprocess.PIPE) for k in (1, 2, 3)
+    ]
+    reports = [json.loads(machine.communicate()[0]) for machine in machines]
+    assert [machine.returncode for machine in machines] == [0, 0, 0]
+    assert min(report["waiting"] for report in reports) == 0  # whoever came last completed it
+    ingest(folder, table, tmp_path / "alone", grid=8)
+    assert load_dataset(store).hash == load_dataset(tmp_path / "alone").hash
+    verify_store(store)
+
+
+def test_folders_filled_apart_become_one_store(folder: Path, table: Path, tmp_path: Path) -> None:
+    n = len(names_in(folder))
+    reports = [ingest(folder, table, tmp_path / f"{k}", grid=8, shard=(k, 2)) for k in (1, 2)]
+    assert [report.waiting for report in reports] == [n // 2, n // 2]
+    assert [report.n_rows for report in reports] == [n // 2, n // 2]
+    with pytest.raises(StoreError, match="half written"):
+        load_dataset(tmp_path / "1")
+    shutil.copytree(tmp_path / "2" / "parts", tmp_path / "1" / "parts", dirs_exist_ok=True)
+    shutil.copytree(tmp_path / "2" / "density" / "c", tmp_path / "1" / "density" / "c", dirs_exist_ok=True)
+    for path in folder.iterdir():
+        path.write_text("gone")
+    report = ingest(folder, table, tmp_path / "1", grid=8)
+    assert (report.waiting, report.n_rows) == (0, n)
+    verify_store(tmp_path / "1")
+
+
+def test_a_share_that_is_none_is_refused(folder: Path, table: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="found 3 of 2"):
+        ingest(folder, table, tmp_path / "store", shard=(3, 2))
+
+
+def test_a_line_that_is_no_crystal_is_refused_and_the_others_come_in(tmp_path: Path) -> None:
+    good = {"lattice": (4 * np.eye(3)).tolist(), "species": ["Po"], "frac_coords": [[0, 0, 0]]}
+    lines = [{"id": "a", **good}, {"id": "b", **good, "species": ["Xx"]}, {"id": "c", **good}]
+    (tmp_path / "s.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    table = write_table(tmp_path / "t.csv", "abc", {"x": [1, 2, 5]})
+    report = promolecules(tmp_path / "s.jsonl", table, tmp_path / "store", grid=8)
+    assert [entry.id for entry in report.refused] == ["b"]
+    assert "structure 'b'" in report.refused[0].source
+    assert load_dataset(tmp_path / "store").ids == ("a", "c")

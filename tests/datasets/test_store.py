@@ -1,3 +1,4 @@
+import http.server
 import json
 import os
 import resource
@@ -5,14 +6,18 @@ import signal
 import subprocess
 import sys
 import textwrap
+import threading
 import time
 import tracemalloc
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
+import fsspec
 import numpy as np
 import pandas as pd
 import pytest
+import zarr
 
 from taskgroup.datasets import load_dataset, verify_store, write_store
 from taskgroup.errors import StoreError
@@ -204,3 +209,93 @@ def test_a_disk_that_takes_no_more_is_told_in_one_line_and_gone_on_with(tmp_path
     assert last.startswith(f"taskgroup.errors.StoreError: {store}: cannot be written ({os.strerror(27)})")
     write_store(store, data)
     assert load_dataset(store).hash == data.hash
+
+
+def test_zarr_reads_what_we_read(tmp_path: Path) -> None:
+    data = make_dataset(40, channels=2)
+    write_store(tmp_path / "store", data)
+    store = load_dataset(tmp_path / "store")
+    array = zarr.open_group(tmp_path / "store", mode="r")["density"]
+    rows = np.random.default_rng(0).permutation(40)
+    place = pd.read_parquet(tmp_path / "store" / "rows.parquet")["position"].to_numpy()[rows]
+    np.testing.assert_array_equal(store.densities(rows), array.get_orthogonal_selection((place,)))
+
+
+@pytest.mark.parametrize("position", [-20, -400, 40])
+def test_damage_inside_a_shard_is_found(tmp_path: Path, position: int) -> None:
+    write_store(tmp_path / "store", make_dataset(40))
+    shard = shards(tmp_path / "store")[0]
+    content = bytearray(shard.read_bytes())
+    content[position] ^= 0xFF
+    shard.write_bytes(content)
+    with pytest.raises(StoreError, match="damaged"):
+        verify_store(tmp_path / "store")
+
+
+def test_the_atoms_of_rows_are_made_when_looked_at(tmp_path: Path) -> None:
+    data = make_dataset(6)
+    write_store(tmp_path / "store", data)
+    store = load_dataset(tmp_path / "store")
+    assert len(store.species) == len(store.frac_coords) == 6
+    assert store.species[4] == ("Na", "Cl")
+    np.testing.assert_array_equal(store.frac_coords[4], data.frac_coords[4])
+    few = store.subset([5, 2])
+    assert few.structure(1) == data.structure(2)
+
+
+def test_a_store_in_an_object_store_is_the_same_dataset(tmp_path: Path) -> None:
+    data = make_dataset(40, channels=2)
+    write_store(tmp_path / "store", data)
+    files = fsspec.filesystem("memory")
+    files.put(str(tmp_path / "store"), "/bucket/store", recursive=True)
+    try:
+        store = load_dataset("memory://bucket/store")
+        assert store.hash == data.hash
+        np.testing.assert_array_equal(store.densities([9, 2, 30]), data.densities([9, 2, 30]))
+        verify_store("memory://bucket/store")
+        with pytest.raises(StoreError, match=r"memory://bucket/nothing: no store"):
+            load_dataset("memory://bucket/nothing")
+        files.rm("/bucket/store/density/c/0", recursive=True)
+        with pytest.raises(StoreError, match="damaged"):
+            load_dataset("memory://bucket/store").densities([0])
+    finally:
+        files.rm("/bucket", recursive=True)
+
+
+class _Ranges(http.server.SimpleHTTPRequestHandler):
+    """Serves a folder, and counts the bytes of densities that it gives out."""
+
+    served = 0
+
+    def do_GET(self) -> None:
+        path = Path(self.translate_path(self.path))
+        if not path.is_file():
+            return self.send_error(404)
+        content, wanted = path.read_bytes(), self.headers.get("Range", "bytes=0-").removeprefix("bytes=")
+        first, last = wanted.split("-")
+        part = content[-int(last) :] if not first else content[int(first) : int(last) + 1 if last else None]
+        self.send_response(206 if "Range" in self.headers else 200)
+        self.send_header("Content-Length", str(len(part)))
+        self.send_header("Content-Range", f"bytes {len(content) - len(part)}-{len(content) - 1}/{len(content)}")
+        self.end_headers()
+        self.wfile.write(part)
+        type(self).served += len(part) if "/c/" in self.path else 0
+
+    def log_message(self, *args: object) -> None:
+        pass
+
+
+def test_over_http_only_the_densities_asked_for_are_sent(tmp_path: Path) -> None:
+    pytest.importorskip("aiohttp", reason="fsspec reads https:// through aiohttp")
+    data = make_dataset(64, grid=16)
+    write_store(tmp_path / "store", data)
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), partial(_Ranges, directory=str(tmp_path)))
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        store = load_dataset(f"http://127.0.0.1:{server.server_port}/store")
+        np.testing.assert_array_equal(store.densities([60, 3]), data.densities([60, 3]))
+    finally:
+        server.shutdown()
+        server.server_close()
+    whole = sum(path.stat().st_size for path in shards(tmp_path / "store"))
+    assert 0 < _Ranges.served < whole / 10

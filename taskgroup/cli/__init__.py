@@ -21,6 +21,7 @@ _VERBS = {
     "solve": ("solve", "Choose the best networks out of a table of set results, exactly."),
     "leaderboard": ("results", "Show trials, baselines and assembled groupings, best first."),
     "transfer": ("transfer", "Tell who helped whom in a run, and what foretold it."),
+    "learning-curve": ("transfer", "Tell what more training rows would buy."),
     "report": ("results", "Write one self-contained HTML file about a run."),
     "ui": ("results", "Serve MLflow and the Optuna dashboard of a run, on this machine only."),
     "export": ("models", "Copy the bundle of a run, in further formats where asked."),

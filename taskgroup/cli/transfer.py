@@ -1,4 +1,4 @@
-"""The verb that tells who helped whom in a run."""
+"""Verbs that tell what a run has learnt: who helped whom, what more rows would buy."""
 
 import json
 from pathlib import Path
@@ -32,6 +32,35 @@ def transfer(run: Path, form: str, gradients: bool, out: Path | None) -> None:
         click.echo(pd.DataFrame(report.gain_rows()).to_csv(index=False), nl=False)
     else:
         _print(report)
+
+
+@click.command("learning-curve")
+@click.argument("run", type=click.Path(path_type=Path))
+@click.option("--share", "shares", type=float, multiple=True, help="Of the training rows; default: 1/8, 1/4, 1/2, 1.")
+@click.option("--format", "form", type=click.Choice(["table", "json"]), default="table", show_default=True)
+def learning_curve(run: Path, shares: tuple[float, ...], form: str) -> None:
+    """Train the exported grouping on parts of the rows and test each; the report then shows the curve."""
+    from taskgroup.search.learning import SHARES
+    from taskgroup.search.learning import learning_curve as measure
+
+    points = measure(run, shares or SHARES)
+    if form == "json":
+        click.echo(json.dumps([point.to_dict() for point in points], indent=1, allow_nan=False))
+        return
+    from rich.table import Table
+
+    from taskgroup.cli._console import make_console
+
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("test skill with")
+    for point in points:
+        table.add_column(f"{point.rows:.0f} rows", justify="right")
+    for target in points[0].skills:
+        table.add_row(target, *(f"{point.skills[target].mean:.3f}" for point in points))
+    table.add_section()
+    means = [point.mean for point in points]
+    table.add_row("mean", *(f"{mean.mean:.3f} [{mean.low:.3f}, {mean.high:.3f}]" for mean in means))
+    make_console().print(table)
 
 
 def _print(report: Any) -> None:

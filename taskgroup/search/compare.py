@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from taskgroup.errors import InfeasibleError, RunError
+from taskgroup.export import predict
 from taskgroup.grouping import Grouping
 from taskgroup.search.affinities import Affinities
 from taskgroup.search.assemble import Trained, assemble, trained_groups
@@ -88,7 +89,8 @@ def score_plans(
         found = []
         for name, plan in chosen:
             bundle = refit_bundle(folder, data, plan.grouping, refit(evaluator, config, plan), name)
-            found.append(Compared(name, plan.grouping, dict(skill_draws(bundle, data, rows))))
+            predicted = predict(bundle, data.dataset, rows=rows)
+            found.append(Compared(name, plan.grouping, skill_draws(predicted, data, rows)))
         return found
     finally:
         executor.close()

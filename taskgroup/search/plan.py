@@ -42,10 +42,13 @@ class Plan:
 class StudyData:
     """The rows and targets of a study, and the jobs that train on them.
 
+    ``train_share`` is the share of the training rows that jobs use, for learning curves.
+
     Raises ConfigError: an unknown target, fewer than two targets, or folds that do not exist.
     """
 
-    def __init__(self, config: StudyConfig) -> None:
+    def __init__(self, config: StudyConfig, train_share: float = 1.0) -> None:
+        self.train_share = train_share
         self.dataset: Dataset = load_dataset(config.dataset)
         self.name = config.dataset
         known = self.dataset.targets.names
@@ -84,6 +87,8 @@ class StudyData:
             "test_fold": self.split.test_fold,
             "validation_fold": validation_fold,
         }
+        if self.train_share < 1:
+            split["train_share"] = self.train_share
         return GroupJob(tuple(targets), recipe.model, recipe.training, seed, self.name, self.dataset.hash, split)
 
     def jobs(self, plan: Plan, seed: int, folds: Sequence[int]) -> dict[tuple[Group, int], GroupJob]:

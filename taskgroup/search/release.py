@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,7 +24,11 @@ from taskgroup.search.objective import Evaluation
 from taskgroup.search.plan import Plan, StudyData
 from taskgroup.search.worker import network_path, prediction_path
 from taskgroup.tracking import Interval
+from taskgroup.tracking.parity import write_predictions
 from taskgroup.training.metrics import weighted_metric
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 _DRAWS = 1000
 
@@ -43,7 +47,11 @@ def release(
     bundle_alone = refit_bundle(folder, data, alone_grouping, alone, name)
     rows = data.splits.split(data.split.test_fold, data.split.validation_folds[0]).test
     test = evaluate(bundle, data.dataset, rows)["targets"]
-    ours, theirs = skill_draws(bundle, data, rows), skill_draws(bundle_alone, data, rows)
+    predicted = predict(bundle, data.dataset, rows=rows)
+    write_predictions(folder, {name: data.targets.column(name)[rows] for name in bundle.targets}, predicted)
+    ours, theirs = (
+        skill_draws(found, data, rows) for found in (predicted, predict(bundle_alone, data.dataset, rows=rows))
+    )
     for target, metrics in test.items():
         difference = ours[target] - theirs[target]
         metrics["skill_alone"], metrics["gain"] = float(theirs[target][0]), float(difference[0])
@@ -113,13 +121,12 @@ def _kept(
     return {name: value for name, value in measured.items() if value is not None}
 
 
-def skill_draws(bundle: Bundle, data: StudyData, rows: NDArray) -> Mapping[str, NDArray]:
-    """Skill of each target on the rows, then on bootstrap draws of them; the same draws for any bundle."""
-    frame = predict(bundle, data.dataset, rows=rows)
+def skill_draws(frame: "pd.DataFrame", data: StudyData, rows: NDArray) -> dict[str, NDArray]:
+    """Skill of predictions for each target on the rows, then on bootstrap draws of them; always the same draws."""
     counts = np.random.default_rng(0).multinomial(len(rows), np.full(len(rows), 1 / len(rows)), size=_DRAWS)
     weights = np.concatenate([np.ones((1, len(rows))), counts])
     draws = {}
-    for target in bundle.targets:
+    for target in frame.attrs["units"]:
         truth, predicted = data.targets.column(target)[rows], frame[target].to_numpy(dtype=float)
         known = np.isfinite(truth)
         spec = data.targets.spec(target)

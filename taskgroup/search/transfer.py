@@ -38,7 +38,7 @@ def run_transfer(
     run: Path, data: StudyData, store: ResultStore, final: FinalRecord | None, *, gradients: bool = False
 ) -> TransferReport:
     """The same, of what a study holds in its hands."""
-    results = list(store)
+    results = [result for result in store if "train_share" not in result.job.split]  # not those of learning curves
     if not results:
         raise RunError(f"{run}: a transfer report needs trained groups, but results/ holds none")
     affinities = label_affinities(data) | _feature_affinities(run, data, results)

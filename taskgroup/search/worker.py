@@ -98,7 +98,8 @@ def _dataset(name: str, content_hash: str) -> Dataset:
 def _split(name: str, content_hash: str, settings: str) -> Split:
     chosen = json.loads(settings)
     splits = _dataset(name, content_hash).splits(by=chosen["by"], folds=chosen["folds"], seed=chosen["seed"])
-    return splits.split(test_fold=chosen["test_fold"], validation_fold=chosen["validation_fold"])
+    split = splits.split(test_fold=chosen["test_fold"], validation_fold=chosen["validation_fold"])
+    return split.with_train_share(chosen.get("train_share", 1.0))
 
 
 def _data(job: GroupJob) -> tuple[Dataset, Split]:

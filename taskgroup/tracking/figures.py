@@ -39,7 +39,7 @@ def target_graph_figure(graph: "nx.Graph", grouping: Grouping) -> str:
         axes.annotate(node, (x, y), (0, 12), textcoords="offset points", ha="center", fontsize=10, zorder=3, bbox=halo)
     axes.axis("off")
     axes.margins(0.18)
-    return _svg(figure, "graph")
+    return svg(figure, "graph")
 
 
 def heat_map_figure(names: Sequence[str], values: np.ndarray) -> str:
@@ -58,7 +58,7 @@ def heat_map_figure(names: Sequence[str], values: np.ndarray) -> str:
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
     figure.colorbar(image, ax=axes, shrink=0.7).outline.set_visible(False)
-    return _svg(figure, "affinity")
+    return svg(figure, "affinity")
 
 
 def gains_figure(gains: Mapping[str, Interval]) -> str:
@@ -77,7 +77,7 @@ def gains_figure(gains: Mapping[str, Interval]) -> str:
     axes.set_ylim(-0.6, len(ordered) - 0.4)
     axes.set_xlabel("skill together minus skill alone")
     _plain(axes, grid="x")
-    return _svg(figure, "gains")
+    return svg(figure, "gains")
 
 
 def progress_figure(records: Sequence[TrialRecord], final: FinalRecord | None) -> str:
@@ -102,7 +102,7 @@ def progress_figure(records: Sequence[TrialRecord], final: FinalRecord | None) -
     axes.set_ylabel("mean skill (validation)")
     axes.legend(frameon=False, fontsize=8, ncols=3, loc="lower left", bbox_to_anchor=(0, 1))
     _plain(axes, grid="y")
-    return _svg(figure, "progress")
+    return svg(figure, "progress")
 
 
 def curves_figure(records: Sequence[TrialRecord], most: int = 6) -> str:
@@ -120,7 +120,7 @@ def curves_figure(records: Sequence[TrialRecord], most: int = 6) -> str:
     axes.set_ylabel("mean skill (validation)")
     axes.legend(frameon=False, fontsize=8, ncols=3, loc="lower left", bbox_to_anchor=(0, 1))
     _plain(axes, grid="y")
-    return _svg(figure, "curves")
+    return svg(figure, "curves")
 
 
 def group_colours(grouping: Grouping) -> dict[str, str]:
@@ -151,6 +151,21 @@ def _figure(width: float, height: float) -> "tuple[Figure, Axes]":
     return figure, axes
 
 
+def figure_grid(count: int, columns: int, height: float, width: float = 9.6) -> "tuple[Figure, list[Axes]]":
+    """A figure with ``count`` axes in rows of at most ``columns``, each ``height`` inches high."""
+    from matplotlib.figure import Figure
+
+    rows = -(-count // columns)
+    figure = Figure(figsize=(width, rows * height), layout="constrained")
+    figure.patch.set_alpha(0)
+    axes = [figure.add_subplot(rows, min(columns, count), i + 1) for i in range(count)]
+    for each in axes:
+        each.patch.set_alpha(0)
+        each.spines[["top", "right"]].set_visible(False)
+        each.tick_params(labelsize=7, length=2)
+    return figure, axes
+
+
 def _plain(axes: "Axes", grid: str) -> None:
     axes.spines[["top", "right", "left"]].set_visible(False)
     axes.grid(axis=grid, color="#E3E7EB", linewidth=0.8)
@@ -158,7 +173,7 @@ def _plain(axes: "Axes", grid: str) -> None:
     axes.tick_params(length=0)
 
 
-def _svg(figure: "Figure", name: str) -> str:
+def svg(figure: "Figure", name: str) -> str:
     """The figure as SVG for use inside HTML: no XML head, no metadata, no namespace addresses."""
     import matplotlib
 

@@ -3,6 +3,8 @@
     runs/<study>/study.json      StudyRecord: configuration, dataset, split, versions, state
     runs/<study>/trials.jsonl    TrialRecord, one line a finished trial, in the order they finished
     runs/<study>/final.json      FinalRecord: the choice, its re-evaluation and its test metrics
+    runs/<study>/test_predictions.csv  what the bundle says of the test rows, beside the truth
+    runs/<study>/learning_curve.json   test skill against training rows, where it was measured
     runs/<study>/affinity/       the affinities that groupings were made from, one Affinity a file
     runs/<study>/transfer/       who helped whom (TransferReport), as CSV and JSON
 
@@ -198,7 +200,7 @@ def write_study(run_dir: str | Path, record: StudyRecord) -> None:
 
 def read_study(run_dir: str | Path) -> StudyRecord:
     """Read ``study.json``; a folder without it is not a run (RunError)."""
-    content = _read_json(_existing_run(run_dir) / "study.json")
+    content = read_json(_existing_run(run_dir) / "study.json")
     return StudyRecord(**{name: content[name] for name in StudyRecord.__dataclass_fields__ if name in content})
 
 
@@ -210,7 +212,7 @@ def write_final(run_dir: str | Path, record: FinalRecord) -> None:
 def read_final(run_dir: str | Path) -> FinalRecord | None:
     """Read ``final.json``; None while the study has not come to its end."""
     path = _existing_run(run_dir) / "final.json"
-    return FinalRecord.from_dict(_read_json(path)) if path.exists() else None
+    return FinalRecord.from_dict(read_json(path)) if path.exists() else None
 
 
 def _existing_run(run_dir: str | Path) -> Path:
@@ -233,7 +235,8 @@ def write_json(path: Path, content: Any) -> None:
     os.replace(draft, path)
 
 
-def _read_json(path: Path) -> Any:
+def read_json(path: Path) -> Any:
+    """Read a JSON file. Raises RunError where it is not readable."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:

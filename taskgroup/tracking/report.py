@@ -11,6 +11,8 @@ import numpy as np
 from taskgroup.affinity import Affinity
 from taskgroup.tracking import figures
 from taskgroup.tracking.leaderboard import gain_in_words, leaderboard
+from taskgroup.tracking.learning import learning_figure, read_learning
+from taskgroup.tracking.parity import parity_figure
 from taskgroup.tracking.record import FinalRecord, Interval, read_final, read_records, read_study
 
 _ROWS = 40  # of the leaderboard that a report shows
@@ -53,6 +55,8 @@ def report_html(run_dir: str | Path) -> str:
         gain_picture=figures.gains_figure(final.gains) if final and final.gains else "",
         test_columns=_test_columns(final),
         test_gains=_test_gains(final),
+        parity=parity_figure(run_dir, study.targets),
+        learning=learning_figure(read_learning(run_dir)),
         **_affinity_pictures(Path(run_dir), grouping),
     )
 
@@ -91,7 +95,7 @@ def _graph(names: Sequence[str], values: np.ndarray, weakest: float = 0.3) -> An
 def _test_columns(final: FinalRecord | None) -> list[str]:
     """The metrics that any target has, beside n and the skill with its interval."""
     metrics = {name for values in (final.test.values() if final else ()) for name in values}
-    order = ["r2", "r2_natural", "mae", "rmse", "auc", "accuracy", "log_loss"]
+    order = ["r2", "r2_natural", "mae", "rmse", "coverage_90", "auc", "accuracy", "log_loss"]
     return [name for name in order if name in metrics]
 
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 Metrics = dict[str, dict[str, float | None]]
 Skills = dict[str, float | None]
 _SPLIT_KEYS = frozenset({"by", "folds", "seed", "test_fold", "validation_fold"})
+_SPLIT_OPTIONS = frozenset({"train_share"})
 
 
 def canonical_json(value: Any) -> str:
@@ -40,8 +41,8 @@ class GroupJob:
     """One network to train.
 
     ``targets`` are sorted; ``dataset`` is what ``load_dataset`` takes and does not enter the key: a moved store is the
-    same data, ``dataset_hash`` says which. ``split`` holds by, folds, seed, test_fold and validation_fold. Fidelity
-    (epochs, grid) is part of ``training`` and ``model``.
+    same data, ``dataset_hash`` says which. ``split`` holds by, folds, seed, test_fold and validation_fold, and
+    train_share where not all training rows are used. Fidelity (epochs, grid) is part of ``training`` and ``model``.
 
     Raises ConfigError: no or repeated targets, or a split with missing or unknown keys.
     """
@@ -58,7 +59,7 @@ class GroupJob:
         targets = tuple(sorted(self.targets))
         if not targets or len(set(targets)) < len(targets):
             raise ConfigError(f"job: targets must be given and distinct, found {list(targets)}")
-        if set(self.split) != _SPLIT_KEYS:
+        if set(self.split) - _SPLIT_OPTIONS != _SPLIT_KEYS:
             raise ConfigError(f"job: split must have the keys {sorted(_SPLIT_KEYS)}, found {sorted(self.split)}")
         object.__setattr__(self, "targets", targets)
         object.__setattr__(self, "split", dict(self.split))

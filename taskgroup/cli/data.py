@@ -1,10 +1,12 @@
-"""Verbs that make and show datasets: data ingest, data promolecule, data info."""
+"""Verbs that make and show datasets: data ingest, data promolecule, data fetch-mp, data info."""
 
 import json
+import re
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -12,6 +14,7 @@ import click
 if TYPE_CHECKING:
     from taskgroup.datasets.ingest import IngestReport
 
+_MP_ID = re.compile(r"\b(?:mp|mvc)-\w+")
 _SHOWN = 5  # names in a list before "and N more"; refused.csv and --json have them all
 
 
@@ -165,6 +168,42 @@ def _show_report(report: "IngestReport") -> None:
 def _some(names: tuple[str, ...]) -> str:
     more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
     return ", ".join(names[:_SHOWN]) + more
+
+
+@data.command("fetch-mp")
+@click.argument("out", metavar="DIR")
+@click.option("--ids", required=True, metavar="IDS|FILE", help="mp-149,mp-13, or a file (list or table) that has them.")
+@click.option("--rate", type=click.FloatRange(0.1, 1000), default=5, show_default=True, help="Most requests a second.")
+@click.option("--retry", is_flag=True, help="Ask again for entries that had no density before.")
+@click.option("--quiet", "-q", is_flag=True, help="Print errors only.")
+@click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
+def fetch_mp(out: str, ids: str, rate: float, retry: bool, quiet: bool, as_json: bool) -> None:
+    """Download densities and properties of Materials Project entries into DIR, for data ingest.
+
+    The key is read from MP_API_KEY. What is in DIR already is not downloaded again.
+    """
+    from taskgroup.datasets.fetch_mp import fetch_mp as fetch
+
+    with _progress(quiet) as show:
+        report = fetch(_read_ids(ids), out, rate=rate, retry=retry, progress=show)
+    if as_json:
+        click.echo(json.dumps({**asdict(report), "path": str(report.path)}))
+    elif not quiet:
+        if report.left_out:
+            click.echo(f"without two different values, left out of properties.csv: {', '.join(report.left_out)}")
+        if report.missing:
+            click.echo(f"{len(report.missing)} without a density, see missing.csv: {_some(tuple(report.missing))}")
+        click.echo(f"{report.path}: {report.n_densities} densities")
+        click.echo(f"next: taskgroup data ingest {out} --properties {Path(out) / 'properties.csv'} --out STORE")
+
+
+def _read_ids(text: str) -> list[str]:
+    """The ids in a list, or the first one of each line of a file."""
+    lines = Path(text).read_text().splitlines() if Path(text).is_file() else text.split(",")
+    found = [match[0] for line in lines if (match := _MP_ID.search(line))]
+    if not found:
+        raise click.BadParameter(f"neither ids such as mp-149 nor a file that has any: '{text}'", param_hint="--ids")
+    return found
 
 
 @data.command()

@@ -1,0 +1,50 @@
+"""The built-in crystals against the all-electron calculations of others."""
+
+import pytest
+
+from taskgroup.datasets import load_dataset
+
+# Volume (Å^3 per atom) and bulk modulus (GPa), PBE, WIEN2k: Lejaeghere et al., doi:10.1126/science.aad3000
+TEXTBOOK = {
+    "Al-fcc": (16.480, 78.08),
+    "Si-diamond": (20.453, 88.55),
+    "Cu-fcc": (11.951, 141.34),
+    "Ag-fcc": (17.847, 90.15),
+    "Au-fcc": (17.975, 139.11),
+    "Ge-diamond": (23.915, 59.13),
+    "Na-bcc": (37.469, 7.47),
+    "Ca-fcc": (42.199, 17.11),
+    "Pd-fcc": (15.310, 168.63),
+    "Pt-fcc": (15.642, 248.71),
+    "W-bcc": (16.139, 301.62),
+    "Nb-bcc": (18.137, 171.27),
+    "Ta-bcc": (18.285, 195.15),
+    "Rh-fcc": (14.040, 257.82),
+    "Ir-fcc": (14.500, 347.68),
+    "Pb-fcc": (32.003, 39.54),
+}
+
+
+@pytest.fixture(scope="module")
+def crystals():
+    return load_dataset("crystals")
+
+
+@pytest.mark.parametrize("name", TEXTBOOK)
+def test_lattice_constants_and_bulk_moduli_are_those_of_all_electron_calculations(crystals, name: str) -> None:
+    row = crystals.ids.index(name)
+    volume, modulus = TEXTBOOK[name]
+    atoms = len(crystals.species[row])
+    assert (crystals.targets.column("volume")[row] / atoms / volume) ** (1 / 3) == pytest.approx(1, abs=0.01)
+    assert crystals.targets.column("bulk_modulus")[row] == pytest.approx(modulus, rel=0.1)
+
+
+def test_textbook_insulators_have_a_gap_and_metals_have_none(crystals) -> None:
+    is_metal = dict(zip(crystals.ids, crystals.targets.column("is_metal"), strict=True))
+    metals = [name for name in TEXTBOOK if name not in ("Si-diamond", "Ge-diamond")]
+    assert all(is_metal[name] == 1 for name in metals)
+    gaps = dict(zip(crystals.ids, crystals.targets.column("band_gap"), strict=True))
+    order = ["LiF-rocksalt", "NaCl-rocksalt", "MgO-rocksalt", "C-diamond", "Si-diamond"]
+    assert sorted(order, key=gaps.__getitem__, reverse=True) == order
+    assert gaps["Si-diamond"] > 0.4
+    assert gaps["Ge-diamond"] < 0.05  # PBE closes it

@@ -148,14 +148,14 @@ def projected_gradients(
     draw = np.random.default_rng(seed)
     parts = [draw.permutation(part)[:most_rows] for part in (split.train, split.validation)]
     rows = np.concatenate(parts)
+    rows_on_device = torch.as_tensor(rows, device=device)
 
     def outputs_of(i: int) -> Tensor:
-        row = slice(rows[i], rows[i] + 1)
-        return network(data.fields[row], data.lattice[row])[0]
+        return network(*data.batch(rows_on_device[i : i + 1]))[0]
 
     training = network.training
     network.eval()
-    features = network.features(data.fields[:1], data.lattice[:1])
+    features = network.features(*data.batch(rows_on_device[:1]))
     outputs, gradients = project_gradients(outputs_of, len(rows), _parameters_behind(features, network), dim, seed)
     network.train(training)
     values = np.where(np.isnan(table.values), np.nan, labels.values.double().cpu().numpy())[rows]
@@ -171,7 +171,7 @@ def network_features(network: nn.Module, dataset: Dataset, rows: np.ndarray, *, 
     network.eval()
     with torch.no_grad():
         parts = torch.as_tensor(rows, device=device).split(batch_size)
-        features = torch.cat([network.features(data.fields[part], data.lattice[part]).float() for part in parts])
+        features = torch.cat([network.features(*data.batch(part)).float() for part in parts])
     network.train(training)
     return features.cpu().numpy()
 

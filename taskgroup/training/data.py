@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from taskgroup.datasets import Dataset, Split, TargetScaler, TargetTable
-from taskgroup.errors import ConfigError, TargetError
-from taskgroup.training.prepared import load_prepared, save_prepared
+from taskgroup.errors import ConfigError, TargetError, TaskgroupError
+from taskgroup.training.prepared import cache_folder, load_prepared, save_prepared
 
 _log = logging.getLogger(__name__)
 _CHUNK = 64  # densities in memory at a time while preparing
@@ -33,14 +33,18 @@ class Fields:
     """What a view makes of every row of a dataset: fields [rows, C', n, n, n] and lattice [rows, 3, 3] on the device.
 
     Grids lie channels last, as convolutions and the augmentation's gather of whole points want them.
-    Fields too large for the device's memory are a file mapped into the host's memory instead; ``batch`` hides that.
+    Fields too large for the device's memory are a file mapped into the host's memory instead, and ``rest`` prepares its
+    rows when they are first wanted; ``batch`` hides that.
     """
 
     fields: Tensor
     lattice: Tensor
+    rest: "_Rest | None" = None
 
     def batch(self, rows: Tensor, out: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Fields and lattice of some rows, int64 on the device, on the device; ``out`` is from ``batch_room``."""
+        if self.rest is not None:
+            self.rest.prepare(rows.cpu().numpy())
         points = self.fields.movedim(1, -1)
         chosen = torch.index_select(points, 0, rows.to(points.device), out=None if out is None else out[: len(rows)])
         return chosen.movedim(-1, 1).to(self.lattice.device, non_blocking=True), self.lattice[rows]
@@ -55,6 +59,35 @@ class Fields:
         return self.fields.new_empty(rows, *self.fields.movedim(1, -1).shape[1:])
 
 
+@dataclass(frozen=True)
+class _Rest:
+    """Prepares rows of ``fields`` that are not ``done``: [rows] bool."""
+
+    dataset: Dataset
+    view: nn.Module
+    fields: Tensor
+    lattice: Tensor
+    done: NDArray[np.bool_]
+
+    def prepare(self, rows: NDArray[np.int64]) -> None:
+        """Make sure that these are done."""
+        todo = np.unique(rows[~self.done[rows]])
+        for start in range(0, len(todo), _CHUNK):
+            chunk = todo[start : start + _CHUNK]
+            self.fields[torch.from_numpy(chunk)] = self._of(chunk).to(self.fields.device)
+            self.done[chunk] = True
+
+    def _of(self, rows: NDArray[np.int64]) -> Tensor:
+        return _fields_of(self.dataset, self.view, self.lattice, rows)
+
+
+def _fields_of(dataset: Dataset, view: nn.Module, lattice: Tensor, rows: NDArray[np.int64]) -> Tensor:
+    """What the view makes of some rows, on the device of ``lattice``."""
+    with torch.no_grad():
+        density = torch.from_numpy(dataset.densities(rows)).to(lattice.device)
+        return view.prepare(density, lattice[torch.from_numpy(rows).to(lattice.device)])
+
+
 def prepare_fields(dataset: Dataset, view: nn.Module, device: torch.device) -> Fields:
     """The fields of all rows, computed once a process; the least recently used are dropped when room is needed."""
     key = (dataset.inputs_hash, view.key, str(device))
@@ -63,39 +96,49 @@ def prepare_fields(dataset: Dataset, view: nn.Module, device: torch.device) -> F
         return _cache[key]
     lattice = torch.tensor(dataset.lattices, dtype=torch.float32, device=device)
     kept = load_prepared(dataset.inputs_hash, view.key, len(dataset))
-    _cache[key] = Fields(_prepared(dataset, view, lattice) if kept is None else kept.to(device), lattice)
+    _cache[key] = _prepared(dataset, view, lattice) if kept is None else Fields(kept.to(device), lattice)
     return _cache[key]
 
 
-def _prepared(dataset: Dataset, view: nn.Module, lattice: Tensor) -> Tensor:
-    """The fields of all rows on the device of ``lattice``; kept on disk where they took long."""
-    fields: Tensor | None = None
-    device, started = lattice.device, time.perf_counter()
-    with torch.no_grad():
-        for start in range(0, len(dataset), _CHUNK):
-            rows = slice(start, min(start + _CHUNK, len(dataset)))
-            density = torch.from_numpy(dataset.densities(np.arange(rows.start, rows.stop))).to(device)
-            part = view.prepare(density, lattice[rows])
-            if fields is None:
-                shape = part.movedim(1, -1).shape[1:]
-                fields = _room((len(dataset), *shape), device).movedim(-1, 1)
-            fields[rows] = part
+def _prepared(dataset: Dataset, view: nn.Module, lattice: Tensor) -> Fields:
+    """All rows on the device of ``lattice``, kept on disk where they took long; else a file that is filled on demand."""
+    started = time.perf_counter()
+    shape = _fields_of(dataset, view, lattice, np.arange(1)).movedim(1, -1).shape[1:]
+    room = _room((len(dataset), *shape), lattice.device)
+    fields = (_mapped((len(dataset), *shape)) if room is None else room).movedim(-1, 1)
+    rest = _Rest(dataset, view, fields, lattice, np.zeros(len(dataset), dtype=bool))
+    if room is None:
+        return Fields(fields, lattice, rest)
+    rest.prepare(np.arange(len(dataset)))
     if time.perf_counter() - started > _LONG:
         save_prepared(dataset.inputs_hash, view.key, fields)
-    return fields
+    return Fields(fields, lattice)
 
 
-def _room(shape: tuple[int, ...], device: torch.device) -> Tensor:
-    """An empty float32 tensor on the device; mapped from an unnamed temporary file where it does not fit."""
+def _room(shape: tuple[int, ...], device: torch.device) -> Tensor | None:
+    """An empty float32 tensor on the device; None where it does not fit."""
     needed = 4 * math.prod(shape)
     while _cache and needed > _free_bytes(device):
         _cache.popitem(last=False)
-    if needed <= _free_bytes(device):
-        return torch.empty(shape, dtype=torch.float32, device=device)
-    _log.info("fields of %.1f GB do not fit into the memory of %s: kept in a temporary file", needed / 1e9, device)
-    with tempfile.TemporaryFile() as file:
-        file.truncate(needed)
-        return torch.from_numpy(np.memmap(file, dtype=np.float32, mode="r+", shape=shape))
+    return torch.empty(shape, dtype=torch.float32, device=device) if needed <= _free_bytes(device) else None
+
+
+def _mapped(shape: tuple[int, ...]) -> Tensor:
+    """A float32 tensor in an unnamed file among prepared rows, where the system keeps in memory what it has room for.
+
+    Raises TaskgroupError: the disk has no room for it. (Were it not reserved, a full disk would end the process.)
+    """
+    needed, folder = 4 * math.prod(shape), cache_folder()
+    _log.info("fields of %.1f GB do not fit into memory: kept in a temporary file in %s", needed / 1e9, folder)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder) as file:
+            os.posix_fallocate(file.fileno(), 0, needed)
+            return torch.from_numpy(np.memmap(file, dtype=np.float32, mode="r+", shape=shape))
+    except OSError as error:
+        raise TaskgroupError(
+            f"{folder}: no room for {needed / 1e9:.1f} GB of fields ({error.strerror}); TASKGROUP_CACHE names another"
+        ) from error
 
 
 def _free_bytes(device: torch.device) -> int:

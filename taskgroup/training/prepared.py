@@ -31,14 +31,14 @@ def load_prepared(inputs_hash: str, view_key: str, rows: int) -> Tensor | None:
     """The rows of a dataset as a view prepares them, float32; None where they are not kept, or not whole."""
     path = _path(inputs_hash, view_key)
     try:
-        found = np.load(path, allow_pickle=False)
+        found = np.load(path, mmap_mode="c", allow_pickle=False)  # read as it is used, once for all processes
     except (OSError, ValueError):
         return None
     if len(found) != rows or found.dtype != np.float32:
         return None
     with contextlib.suppress(OSError):
         os.utime(path)
-    return torch.from_numpy(found).movedim(1, -1).contiguous().movedim(-1, 1)  # channels last, as prepared
+    return torch.from_numpy(found).movedim(-1, 1)
 
 
 def save_prepared(inputs_hash: str, view_key: str, fields: Tensor) -> None:
@@ -50,7 +50,7 @@ def save_prepared(inputs_hash: str, view_key: str, fields: Tensor) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with partial.open("wb") as file:
-            np.save(file, fields.cpu().numpy(), allow_pickle=False)
+            np.save(file, fields.movedim(1, -1).cpu().numpy(), allow_pickle=False)  # channels last, as prepared
         os.replace(partial, path)
         _make_room(path.parent)
     except OSError as error:
@@ -70,7 +70,7 @@ def _make_room(folder: Path) -> None:
 
 
 def _path(inputs_hash: str, view_key: str) -> Path:
-    key = hashlib.sha256(f"{inputs_hash} {view_key} {_code()}".encode()).hexdigest()
+    key = hashlib.sha256(f"{inputs_hash} {view_key} {_code()} channels last".encode()).hexdigest()
     return cache_folder() / f"prepared-{key[:24]}.npy"
 
 

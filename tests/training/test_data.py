@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from taskgroup.errors import ConfigError
+from taskgroup.errors import ConfigError, TaskgroupError
 from taskgroup.models import MultiTaskNetwork
 from taskgroup.training import data, fit, pick_device
 from taskgroup.training.data import encode_labels, prepare_fields
@@ -74,6 +74,35 @@ def test_fields_larger_than_memory_give_the_same_result_from_a_file(monkeypatch)
     assert opened == [resident.network.view.prepare(*_everything(dataset)).movedim(1, -1).shape]
     assert np.array_equal(mapped.predictions, resident.predictions)
     assert mapped.result.curve == resident.result.curve
+
+
+def test_rows_in_a_file_are_prepared_when_they_are_first_wanted(monkeypatch, tmp_path):
+    monkeypatch.setenv("TASKGROUP_CACHE", str(tmp_path))
+    monkeypatch.setattr(data, "_RESIDENT_BYTES", 1000)
+    dataset = make_dataset(rows=20)
+    view = _network(dataset).view
+    asked = []
+    plain = type(dataset).densities
+    monkeypatch.setattr(type(dataset), "densities", lambda self, rows: asked.extend(rows) or plain(self, rows))
+    found = prepare_fields(dataset, view, CPU)
+    asked.clear()  # of one row, for its shape
+    fields, _ = found.batch(torch.tensor([3, 17, 3]))
+    assert asked == [3, 17]
+    found.batch(torch.tensor([17, 4]))
+    assert asked == [3, 17, 4]
+    torch.testing.assert_close(fields, view.prepare(*_everything_at(dataset, plain, [3, 17, 3])))
+
+
+def _everything_at(dataset, densities, rows):
+    lattice = torch.tensor(dataset.lattices, dtype=torch.float32)[rows]
+    return torch.from_numpy(densities(dataset, rows)), lattice
+
+
+def test_a_disk_without_room_for_the_fields_is_told_in_one_line(monkeypatch, tmp_path):
+    monkeypatch.setenv("TASKGROUP_CACHE", str(tmp_path))
+    with pytest.raises(TaskgroupError, match="no room for .* GB of fields") as caught:
+        data._mapped((1 << 30, 1 << 20))
+    assert "\n" not in str(caught.value)
 
 
 def test_the_device_is_the_one_asked_for_then_the_environments(monkeypatch):

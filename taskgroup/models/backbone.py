@@ -83,12 +83,20 @@ class StagedBackbone(Backbone):
         return torch.cat(pooled, dim=1)
 
 
-def convolution(config: ModelConfig, inputs: int, outputs: int, dilation: int = 1, bias: bool = False) -> KernelConv3d:
-    """A 3x3x3 convolution that keeps the grid: periodic, or with zeros outside the Cartesian cube."""
-    settings = {"dilation": dilation, "bias": bias, "symmetric": config.symmetric}
+def convolution(
+    config: ModelConfig,
+    inputs: int,
+    outputs: int,
+    dilation: int = 1,
+    bias: bool = False,
+    kernel: int = 3,
+    groups: int = 1,
+) -> KernelConv3d:
+    """A convolution of odd size that keeps the grid: periodic, or with zeros outside the Cartesian cube."""
+    settings = {"dilation": dilation, "bias": bias, "groups": groups, "symmetric": config.symmetric}
     if config.view == "cartesian":
-        return KernelConv3d(inputs, outputs, 3, padding=dilation, **settings)
-    return PeriodicConv3d(inputs, outputs, 3, **settings)
+        return KernelConv3d(inputs, outputs, kernel, padding=dilation * (kernel // 2), **settings)
+    return PeriodicConv3d(inputs, outputs, kernel, **settings)
 
 
 def _halve(x: Tensor) -> Tensor:

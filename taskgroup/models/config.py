@@ -40,7 +40,9 @@ class ModelConfig(BaseModel):
     )
     lattice_features: bool = Field(True, description="volume and shape of the cell join them too")
 
-    backbone: str = Field("msa3dcnn", description="msa3dcnn, resnet3d, descriptors, peaks, or the name of a plug-in")
+    backbone: str = Field(
+        "msa3dcnn", description="msa3dcnn, resnet3d, convnext3d, descriptors, peaks, or the name of a plug-in"
+    )
     patch: int = Field(
         2, ge=1, le=16, description="edge of the blocks of points that the stem makes one of; divides grid"
     )

@@ -5,6 +5,7 @@ from importlib.metadata import entry_points
 
 from taskgroup.errors import ConfigError, did_you_mean
 from taskgroup.models.backbone import Backbone
+from taskgroup.models.convnext3d import ConvNeXt3D
 from taskgroup.models.descriptors import DescriptorNetwork
 from taskgroup.models.msa3dcnn import MSA3DCNN
 from taskgroup.models.peak_network import PeakNetwork
@@ -13,6 +14,7 @@ from taskgroup.models.resnet3d import ResNet3D
 BACKBONES: dict[str, type[Backbone]] = {
     "msa3dcnn": MSA3DCNN,
     "resnet3d": ResNet3D,
+    "convnext3d": ConvNeXt3D,
     "descriptors": DescriptorNetwork,
     "peaks": PeakNetwork,
 }

@@ -30,6 +30,15 @@ class TestResNet3DInACube(BackboneConformance):
     settings = BackboneConformance.settings | {"view": "cartesian", "pooling": "mean_max", "stages": 3}
 
 
+class TestConvNeXt3D(BackboneConformance):
+    name = "convnext3d"
+
+
+class TestSymmetricConvNeXt3DInACube(BackboneConformance):
+    name = "convnext3d"
+    settings = BackboneConformance.settings | {"view": "cartesian", "symmetric": True, "pooling": "attention"}
+
+
 class TestSymmetricMSA3DCNN(BackboneConformance):
     name = "msa3dcnn"
     settings = BackboneConformance.settings | {"symmetric": True, "stages": 3}
@@ -55,7 +64,7 @@ def test_names_are_unique_and_an_unknown_one_is_refused():
         find_backbone("msa3dcn")
 
 
-@pytest.mark.parametrize("backbone", ["msa3dcnn", "resnet3d"])
+@pytest.mark.parametrize("backbone", ["msa3dcnn", "resnet3d", "convnext3d"])
 def test_shifts_by_whole_strides_change_nothing(backbone):
     density, lattice = make_densities(3), make_cells(3)
     network = train_a_little(make_network(backbone=backbone, patch=2, stages=2), density, lattice)
@@ -67,7 +76,7 @@ def test_shifts_by_whole_strides_change_nothing(backbone):
     torch.testing.assert_close(moved, here, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("backbone", ["msa3dcnn", "resnet3d"])
+@pytest.mark.parametrize("backbone", ["msa3dcnn", "resnet3d", "convnext3d"])
 def test_other_shifts_move_an_untrained_network_little_and_their_average_less(backbone):
     """Against what tells crystals apart; the descriptors, exactly invariant, are left out."""
     density = make_densities(8) * torch.linspace(0.5, 4, 8)[:, None, None, None, None]
@@ -87,7 +96,7 @@ def test_other_shifts_move_an_untrained_network_little_and_their_average_less(ba
 
 
 @pytest.mark.parametrize("patch", [1, 2])
-@pytest.mark.parametrize("backbone", ["msa3dcnn", "resnet3d"])
+@pytest.mark.parametrize("backbone", ["msa3dcnn", "resnet3d", "convnext3d"])
 def test_symmetric_kernels_make_order_and_sign_of_the_axes_exact(backbone, patch):
     density, lattice = make_densities(3), make_cells(3)
     settings = {"backbone": backbone, "patch": patch, "symmetric": True, "descriptors": False}

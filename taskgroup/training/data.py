@@ -101,7 +101,7 @@ def prepare_fields(dataset: Dataset, view: nn.Module, device: torch.device) -> F
 
 
 def _prepared(dataset: Dataset, view: nn.Module, lattice: Tensor) -> Fields:
-    """All rows on the device of ``lattice``, kept on disk where they took long; else a file that is filled on demand."""
+    """All rows on the device of ``lattice``, kept on disk where they took long; or a file filled on demand."""
     started = time.perf_counter()
     shape = _fields_of(dataset, view, lattice, np.arange(1)).movedim(1, -1).shape[1:]
     room = _room((len(dataset), *shape), lattice.device)

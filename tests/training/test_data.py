@@ -100,7 +100,7 @@ def _everything_at(dataset, densities, rows):
 
 def test_a_disk_without_room_for_the_fields_is_told_in_one_line(monkeypatch, tmp_path):
     monkeypatch.setenv("TASKGROUP_CACHE", str(tmp_path))
-    with pytest.raises(TaskgroupError, match="no room for .* GB of fields") as caught:
+    with pytest.raises(TaskgroupError, match="GB of fields") as caught:
         data._mapped((1 << 30, 1 << 20))
     assert "\n" not in str(caught.value)
 

@@ -205,7 +205,7 @@ def forget(path: Path) -> None:
 def _peak_mb(process: int | str = "self") -> float:
     """Most memory a process has had. What ``getrusage`` says is no less than that of the process which started it."""
     status = Path(f"/proc/{process}/status").read_text()
-    return int(status.partition("VmHWM:")[2].split()[0]) / 1e3
+    return 1024 * int(status.partition("VmHWM:")[2].split()[0]) / 1e6
 
 
 def measure_store(n: int, folder: Path) -> dict[str, Any]:

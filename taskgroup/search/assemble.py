@@ -9,6 +9,7 @@ from taskgroup.grouping import Candidate, Group, Grouping, Solution, solve
 from taskgroup.search.config import AssemblyConfig
 from taskgroup.search.plan import Plan, Recipe, StudyData
 from taskgroup.training import GroupResult, mean_skill
+from taskgroup.training.result import Skills
 
 
 @dataclass(frozen=True)
@@ -41,18 +42,18 @@ def trained_groups(results: Iterable[GroupResult], data: StudyData, seed: int) -
     """
     folds = set(data.split.validation_folds)
     known = set(data.targets.names)
-    gathered: dict[tuple, dict[int, GroupResult]] = defaultdict(dict)
+    gathered: dict[tuple, dict[int, tuple[str, Skills]]] = defaultdict(dict)
     for result in results:
         job = result.job
         expected = data.job(job.targets, Recipe(job.model, job.training), seed, job.split["validation_fold"])
         if known.issuperset(job.targets) and result.key == expected.key:
-            gathered[job.targets, job.model, job.training][job.split["validation_fold"]] = result
+            gathered[job.targets, job.model, job.training][job.split["validation_fold"]] = result.key, result.skills
     found = []
     for (targets, model, training), by_fold in gathered.items():
         chosen = [by_fold[fold] for fold in sorted(folds & set(by_fold))]
         if len(chosen) == len(folds):
-            keys = tuple(result.key for result in chosen)
-            scores = {target: _mean([result.skills[target] for result in chosen]) for target in targets}
+            keys = tuple(key for key, _ in chosen)
+            scores = {target: _mean([skills[target] for _, skills in chosen]) for target in targets}
             found.append(Trained(Candidate(tasks=targets, scores=scores, key=keys[0]), Recipe(model, training), keys))
     return found
 

@@ -63,8 +63,8 @@ class SearchConfig(_Section):
     seed: int = Field(0, ge=0, description="seed of the sampler and of every network the search trains")
     sampler: Literal["tpe", "random"] = Field("tpe", description="Optuna sampler")
     startup_trials: int = Field(8, ge=0, description="random trials before the sampler learns")
-    pruner: Literal["median", "none"] = Field("median", description="stops trials that lag behind the median")
-    warmup_epochs: int = Field(10, ge=0, description="epochs every group gets before its trial may be pruned")
+    pruner: Literal["group", "none"] = Field("group", description="stops groups no best assembly can be hoped to want")
+    warmup_epochs: int = Field(10, ge=0, description="epochs every group gets before it may be stopped")
     baselines: tuple[Baseline, ...] = Field(("singles", "together", "correlation", "random"), description="run first")
 
 

@@ -1,7 +1,7 @@
 """Where networks are trained: in this process (``inline``) or in a warm worker process (``process``).
 
-The groups of a trial train in step, an epoch of each in turn, so that after every epoch the trial has one value and can
-be pruned. What happens to a worker (a signal, running out of memory or time) becomes a Failure; the study goes on.
+The groups of a trial train in step, an epoch of each in turn, so that after every epoch they can be compared and some
+be stopped. What happens to a worker (a signal, running out of memory or time) becomes a Failure; the study goes on.
 
 A new executor is a subclass of Executor registered under the entry point group ``taskgroup.executors``.
 """
@@ -15,7 +15,7 @@ import subprocess
 import sys
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -27,7 +27,7 @@ from taskgroup.training import GroupJob, GroupResult
 
 _WORKER = "import sys; from taskgroup.search.worker import serve; serve(sys.argv[1])"
 Skills = Mapping[str, Mapping[str, float]]
-OnEpoch = Callable[[int, Skills], bool]
+OnEpoch = Callable[[int, Skills], Collection[str]]
 OnResult = Callable[[GroupResult], None]
 
 
@@ -65,8 +65,8 @@ class Executor(ABC):
     ) -> dict[str, Failure]:
         """Train jobs in step.
 
-        ``on_epoch(epoch, skills by key)`` answers whether to go on; ``on_result`` gets each group once it is done;
-        ``keep`` stores the networks. Returns the failures by key: empty when all went well or when stopped.
+        ``on_epoch(epoch, skills by key)`` answers which keys go on; ``on_result`` gets each group once it is done;
+        ``keep`` stores the networks. Returns the failures by key; a group that was stopped is none.
         """
 
     def close(self) -> None:  # noqa: B027  # most executors hold nothing
@@ -87,19 +87,18 @@ class InlineExecutor(Executor):
     ) -> dict[str, Failure]:
         deadline = time.monotonic() + time_limit if time_limit else None
         failures: dict[str, Failure] = {}
-        late = False
 
-        def in_time(epoch: int, skills: Skills) -> bool:
-            nonlocal late
-            late = deadline is not None and time.monotonic() > deadline
-            return not late and on_epoch(epoch, skills)
+        def in_time(epoch: int, skills: Skills) -> Collection[str]:
+            if deadline is None or time.monotonic() < deadline:
+                return on_epoch(epoch, skills)
+            for key in skills:
+                on_failure(key, "time_out", f"longer than {time_limit:g} s")
+            return ()
 
         def on_failure(key: str, kind: str, reason: str) -> None:
             failures[key] = Failure(kind, reason)
 
-        unfinished = train_in_step(jobs, self.folder, in_time, on_result, on_failure, keep=keep, threads=self.threads)
-        if late:
-            failures |= {key: Failure("time_out", f"longer than {time_limit:g} s") for key in unfinished}
+        train_in_step(jobs, self.folder, in_time, on_result, on_failure, keep=keep, threads=self.threads)
         return failures
 
 
@@ -130,7 +129,8 @@ class ProcessExecutor(Executor):
                     return failures | dict.fromkeys(open_keys, self._post_mortem())
                 kind = message["type"]
                 if kind == "epoch":
-                    self._send({"go": on_epoch(message["epoch"], message["skills"])})
+                    open_keys = list(on_epoch(message["epoch"], message["skills"]))
+                    self._send({"go": open_keys})
                 elif kind == "result":
                     result = GroupResult.from_dict(message["result"])
                     open_keys.remove(result.key)

@@ -14,7 +14,7 @@ import os
 import resource
 import subprocess
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -78,10 +78,11 @@ class Lane:
         self.keys = []
         return {}
 
-    def answer(self, go: bool) -> None:
-        """Let it begin the next epoch, or stop."""
-        self._send({"go": go})
-        if not go:
+    def answer(self, go: Collection[str]) -> None:
+        """Let it begin the next epoch of these keys, as far as they are its own, or stop."""
+        self.keys = [key for key in self.keys if key in go]
+        self._send({"go": self.keys})
+        if not self.keys:
             while self.alive and (line := self._process.stdout.readline()) and json.loads(line)["type"] != "done":
                 pass
 

@@ -10,26 +10,30 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from pathlib import Path
-from typing import Any
 
 import optuna
 from optuna.trial import TrialState
 from pydantic import ValidationError
 
 from taskgroup.errors import ConfigError, InputError, TaskgroupError, TrainingFailed
-from taskgroup.grouping import Grouping
+from taskgroup.grouping import Group, Grouping
+from taskgroup.search.assemble import trained_groups
 from taskgroup.search.config import StudyConfig
 from taskgroup.search.objective import Evaluation, Evaluator
 from taskgroup.search.plan import Plan, Recipe, flat_settings
 from taskgroup.search.propose import Proposer
+from taskgroup.search.pruning import Hopes
 from taskgroup.search.space import PLAIN_METHODS, Space, settings_of
+from taskgroup.search.trials import Asked, Trials, tell
 from taskgroup.tracking import TrialRecord
+from taskgroup.training import GroupResult
 
 _log = logging.getLogger(__name__)
 _HOPELESS = 4  # equal failures in a row from the start
+_LEARNT = 300  # trials of earlier runs whose groups are read again
 
 
 def searched_space(config: StudyConfig) -> Space:
@@ -50,23 +54,13 @@ def open_storage(config: StudyConfig, folder: Path) -> optuna.storages.BaseStora
         raise ConfigError(f"storage: cannot use '{url}': {error}") from None
 
 
-def open_optuna(config: StudyConfig, storage: optuna.storages.BaseStorage, settled: int = 0) -> optuna.Study:
-    """Create or load the Optuna study; ``settled`` trials exist, so that a resumed sampler draws new numbers."""
-    seed = config.search.seed * 100_003 + settled
-    if config.search.sampler == "random":
-        sampler = optuna.samplers.RandomSampler(seed=seed)
-    else:
-        sampler = optuna.samplers.TPESampler(seed=seed, n_startup_trials=config.search.startup_trials)
-    pruner = optuna.pruners.NopPruner()
-    if config.search.pruner == "median":
-        pruner = optuna.pruners.MedianPruner(
-            n_startup_trials=max(4, len(config.search.baselines)), n_warmup_steps=config.search.warmup_epochs
-        )
+def open_optuna(config: StudyConfig, storage: optuna.storages.BaseStorage) -> optuna.Study:
+    """Create or load the Optuna study in its storage. It proposes and prunes nothing: see Trials and Hopes."""
     return optuna.create_study(
         study_name=config.name,
         storage=storage,
-        sampler=sampler,
-        pruner=pruner,
+        sampler=optuna.samplers.RandomSampler(seed=config.search.seed),
+        pruner=optuna.pruners.NopPruner(),
         direction="maximize",
         load_if_exists=True,
     )
@@ -91,7 +85,7 @@ def settle_interrupted(study: optuna.Study, records: Sequence[TrialRecord]) -> N
         if _is_alive(trial.user_attrs.get("owner", "")):
             continue
         if trial.number in recorded:
-            _tell(study, trial.number, recorded[trial.number])
+            tell(study, recorded[trial.number])
             continue
         study.tell(trial.number, state=TrialState.FAIL)
         kept = {key: trial.user_attrs[key] for key in ("name", "kind") if key in trial.user_attrs}
@@ -119,10 +113,12 @@ class SearchLoop:
         records: Sequence[TrialRecord] = (),
     ) -> None:
         self._config = config
-        self._study = study
-        self._space = searched_space(config)
+        self._trials = Trials(study, searched_space(config), config.search, records)
         self._proposer = proposer
         self._evaluators = evaluators
+        self._hopes = Hopes(config.assembly, config.search.warmup_epochs)
+        store = evaluators[0].store
+        self._learn([result for r in records[-_LEARNT:] for key in r.keys if (result := store.get(key)) is not None])
         self._on_record = on_record
         self._lock = threading.Lock()
         self._stop = threading.Event()
@@ -156,22 +152,27 @@ class SearchLoop:
                 if self._started >= n_trials:
                     return
                 self._started += 1
-                trial = self._study.ask()
-                trial.set_user_attr("owner", f"{socket.gethostname()}:{os.getpid()}")
-            record = self._trial(trial, evaluator)
+                asked = self._trials.ask()
+            record = self._trial(asked, evaluator)
             if record is None:
                 return
             with self._lock:
                 if record.kind == "trial" and record.keys in self._seen:
-                    _tell(self._study, trial.number, record)  # the sampler repeats itself: free, and no new trial
+                    self._trials.tell(record)  # the sampler repeats itself: free, and no new trial
                     self._repeats += 1
                     self._started -= self._repeats <= n_trials
                     continue
                 self._on_record(record)
-                _tell(self._study, trial.number, record)
+                self._trials.tell(record)
                 if record.state == "COMPLETE":
                     self._seen.add(record.keys)
                 self._check_alive(record)
+
+    def _learn(self, results: Sequence[GroupResult]) -> None:
+        """Let pruning know finished groups."""
+        if self._config.search.pruner == "group":
+            data = self._evaluators[0].data
+            self._hopes.learn(trained_groups(results, data, self._config.search.seed), results)
 
     def _check_alive(self, record: TrialRecord) -> None:
         """Raise TaskgroupError when the first trials all failed for one reason: more of them would, too."""
@@ -181,42 +182,43 @@ class SearchLoop:
         if self._reasons and len(self._reasons) >= _HOPELESS and len(set(self._reasons)) == 1:
             raise TaskgroupError(f"the first {_HOPELESS} trials all failed ({record.fail_kind}): {record.fail_reason}")
 
-    def _trial(self, trial: optuna.Trial, evaluator: Evaluator) -> TrialRecord | None:
+    def _trial(self, asked: Asked, evaluator: Evaluator) -> TrialRecord | None:
         """Evaluate one trial; None when the loop is being stopped."""
         start = time.monotonic()
-        with self._lock:
-            settings = self._space.suggest(trial)
-        is_baseline = trial.user_attrs.get("kind") == "baseline"
+        is_baseline = asked.attributes.get("kind") == "baseline"
         try:
-            grouping_settings, model, training = settings_of(settings)
+            grouping_settings, model, training = settings_of(asked.settings)
             plan = Plan.uniform(self._proposer.grouping(grouping_settings), Recipe(model, training))
         except (InputError, TrainingFailed, ValidationError) as error:
             reason = str(error).splitlines()[0]
             nothing = Grouping.singles(self._proposer.targets)
-            return self._record(trial, settings, nothing, None, time.monotonic() - start, ("error", reason))
+            return self._record(asked, nothing, None, time.monotonic() - start, ("error", reason))
+        prunes = self._config.search.pruner == "group" and not is_baseline
 
-        def on_epoch(epoch: int, value: float) -> bool:
+        def watch(epoch: int, skills: Mapping[Group, Mapping[str, float]]) -> Collection[Group]:
+            if self._stop.is_set():
+                return list(skills)
             with self._lock:
-                trial.report(value, epoch)
-                return not self._stop.is_set() and (is_baseline or not trial.should_prune())
+                return self._hopes.stopped(epoch, skills) if prunes else ()
 
         search = self._config.search
-        evaluation = evaluator.evaluate(plan, search.seed, self._config.split.validation_folds, on_epoch)
+        evaluation = evaluator.evaluate(plan, search.seed, self._config.split.validation_folds, watch)
         if self._stop.is_set() and not evaluation.skills:
             return None
+        with self._lock:
+            self._learn(evaluation.results)
         failure = None
         if evaluation.failure is not None:
             failure = (evaluation.failure.kind, evaluation.failure.reason)
-            _log.warning("trial %d: %s: %s", trial.number, *failure)
-        record = self._record(trial, settings, plan.grouping, evaluation, time.monotonic() - start, failure)
+            _log.warning("trial %d: %s: %s", asked.number, *failure)
+        record = self._record(asked, plan.grouping, evaluation, time.monotonic() - start, failure)
         if record.name == "singles" and is_baseline:
             self._alone = dict(record.skills)
         return record
 
     def _record(
         self,
-        trial: optuna.Trial,
-        settings: dict[str, dict[str, Any]],
+        asked: Asked,
         grouping: Grouping,
         evaluation: Evaluation | None,
         seconds: float,
@@ -225,14 +227,14 @@ class SearchLoop:
         complete = evaluation is not None and math.isfinite(evaluation.value)
         skills = evaluation.skills if complete else {}
         return TrialRecord(
-            number=trial.number,
-            kind=trial.user_attrs.get("kind", "trial"),
-            name=trial.user_attrs.get("name", f"trial-{trial.number}"),
+            number=asked.number,
+            kind=asked.attributes.get("kind", "trial"),
+            name=asked.attributes.get("name", f"trial-{asked.number}"),
             grouping=grouping,
             objective=evaluation.value if complete else None,
             skills=skills,
             gains={target: skill - self._alone[target] for target, skill in skills.items() if target in self._alone},
-            settings=flat_settings(settings),
+            settings=flat_settings(asked.settings),
             state="COMPLETE" if complete else "FAIL" if failure else "PRUNED",
             fail_kind=failure[0] if failure else None,
             fail_reason=failure[1] if failure else None,
@@ -252,13 +254,6 @@ def _metrics(grouping: Grouping, evaluation: Evaluation) -> dict[str, dict[str, 
             if result.targets == grouping.serving(target).targets and target not in found:
                 found[target] = {name: value for name, value in metrics.items() if value is not None}
     return found
-
-
-def _tell(study: optuna.Study, number: int, record: TrialRecord) -> None:
-    if record.state == "COMPLETE" and record.objective is not None:
-        study.tell(number, record.objective)
-    else:
-        study.tell(number, state=TrialState[record.state])
 
 
 def _is_alive(owner: str) -> bool:

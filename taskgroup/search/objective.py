@@ -1,15 +1,17 @@
-"""Evaluating a plan: what is cached is looked up, the rest trained; one value an epoch decides on pruning."""
+"""Evaluating a plan: what is cached is looked up, the rest trained; after every epoch groups may be stopped."""
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
-from taskgroup.search.executors import Executor, Failure
+from taskgroup.grouping import Group
+from taskgroup.search.executors import Executor, Failure, OnEpoch
 from taskgroup.search.plan import Plan, StudyData
+from taskgroup.search.pruning import best_so_far
 from taskgroup.search.results import ResultStore
 from taskgroup.training import GroupJob, GroupResult, mean_skill
 
-OnEpoch = Callable[[int, float], bool]
+Watch = Callable[[int, Mapping[Group, Mapping[str, float]]], Collection[Group]]
 _RETRIED = ("out_of_memory", "signal")
 
 
@@ -18,7 +20,7 @@ class Evaluation:
     """What evaluating a plan gave.
 
     ``skills`` is per target the mean over validation folds of its serving group's skill; empty when pruned or failed.
-    ``failure`` is the first failure, ``pruned`` whether it was stopped early, ``n_cached`` the groups not trained anew.
+    ``failure`` is the first failure, ``n_cached`` the groups not trained anew.
     """
 
     skills: dict[str, float]
@@ -27,7 +29,6 @@ class Evaluation:
     n_cached: int
     seconds: float
     curve: tuple[dict[str, float], ...] = ()
-    pruned: bool = False
     failure: Failure | None = None
 
     @property
@@ -44,26 +45,42 @@ class Evaluator:
         self.store = store
         self.executor = executor
         self.time_limit = time_limit
+        self._stopped: dict[str, Sequence[Mapping[str, float]]] = {}
 
     def evaluate(
-        self, plan: Plan, seed: int, folds: Sequence[int], on_epoch: OnEpoch | None = None, *, keep: bool = False
+        self, plan: Plan, seed: int, folds: Sequence[int], watch: Watch | None = None, *, keep: bool = False
     ) -> Evaluation:
         """Train what is missing of a plan and gather its skills.
 
-        ``on_epoch(epoch, mean skill)`` is asked after every epoch whether to go on. Groups that finish are kept
-        whatever happens to the others.
+        ``watch(epoch, skills)`` gets, after every epoch, the skill that each target of each group in training has
+        reached, and answers which groups to stop. Groups that finish are kept whatever happens to the others. A job
+        once stopped is not begun again for a caller who watches.
         """
         start = time.monotonic()
         jobs = self.data.jobs(plan, seed, folds)
         by_key = {job.key: job for job in jobs.values()}
-        cached = {key for key in by_key if self.store.get(key) is not None}
-        curves = _Curves({key: self.store.get(key) for key in cached})
+        cached = {key for key in by_key if key in self.store}
+        stopped = {} if watch is None else {key: self._stopped[key] for key in by_key if key in self._stopped}
+        keys = {group: [jobs[group, fold].key for fold in folds] for group in plan.grouping.groups}
+        curves = _Curves({key: best_so_far(self.store.get(key).curve) for key in cached} | stopped)
 
-        def go_on(epoch: int, skills: Mapping[str, Mapping[str, float]]) -> bool:
+        def on_epoch(epoch: int, skills: Mapping[str, Mapping[str, float]]) -> Collection[str]:
             curves.add(skills)
-            return on_epoch is None or on_epoch(epoch, self._value(jobs, curves.at(epoch)))
+            if watch is None:
+                return list(skills)
+            reached = curves.at(epoch)
+            running = {
+                group: _mean([reached[key] for key in own if key in reached])
+                for group, own in keys.items()
+                if not skills.keys().isdisjoint(own)
+            }
+            for key in (key for group in watch(epoch, running) for key in keys[group] if key in skills):
+                self._stopped[key] = curves.of(key)
+            return [key for key in skills if key not in self._stopped]
 
-        failures, pruned = self._train([job for key, job in by_key.items() if key not in cached], go_on, keep)
+        todo = [job for key, job in by_key.items() if key not in cached and key not in stopped]
+        failures = self._train(todo, on_epoch, keep)
+        self.store.sync()
         results = tuple(result for key in by_key if (result := self.store.get(key)) is not None)
         complete = len(results) == len(by_key)
         final = {result.key: result.skills for result in results}
@@ -74,37 +91,29 @@ class Evaluator:
             n_cached=len(cached),
             seconds=time.monotonic() - start,
             curve=tuple(self._skills(jobs, curves.at(epoch)) for epoch in range(1, curves.epochs + 1)),
-            pruned=pruned and not complete,
             failure=None if complete else next(iter(failures.values()), None),
         )
 
-    def _train(self, jobs: Sequence[GroupJob], go_on: Callable, keep: bool) -> tuple[dict[str, Failure], bool]:
+    def _train(self, jobs: Sequence[GroupJob], on_epoch: OnEpoch, keep: bool) -> dict[str, Failure]:
         """Train the jobs nobody else in this process is training, then wait for the others."""
         mine, events = [], []
         for job in jobs:
             event = self.store.claim(job.key)
             (mine if event is None else events).append(job if event is None else event)
-        pruned = False
-
-        def watched(epoch: int, skills: Mapping[str, Mapping[str, float]]) -> bool:
-            nonlocal pruned
-            pruned = not go_on(epoch, skills)
-            return not pruned
-
         try:
-            failures = self._run(mine, watched, keep)
-            for job in mine if len(mine) > 1 and not pruned else ():
+            failures = self._run(mine, on_epoch, keep)
+            for job in mine if len(mine) > 1 else ():
                 if job.key in failures and failures[job.key].kind in _RETRIED:  # alone it may fit, or show who crashed
                     failures.pop(job.key)
-                    failures |= self._run([job], lambda epoch, skills: True, keep)
+                    failures |= self._run([job], on_epoch, keep)
         finally:
             for job in mine:
                 self.store.release(job.key)
         for event in events:
             event.wait()
-        return failures, pruned
+        return failures
 
-    def _run(self, jobs: Sequence[GroupJob], on_epoch: Callable, keep: bool) -> dict[str, Failure]:
+    def _run(self, jobs: Sequence[GroupJob], on_epoch: OnEpoch, keep: bool) -> dict[str, Failure]:
         if not jobs:
             return {}
         return self.executor.train(jobs, on_epoch, self.store.add, keep=keep, time_limit=self.time_limit)
@@ -119,25 +128,21 @@ class Evaluator:
                     gathered.setdefault(target, []).append(skill)
         return {target: sum(values) / len(values) for target, values in sorted(gathered.items())}
 
-    def _value(self, jobs: Mapping, skills_of: Mapping[str, Mapping[str, float | None]]) -> float:
-        return mean_skill(self._skills(jobs, skills_of))
-
 
 class _Curves:
     """Per group the skills at its best epoch so far, epoch by epoch; a group that has ended keeps its last."""
 
-    def __init__(self, cached: Mapping[str, GroupResult | None]) -> None:
-        self._best: dict[str, list[Mapping[str, float]]] = {}
-        self.epochs = 0
-        for key, result in cached.items():
-            for skills in result.curve:
-                self._append(key, skills)
-            self.epochs = max(self.epochs, len(result.curve))
+    def __init__(self, known: Mapping[str, Sequence[Mapping[str, float]]]) -> None:
+        self._best = {key: list(best) for key, best in known.items()}
+        self.epochs = max(map(len, self._best.values()), default=0)
 
     def add(self, skills: Mapping[str, Mapping[str, float]]) -> None:
         for key, values in skills.items():
             self._append(key, values)
             self.epochs = max(self.epochs, len(self._best[key]))
+
+    def of(self, key: str) -> Sequence[Mapping[str, float]]:
+        return self._best[key]
 
     def at(self, epoch: int) -> dict[str, Mapping[str, float]]:
         return {key: best[min(epoch, len(best)) - 1] for key, best in self._best.items()}
@@ -146,3 +151,8 @@ class _Curves:
         best = self._best.setdefault(key, [])
         is_best = not best or mean_skill(skills) > mean_skill(best[-1])
         best.append(skills if is_best else best[-1])
+
+
+def _mean(of_folds: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """The mean over folds of each target's skill."""
+    return {target: sum(skills[target] for skills in of_folds) / len(of_folds) for target in of_folds[0]}

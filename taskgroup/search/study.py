@@ -36,6 +36,7 @@ from taskgroup.search.space import settings_of
 from taskgroup.search.transfer import run_transfer
 from taskgroup.tracking import (
     FinalRecord,
+    Later,
     StudyRecord,
     Tracker,
     TrialRecord,
@@ -124,10 +125,11 @@ class Study:
             evaluators = [Evaluator(data, store, executor, self.config.executor.time_limit) for executor in executors]
             tracker = self._tracker(data)
             tracker.sync(self.records())
+            later = Later()
 
             def on_record(trial: TrialRecord) -> None:
                 append_record(self.folder, trial)
-                tracker.log_trial(trial)
+                later.call(tracker.log_trial, trial)
                 hooks.on_record(trial)
 
             state = "interrupted"
@@ -135,11 +137,13 @@ class Study:
                 self._search(data, evaluators, on_record, hooks)
                 finaliser = Finaliser(self.config, self.folder, data, store, evaluators[0], on_record, hooks.on_phase)
                 final = finaliser.run(self.records())
+                later.wait()
                 tracker.log_final(final)
                 self._explain(data, store, final, tracker, hooks)
                 state = "finished"
             finally:
                 write_study(self.folder, self._study_record(data, state))
+                later.close()
                 tracker.close(state)
         return self
 
@@ -149,7 +153,7 @@ class Study:
         config, records = self.config, self.records()
         storage = open_storage(config, self.folder)
         space = searched_space(config)
-        optuna_study = open_optuna(config, storage, settled=len(records))
+        optuna_study = open_optuna(config, storage)
         enqueue_baselines(optuna_study, config, space)
         settle_interrupted(optuna_study, records)
         hooks.on_phase("search", config.search.n_trials)
@@ -157,6 +161,7 @@ class Study:
         affinities = Affinities(data, self.folder, Recipe(model, training), config.search.seed)
         proposer = Proposer(data.targets.names, grouping, affinities)
         loop = SearchLoop(config, optuna_study, proposer, evaluators, on_record, records)
+        del records  # their curves are many
         loop.run(config.search.n_trials, config.search.time_limit)
 
     def _explain(

@@ -9,7 +9,7 @@ import json
 import logging
 import os
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -31,19 +31,18 @@ _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # malloc.h
 def train_in_step(
     jobs: Sequence[GroupJob],
     folder: Path,
-    on_epoch: Callable[[int, Mapping[str, Mapping[str, float]]], bool],
+    on_epoch: Callable[[int, Mapping[str, Mapping[str, float]]], Collection[str]],
     on_result: Callable[[GroupResult], None],
     on_failure: Callable[[str, str, str], None],
     *,
     keep: bool = False,
     threads: int | None = None,
     beside: Lanes | None = None,
-) -> list[str]:
+) -> None:
     """Train jobs an epoch of each in turn; with ``beside``, small ones at the same time in processes of one thread.
 
-    ``on_epoch(epoch, skills by key)`` answers whether to go on. Finished groups go to ``on_result`` with their
+    ``on_epoch(epoch, skills by key)`` answers which keys go on. Finished groups go to ``on_result`` with their
     predictions on disk (and their network, if ``keep``); groups that cannot be trained go to ``on_failure``.
-    Returns the keys left unfinished because ``on_epoch`` said stop.
     """
     mine, lanes = (jobs, []) if beside is None else beside.share(jobs, keep, threads or torch.get_num_threads())
     threads_of = {job.key: 1 if beside is not None and is_small(job) else threads for job in mine}
@@ -66,14 +65,12 @@ def train_in_step(
         for lane in lanes:
             skills |= lane.epoch(on_result, on_failure)
         lanes = [lane for lane in lanes if lane.keys]
-        go = not skills or on_epoch(epoch, skills)
+        go = on_epoch(epoch, skills) if skills else ()
+        for key in [key for key in running if key not in go]:
+            running.pop(key).close()
         for lane in lanes:
             lane.answer(go)
-        if not go:
-            for epochs in running.values():
-                epochs.close()
-            return [*running, *(key for lane in lanes for key in lane.keys)]
-    return []
+        lanes = [lane for lane in lanes if lane.keys]
 
 
 def network_path(folder: Path, key: str) -> Path:
@@ -160,9 +157,9 @@ def serve(run: str) -> None:
     def answer(kind: str, **content: Any) -> None:
         answers.write(json.dumps({"type": kind, **content}) + "\n")
 
-    def on_epoch(epoch: int, skills: Mapping[str, Mapping[str, float]]) -> bool:
+    def on_epoch(epoch: int, skills: Mapping[str, Mapping[str, float]]) -> list[str]:
         answer("epoch", epoch=epoch, skills=skills)
-        return json.loads(sys.stdin.readline() or '{"go": false}')["go"]
+        return json.loads(sys.stdin.readline() or '{"go": []}')["go"]
 
     beside = Lanes(folder)
     for line in sys.stdin:

@@ -8,6 +8,7 @@ Nothing here imports MLflow or matplotlib before it is needed.
 """
 
 from taskgroup.tracking.folder import find_run, runs_folder
+from taskgroup.tracking.later import Later
 from taskgroup.tracking.leaderboard import leaderboard, leaderboard_frame, leaderboard_table
 from taskgroup.tracking.mlflow import Tracker
 from taskgroup.tracking.mlflow_client import rows_from_mlflow, tracking_uri
@@ -27,6 +28,7 @@ from taskgroup.tracking.record import (
 __all__ = [
     "FinalRecord",
     "Interval",
+    "Later",
     "StudyRecord",
     "Tracker",
     "TrialRecord",

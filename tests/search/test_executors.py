@@ -41,7 +41,7 @@ def train(executor: Executor, jobs: list[GroupJob], **options) -> tuple[dict[str
 
     def on_epoch(epoch, skills):
         epochs.append((epoch, set(skills)))
-        return True
+        return skills
 
     failures = executor.train(jobs, on_epoch, lambda result: results.__setitem__(result.key, result), **options)
     return results, failures, epochs
@@ -66,7 +66,12 @@ def test_a_worker_process_gives_what_this_process_gives(worker, jobs, tmp_path: 
 def test_training_stops_when_told_to_and_the_executor_goes_on(kind: str, jobs, tmp_path: Path):
     executor = make_executor(kind, tmp_path, 1, "0")
     seen = []
-    failures = executor.train(jobs("level"), lambda epoch, skills: seen.append(epoch) or epoch < 2, pytest.fail)
+
+    def stop(epoch, skills):
+        seen.append(epoch)
+        return skills if epoch < 2 else ()
+
+    failures = executor.train(jobs("level"), stop, pytest.fail)
     assert (failures, seen) == ({}, [1, 2])
     results, _, _ = train(executor, jobs("volume"))
     assert len(results) == 1
@@ -78,7 +83,7 @@ def test_a_killed_worker_is_a_failure_with_its_signal_and_the_next_job_gets_a_ne
 
     def kill(epoch, skills):
         os.kill(worker._process.pid, signal.SIGKILL)
-        return True
+        return skills
 
     failures = worker.train(todo, kill, pytest.fail)
     assert {failure.kind for failure in failures.values()} == {"signal"}

@@ -35,14 +35,14 @@ def jobs(make_config):
     return make
 
 
-def train(jobs, folder, beside, threads, on_epoch=lambda epoch, skills: True):
+def train(jobs, folder, beside, threads, on_epoch=lambda epoch, skills: skills):
     results, failures, epochs = {}, {}, []
 
     def seen(epoch, skills):
         epochs.append((epoch, set(skills)))
         return on_epoch(epoch, skills)
 
-    open_keys = train_in_step(
+    train_in_step(
         jobs,
         folder,
         seen,
@@ -51,13 +51,13 @@ def train(jobs, folder, beside, threads, on_epoch=lambda epoch, skills: True):
         threads=threads,
         beside=beside,
     )
-    return results, failures, epochs, open_keys
+    return results, failures, epochs
 
 
 def test_a_result_does_not_depend_on_who_was_trained_beside_it(beside, jobs, tmp_path: Path):
     todo = jobs("level", "volume", "spread+volume", "level_too")
-    packed, failures, epochs, open_keys = train(todo, tmp_path, beside, 2)
-    assert (failures, open_keys) == ({}, [])
+    packed, failures, epochs = train(todo, tmp_path, beside, 2)
+    assert failures == {}
     assert epochs == [(epoch, {job.key for job in todo}) for epoch in (1, 2, 3)]
     for job in todo:
         folder = tmp_path / job.key[:8]
@@ -76,17 +76,26 @@ def test_jobs_are_shared_and_lanes_stay_warm(beside, jobs, tmp_path: Path):
         [[todo[1].key]],
     )
     first[0].epoch(pytest.fail, pytest.fail)
-    first[0].answer(False)
+    first[0].answer(())
     _, second = beside.share(todo, False, 2)
     assert second == first
 
 
 def test_all_stop_together_and_go_on_with_the_next_jobs(beside, jobs, tmp_path: Path):
     todo = jobs("level", "volume", epochs=500)
-    _, failures, epochs, open_keys = train(todo, tmp_path, beside, 2, lambda epoch, skills: epoch < 2)
-    assert (failures, len(epochs), set(open_keys)) == ({}, 2, {job.key for job in todo})
+    results, failures, epochs = train(todo, tmp_path, beside, 2, lambda epoch, skills: skills if epoch < 2 else ())
+    assert (results, failures, len(epochs)) == ({}, {}, 2)
     results, *_ = train(jobs("spread", "level_too"), tmp_path, beside, 2)
     assert len(results) == 2
+
+
+def test_some_are_stopped_and_the_others_train_as_if_alone(beside, jobs, tmp_path: Path):
+    todo = jobs("level", "volume", "spread", "level_too")
+    whole, *_ = train(todo, tmp_path, beside, 2)
+    on = {todo[0].key, todo[3].key}  # one in the worker, one beside it
+    results, failures, epochs = train(todo, tmp_path, beside, 2, lambda epoch, skills: [k for k in skills if k in on])
+    assert (failures, [keys for _, keys in epochs[1:]]) == ({}, [on, on])
+    assert {key: result.curve for key, result in results.items()} == {key: whole[key].curve for key in on}
 
 
 def test_a_killed_lane_fails_its_jobs_alone_and_is_replaced(beside, jobs, tmp_path: Path):
@@ -95,11 +104,11 @@ def test_a_killed_lane_fails_its_jobs_alone_and_is_replaced(beside, jobs, tmp_pa
     def kill(epoch, skills):
         if epoch == 1:
             os.kill(beside._lanes[0]._process.pid, signal.SIGKILL)
-        return True
+        return skills
 
-    results, failures, _, _ = train(todo, tmp_path, beside, 2, kill)
+    results, failures, _ = train(todo, tmp_path, beside, 2, kill)
     assert (set(results), failures) == ({todo[0].key}, {todo[1].key: "signal"})
-    results, failures, _, _ = train(todo, tmp_path, beside, 2)
+    results, failures, _ = train(todo, tmp_path, beside, 2)
     assert (len(results), failures) == (2, {})
 
 
@@ -118,7 +127,7 @@ def test_large_networks_are_left_to_all_threads(beside, jobs):
 
 def test_lanes_end_with_their_worker(tmp_path: Path, jobs):
     executor = ProcessExecutor(tmp_path, threads=2)
-    executor.train(jobs("level", "volume"), lambda epoch, skills: True, lambda result: None)
+    executor.train(jobs("level", "volume"), lambda epoch, skills: skills, lambda result: None)
     process = executor._process
     children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
     if not children.exists():

@@ -20,8 +20,8 @@ from taskgroup.search.space import Space
 from taskgroup.tracking import TrialRecord
 from taskgroup.training import mean_skill
 
-BEST, LATEST = 25, 375  # trials near is refilled with; 25 is the most that Optuna's TPE counts as good
-_FULL = 500  # trials near holds before it is refilled
+BEST, LATEST = 25, 175  # trials near is refilled with; 25 is the most that Optuna's TPE counts as good
+_FULL = 300  # trials near holds before it is refilled
 
 
 @dataclass(frozen=True)
@@ -103,7 +103,7 @@ class Trials:
         kept = [trial for trial in best if id(trial) not in taken] + latest
         sampler = _sampler(self._search, self._seed)
         self._seed += _FULL
-        self._near = optuna.create_study(sampler=sampler, direction="maximize", storage=_memory())
+        self._near = optuna.create_study(sampler=sampler, direction="maximize")
         self._near.add_trials(kept)
         self._count = len(kept)
 
@@ -121,11 +121,6 @@ def _value(record: TrialRecord) -> float | None:
     if record.state == "PRUNED" and record.curve:
         return mean_skill(record.curve[-1])
     return record.objective
-
-
-def _memory() -> optuna.storages.BaseStorage:
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    return optuna.storages.InMemoryStorage()
 
 
 def _sampler(search: SearchConfig, seed: int) -> optuna.samplers.BaseSampler:

@@ -186,7 +186,7 @@ def main() -> None:
     parser.add_argument("--folds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
     parser.add_argument("--out", type=Path, help="run folders; default: runs/accuracy/STUDY")
     parser.add_argument("--set", dest="overrides", action="append", default=[], metavar="KEY=VALUE")
-    parser.add_argument("--no-search", dest="search", action="store_false", help="only what needs no search, untuned")
+    parser.add_argument("--no-search", dest="search", action="store_false", help="groupings made without one")
     parser.add_argument("--cut", action="append", default=[], metavar="TARGET=N", help="labels left outside the test")
     parser.add_argument("--scored", metavar="STORE", help="count only test rows that are in this store")
     parser.add_argument("--json", action="store_true")

@@ -60,18 +60,25 @@ def compare(folder: Path, scored: Container[str] | None = None) -> list[Compared
 
 
 def compare_unsearched(folder: Path, config: StudyConfig, scored: Container[str] | None = None) -> list[Compared]:
-    """The same for the groupings made without a search, by the space's default recipe; nothing is chosen."""
+    """The same for the groupings made without a search, by the space's default recipe, and what is assembled of them.
+
+    *assembled* takes each target from whichever of these groups serves it best on the study's validation folds, by the
+    networks of the search's seed; *assembled, third* does so with a third of the networks.
+    """
     data = StudyData(config)
     settings, model, training = settings_of(config.space.baseline())
-    recipe = Recipe(model, training)
-    proposer = Proposer(data.targets.names, settings, Affinities(data, folder, recipe, config.search.seed))
-    chosen = {
-        "singles": Grouping.singles(data.targets.names),
-        "together": Grouping.together(data.targets.names),
-        "correlation": proposer.grouping(settings),
+    recipe, seed = Recipe(model, training), config.search.seed
+    targets = data.targets.names
+    proposer = Proposer(targets, settings, Affinities(data, folder, recipe, seed))
+    made = {
+        "singles": Plan.uniform(Grouping.singles(targets), recipe),
+        "together": Plan.uniform(Grouping.together(targets), recipe),
+        "correlation": Plan.uniform(proposer.grouping(settings), recipe),
     }
-    plans = ((name, Plan.uniform(each, recipe)) for name, each in chosen.items())
-    return score_plans(folder, config, data, plans, scored)
+    with _evaluator(folder, config, data) as evaluator:
+        tried = [evaluator.evaluate(plan, seed, config.split.validation_folds) for plan in made.values()]
+    groups = trained_groups({r.key: r for each in tried for r in each.results}.values(), data, seed)
+    return score_plans(folder, config, data, [*made.items(), *_assembled("assembled", groups, config)], scored)
 
 
 def score_plans(
@@ -83,15 +90,20 @@ def score_plans(
 ) -> list[Compared]:
     """Plans, refitted (what is in the run folder is not trained again), on the test rows of the study."""
     rows = held_out_rows(data, scored)
-    executor = make_executor(config.executor.kind, folder, config.executor.threads, "0")
-    try:
-        evaluator = Evaluator(data, ResultStore(folder / "results"), executor, config.executor.time_limit)
-        found = []
+    found = []
+    with _evaluator(folder, config, data) as evaluator:
         for name, plan in chosen:
             bundle = refit_bundle(folder, data, plan.grouping, refit(evaluator, config, plan), name)
             predicted = predict(bundle, data.dataset, rows=rows)
             found.append(Compared(name, plan.grouping, skill_draws(predicted, data, rows)))
-        return found
+    return found
+
+
+@contextlib.contextmanager
+def _evaluator(folder: Path, config: StudyConfig, data: StudyData) -> Iterator[Evaluator]:
+    executor = make_executor(config.executor.kind, folder, config.executor.threads, "0")
+    try:
+        yield Evaluator(data, ResultStore(folder / "results"), executor, config.executor.time_limit)
     finally:
         executor.close()
 
@@ -105,14 +117,19 @@ def held_out_rows(data: StudyData, scored: Container[str] | None = None) -> NDAr
 def plans(folder: Path, config: StudyConfig, data: StudyData, store: ResultStore) -> Iterator[tuple[str, Plan]]:
     """The best assembled plan, that of a third of the networks, and those made without a search."""
     groups = trained_groups(store, data, config.search.seed)
-    targets = data.targets.names
-    yield "searched", assemble(groups, config.assembly).plan
-    with contextlib.suppress(InfeasibleError):  # no trained groups serve all targets with so few networks
-        yield "searched, third", assemble(groups, config.assembly, ceil(len(targets) / 3)).plan
+    yield from _assembled("searched", groups, config)
     without = {record.name: record.grouping for record in read_records(folder) if record.kind == "baseline"}
     for name in ("singles", "together", "correlation"):
         if name in without and (plan := _best_recipes(without[name], groups)) is not None:
             yield name, plan
+
+
+def _assembled(name: str, groups: list[Trained], config: StudyConfig) -> Iterator[tuple[str, Plan]]:
+    """The best assembled plan, and that of a third of the networks."""
+    yield name, assemble(groups, config.assembly).plan
+    third = ceil(len({target for group in groups for target in group.candidate.tasks}) / 3)
+    with contextlib.suppress(InfeasibleError):  # no trained groups serve all targets with so few networks
+        yield f"{name}, third", assemble(groups, config.assembly, third).plan
 
 
 def _best_recipes(grouping: Grouping, groups: list[Trained]) -> Plan | None:

@@ -109,7 +109,7 @@ class StudyConfig(_Section):
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", description="names the run folder runs/<name>")
     description: str = Field("", description="a sentence for the report")
-    dataset: str = Field(description="a built-in dataset or a store folder")
+    dataset: str = Field(description="a built-in dataset, a store folder or its URL")
     targets: tuple[str, ...] | None = Field(None, description="targets to group; default: all of the dataset")
     space: Space = Field(description="a file of search_spaces/ or the space itself")
     split: SplitConfig = SplitConfig()

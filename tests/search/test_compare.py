@@ -71,7 +71,23 @@ def test_a_study_that_has_not_ended_shows_no_test_rows(study: Study, tmp_path: P
 
 def test_groupings_that_need_no_search_are_tested_without_one(make_config: Callable, tmp_path: Path):
     found = {each.name: each for each in compare_unsearched(tmp_path, make_config())}
-    assert list(found) == ["singles", "together", "correlation"]
+    assert list(found)[:4] == ["singles", "together", "correlation", "assembled"]
     recipes = {result.job.training for result in ResultStore(tmp_path / "results")}
     assert len(recipes) == 1
     assert all(set(each.draws) == set(each.grouping.targets) for each in found.values())
+
+
+def test_what_is_assembled_of_them_serves_each_target_by_the_group_best_on_validation_rows(
+    make_config: Callable, tmp_path: Path
+):
+    found = {each.name: each.grouping for each in compare_unsearched(tmp_path, make_config())}
+    best: dict[str, float] = {}
+    skill_of: dict[tuple[str, ...], dict[str, float]] = {}
+    for result in ResultStore(tmp_path / "results"):
+        if result.job.seed == 0 and result.job.split["validation_fold"] == 1:
+            skill_of[result.targets] = result.skills
+            best |= {target: max(skill, best.get(target, skill)) for target, skill in result.skills.items()}
+    served = {target: skill_of[g.targets][target] for g in found["assembled"].groups for target in g.serves}
+    assert served == pytest.approx(best)
+    if "assembled, third" in found:
+        assert len(found["assembled, third"]) <= 2

@@ -1,6 +1,6 @@
 """The training step end to end against the loop one usually finds: the same network, data and batches.
 
-    python benchmarks/train_step.py [--seconds 10] [--repeats 5] [--device cpu] [--json]
+    python benchmarks/train_step.py [--seconds 10] [--repeats 5] [--sizes 16,8 32,16] [--device cpu] [--json]
 
 Field-typical: a DataLoader with two workers, float32, nn.Conv3d with circular padding, the augmentation of each sample
 in Python (numpy), losses target by target, ``.item()`` at every step. Bare: forward and backward of the network alone
@@ -248,13 +248,15 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--device", default=None)
     parser.add_argument("--threads", type=int, default=None)
+    parser.add_argument("--sizes", nargs="+", metavar="GRID,WIDTH", help="like 16,8 32,16")
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
     dataset = load_dataset("crystals")
     rows = []
-    for grid, width in SIZES:
+    sizes = [tuple(map(int, size.split(","))) for size in arguments.sizes] if arguments.sizes else SIZES
+    for grid, width in sizes:
         rows.append(measure(dataset, grid, width, arguments))
         print(_line(rows[-1], header=len(rows) == 1), file=sys.stderr if arguments.json else sys.stdout, flush=True)
     if arguments.json:

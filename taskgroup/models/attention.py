@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
-from taskgroup.models.layers import KernelConv3d, PeriodicConv3d, periodic_convolution
+from taskgroup.models.layers import KernelConv3d, PeriodicConv3d, laid_out, periodic_convolution
 
 
 class ChannelAttention(nn.Module):
@@ -26,7 +26,7 @@ class ChannelAttention(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """[B, C, n, n, n] -> the same shape, float32."""
         with torch.autocast(x.device.type, enabled=False):
-            x = x.to(torch.float32, memory_format=torch.contiguous_format)
+            x = laid_out(x, torch.float32, torch.contiguous_format)
             points = x.flatten(2)
             # max() remembers where it was; the gradient of amax() compares all points with it again
             found = torch.stack([points.mean(2), points.max(2).values])

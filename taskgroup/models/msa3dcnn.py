@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from taskgroup.models.attention import ChannelAttention, SpatialAttention
 from taskgroup.models.backbone import StagedBackbone, convolution
 from taskgroup.models.config import ModelConfig
-from taskgroup.models.layers import for_convolution
+from taskgroup.models.layers import for_convolution, laid_out
 
 
 class MultiScaleBlock(nn.Module):
@@ -41,7 +41,7 @@ class MultiScaleBlock(nn.Module):
         scales = self.act(self.norm(torch.cat([branch(shared) for branch in self.branches], dim=1)))
         mixed = self.mix_norm(self.mix(scales))
         weighed = self.places(self.channels(mixed))
-        return self.act(x.to(weighed.dtype, memory_format=torch.contiguous_format) + weighed)
+        return self.act(laid_out(x, weighed.dtype, torch.contiguous_format) + weighed)
 
 
 class MSA3DCNN(StagedBackbone):

@@ -6,6 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from taskgroup.models.layers import laid_out
+
 _LEAST_VARIANCE = 1e-6  # a constant channel has a gradient too
 
 
@@ -37,7 +39,7 @@ class DistributionPool(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Pool."""
         if x.is_cpu and not torch.compiler.is_compiling():
-            flat = x.to(torch.float32, memory_format=torch.contiguous_format).flatten(2)
+            flat = laid_out(x, torch.float32, torch.contiguous_format).flatten(2)
             return _Distribution.apply(flat, self.edges, self.sharpness)[0].flatten(1)
         return self.plainly(x)
 

@@ -9,7 +9,7 @@ from torch.func import functional_call, grad, stack_module_state, vmap
 from torch.nn import functional
 
 from taskgroup.models.attention import ChannelAttention, SpatialAttention
-from taskgroup.models.layers import PeriodicConv3d, continued
+from taskgroup.models.layers import PeriodicConv3d, continued, laid_out
 
 
 def plainly(x, layer):
@@ -142,3 +142,18 @@ def test_spatial_attention_weighs_whole_points():
     ratio = SpatialAttention(PeriodicConv3d(2, 1, 3))(x) / x
     torch.testing.assert_close(ratio, ratio[:, :1].expand_as(ratio), rtol=1e-4, atol=1e-5)
     assert ratio.flatten(1).std(1).min() > 0
+
+
+@pytest.mark.parametrize("of", [torch.contiguous_format, torch.channels_last_3d])
+@pytest.mark.parametrize("to", [torch.contiguous_format, torch.channels_last_3d])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_gradient_lies_as_its_input_does_whatever_it_went_through(of, to, dtype):
+    x = torch.randn(2, 3, 4, 4, 4).to(memory_format=of).requires_grad_()
+    y = laid_out(x, dtype, to)
+    assert y.is_contiguous(memory_format=to)
+    upstream = torch.randn(2, 3, 4, 4, 4).to(dtype)
+    (gradient,) = torch.autograd.grad(y, x, upstream)
+    assert gradient.dtype == torch.float32
+    assert gradient.is_contiguous(memory_format=of) or y is x
+    torch.testing.assert_close(gradient, upstream.float())
+    torch.testing.assert_close(y.float(), x.detach().to(dtype).float())

@@ -71,7 +71,12 @@ class View(nn.Module):
 
     def split(self, rows: Tensor) -> tuple[Tensor, Tensor]:
         """The grid [B, C', n, n, n] and the distribution [B, D] of prepared rows."""
-        return rows[:, : self.out_channels], rows[:, self.out_channels :].flatten(1)[:, : self.n_statistics]
+        return rows[:, : self.out_channels], self._carried(rows).flatten(1)[:, : self.n_statistics]
+
+    def _carried(self, rows: Tensor) -> Tensor:
+        """The part of the rows [B, C' + S, n, n, n] that holds the distribution: of one channel, its first planes."""
+        carried = rows[:, self.out_channels :]
+        return carried[:, :, : -(-self.n_statistics // rows.shape[-1] ** 2)] if carried.shape[1] == 1 else carried
 
     def look(self, grid: Tensor, lattice: Tensor) -> Tensor:
         """What the backbone gets of a grid [B, C', n, n, n]."""
@@ -101,7 +106,7 @@ class View(nn.Module):
         room = None if out is None else out[: len(rows)].view(-1, rows.shape[1])
         moved = torch.index_select(points.reshape(-1, rows.shape[1]), 0, index, out=room)
         moved = moved.view_as(points).permute(0, 4, 1, 2, 3)
-        moved[:, self.out_channels :] = rows[:, self.out_channels :]
+        self._carried(moved).copy_(self._carried(rows))
         return moved
 
 

@@ -135,7 +135,7 @@ def laid_out(x: Tensor, dtype: torch.dtype, memory_format: torch.memory_format) 
     """
     if torch.compiler.is_compiling() or (x.dtype is dtype and x.is_contiguous(memory_format=memory_format)):
         return x.to(dtype, memory_format=memory_format)
-    return _LaidOut.apply(x, dtype, memory_format)
+    return _LaidOut.apply(x, dtype, memory_format is torch.channels_last_3d)
 
 
 class _LaidOut(torch.autograd.Function):
@@ -144,22 +144,28 @@ class _LaidOut(torch.autograd.Function):
     generate_vmap_rule = True
 
     @staticmethod
-    def forward(x: Tensor, dtype: torch.dtype, memory_format: torch.memory_format) -> Tensor:
-        """The copy."""
-        return x.to(dtype, memory_format=memory_format)
+    def forward(x: Tensor, dtype: torch.dtype, last: bool) -> Tensor:
+        """The copy, channels last or first."""
+        return _laid(x, dtype, last)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
         """Keep how the input lies."""
         x = inputs[0]
-        last = x.is_contiguous(memory_format=torch.channels_last_3d) and not x.is_contiguous()
-        ctx.settings = x.dtype, torch.channels_last_3d if last else torch.contiguous_format
+        ctx.settings = x.dtype, x.movedim(1, -1).is_contiguous() and not x.is_contiguous()
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
         """The gradient as the input lies."""
-        dtype, memory_format = ctx.settings
-        return gradient.to(dtype, memory_format=memory_format), None, None
+        return _laid(gradient, *ctx.settings), None, None
+
+
+def _laid(x: Tensor, dtype: torch.dtype, last: bool) -> Tensor:
+    # Channels last is a permuted contiguous tensor here, since vmap knows no channels_last_3d; to() alone would take a
+    # permuted tensor of the same precision for contiguous.
+    x = x.movedim(1, -1) if last else x
+    x = x.contiguous() if x.dtype is dtype else x.to(dtype, memory_format=torch.contiguous_format)
+    return x.movedim(-1, 1) if last else x
 
 
 def _convolution_dtype(x: Tensor) -> torch.dtype:

@@ -157,3 +157,12 @@ def test_a_gradient_lies_as_its_input_does_whatever_it_went_through(of, to, dtyp
     assert gradient.is_contiguous(memory_format=of) or y is x
     torch.testing.assert_close(gradient, upstream.float())
     torch.testing.assert_close(y.float(), x.detach().to(dtype).float())
+
+
+def test_many_gradients_go_back_at_once():
+    x = torch.randn(2, 3, 4, 4, 4).to(memory_format=torch.channels_last_3d).requires_grad_()
+    upstream = torch.randn(5, 2, 3, 4, 4, 4)
+    (found,) = torch.autograd.grad(
+        laid_out(x, torch.float32, torch.contiguous_format), x, upstream, is_grads_batched=True
+    )
+    torch.testing.assert_close(found, upstream)

@@ -117,8 +117,8 @@ class SearchLoop:
         self._proposer = proposer
         self._evaluators = evaluators
         self._hopes = Hopes(config.assembly, config.search.warmup_epochs)
-        store = evaluators[0].store
-        self._learn([result for r in records[-_LEARNT:] for key in r.keys if (result := store.get(key)) is not None])
+        keys = dict.fromkeys(key for record in records[-_LEARNT:] for key in record.keys)
+        self._learn([result for key in keys if (result := evaluators[0].store.get(key)) is not None])
         self._on_record = on_record
         self._lock = threading.Lock()
         self._stop = threading.Event()

@@ -122,7 +122,7 @@ class SearchLoop:
         self._on_record = on_record
         self._lock = threading.Lock()
         self._stop = threading.Event()
-        self._seen = {record.keys for record in records if record.state == "COMPLETE"}
+        self._seen = {record.keys for record in records if record.state != "FAIL"}
         self._repeats = 0
         self._reasons: list[str | None] | None = None if records else []
         self._started = sum(record.kind in ("baseline", "trial") for record in records)
@@ -164,7 +164,7 @@ class SearchLoop:
                     continue
                 self._on_record(record)
                 self._trials.tell(record)
-                if record.state == "COMPLETE":
+                if record.state != "FAIL":
                     self._seen.add(record.keys)
                 self._check_alive(record)
 

@@ -110,3 +110,12 @@ def test_a_study_stops_groups_and_begins_none_of_them_again(make_config, tmp_pat
     for record in stopped.records():
         if record.kind == "baseline":
             assert record.state == "COMPLETE"
+
+
+def test_a_stopped_trial_that_is_proposed_again_is_no_new_trial(make_config, tmp_path: Path):
+    study = Study(
+        make_config("search.n_trials=20", "search.warmup_epochs=1", "space.training.epochs=12"), tmp_path / "run"
+    )
+    records = [record for record in study.run().records() if record.kind == "trial"]
+    keys = [record.keys for record in records]
+    assert len(keys) == len(set(keys))

@@ -1,5 +1,7 @@
 """What holds for every test."""
 
+import signal
+
 import pytest
 
 
@@ -9,3 +11,10 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TASKGROUP_CACHE", str(tmp_path_factory.mktemp("cache")))
         yield
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _interrupts_arrive():
+    """A shell starts jobs in the background deaf to Ctrl-C, and what they start, too; tests of interrupts need it."""
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)

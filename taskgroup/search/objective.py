@@ -153,6 +153,7 @@ class _Curves:
         best.append(skills if is_best else best[-1])
 
 
-def _mean(of_folds: Sequence[Mapping[str, float]]) -> dict[str, float]:
-    """The mean over folds of each target's skill."""
-    return {target: sum(skills[target] for skills in of_folds) / len(of_folds) for target in of_folds[0]}
+def _mean(of_folds: Sequence[Mapping[str, float | None]]) -> dict[str, float]:
+    """The mean over folds of each target's skill; one that no fold can tell is left out."""
+    known = {target: [skills[target] for skills in of_folds if skills[target] is not None] for target in of_folds[0]}
+    return {target: sum(values) / len(values) for target, values in known.items() if values}

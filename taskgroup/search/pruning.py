@@ -50,12 +50,15 @@ class Hopes:
                 self._trained[each.candidate.tasks] = each.candidate
         for result in results:
             final, best = result.skills, best_so_far(result.curve)
-            if all(skill is not None for skill in final.values()):
-                rises = [[final[target] - skills[target] for target in final] for skills in best]
-                self._rises.append(np.array(rises))
+            known = [target for target, skill in final.items() if skill is not None]
+            if known:
+                self._rises.append(np.array([[final[target] - skills[target] for target in known] for skills in best]))
 
     def stopped(self, epoch: int, running: Mapping[Group, Mapping[str, float]]) -> Collection[Group]:
-        """Groups to stop after ``epoch`` (from 1), given the skill each target of the running groups has reached."""
+        """Groups to stop after ``epoch`` (from 1), given the skill each target of the running groups has reached.
+
+        A target whose skill does not exist (one class only) is left out, and decides nothing.
+        """
         if epoch not in self._rungs or len(self._rises) < _FEWEST:
             return ()
         rise = self._rise(epoch)

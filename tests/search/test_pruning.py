@@ -3,8 +3,10 @@
 from itertools import combinations
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from taskgroup.datasets import Dataset, TargetTable, write_store
 from taskgroup.grouping import Candidate, Group
 from taskgroup.search import Study
 from taskgroup.search.assemble import Trained
@@ -12,6 +14,7 @@ from taskgroup.search.config import AssemblyConfig
 from taskgroup.search.plan import Recipe
 from taskgroup.search.pruning import Hopes, best_so_far
 from taskgroup.training import mean_skill
+from tests.search.conftest import small_dataset
 
 
 class Finished:
@@ -110,6 +113,21 @@ def test_a_study_stops_groups_and_begins_none_of_them_again(make_config, tmp_pat
     for record in stopped.records():
         if record.kind == "baseline":
             assert record.state == "COMPLETE"
+
+
+def test_a_target_that_validation_rows_cannot_tell_disturbs_no_study(make_config, tmp_path: Path):
+    whole = small_dataset()
+    values = whole.targets.values.copy()
+    values[whole.splits(by="formula", folds=5, seed=0).split(0, 1).validation, 2] = np.nan
+    table = TargetTable(whole.targets.specs, whole.ids, values)
+    rows = np.arange(len(whole))
+    parts = whole.densities(rows), whole.lattices, whole.formulas, whole.formulas
+    write_store(tmp_path / "data", Dataset.from_arrays("small", whole.ids, table, *parts))
+    content = ("search.n_trials=14", "search.warmup_epochs=1", "space.training.epochs=12")
+    study = Study(make_config(*content, f"dataset={tmp_path / 'data'}"), tmp_path / "run").run()
+    states = [record.state for record in study.records() if record.kind == "trial"]
+    assert "PRUNED" in states
+    assert set(states) <= {"COMPLETE", "PRUNED"}
 
 
 def test_a_stopped_trial_that_is_proposed_again_is_no_new_trial(make_config, tmp_path: Path):

@@ -13,7 +13,7 @@ import click
 from taskgroup.errors import InputError, TaskgroupError
 
 if TYPE_CHECKING:
-    from taskgroup.search import Study
+    from taskgroup.search import Study, StudyHooks
 
 _COMMON = [
     click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override a key, like search.seed=1."),
@@ -108,10 +108,9 @@ def _conduct(study: "Study", act: Callable, quiet: bool, as_json: bool) -> int:
     from taskgroup.cli._show import StudyDisplay, show_outcome
 
     logging.basicConfig(level=logging.ERROR if quiet else logging.WARNING, format="%(message)s")
-    signal.signal(signal.SIGTERM, _interrupt)
     try:
         with StudyDisplay(quiet or as_json) as display:
-            act(study, display.hooks)
+            act(study, interruptible(display.hooks))
     except KeyboardInterrupt:
         click.echo(f"Stopped. Finished groups are kept; go on with: taskgroup resume {study.folder}", file=sys.stderr)
         return 130
@@ -126,5 +125,28 @@ def _conduct(study: "Study", act: Callable, quiet: bool, as_json: bool) -> int:
     return 0
 
 
-def _interrupt(number: int, frame: Any) -> None:
-    raise KeyboardInterrupt
+def interruptible(hooks: "StudyHooks") -> "StudyHooks":
+    """Let Ctrl-C and SIGTERM raise KeyboardInterrupt, now and at the next hook: what runs now may swallow it.
+
+    An exception in a finaliser, or in a callback from C, is printed and lost.
+    """
+    from taskgroup.search import StudyHooks
+
+    told = []
+
+    def interrupt(*_: Any) -> None:
+        told.append(True)
+        raise KeyboardInterrupt
+
+    def check(hook: Callable) -> Callable:
+        def checked(*given: Any) -> None:
+            if told:
+                raise KeyboardInterrupt
+            hook(*given)
+
+        return checked
+
+    signal.signal(signal.SIGTERM, interrupt)
+    if signal.getsignal(signal.SIGINT) != signal.SIG_IGN:  # as in a shell's background job
+        signal.signal(signal.SIGINT, interrupt)
+    return StudyHooks(on_phase=check(hooks.on_phase), on_record=check(hooks.on_record))

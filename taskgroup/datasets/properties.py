@@ -94,7 +94,7 @@ def _read_frame(path: Path) -> "pd.DataFrame":
             )
             frame = cells.iloc[1:].set_axis(cells.iloc[0], axis=1)
         elif suffix == ".parquet":
-            frame = pd.read_parquet(path)
+            frame = pd.read_parquet(path, use_threads=False)
         elif suffix == ".json":
             records = json.loads(path.read_text())
             if not isinstance(records, list) or not all(isinstance(record, dict) for record in records):

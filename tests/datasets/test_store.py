@@ -211,6 +211,15 @@ def test_a_disk_that_takes_no_more_is_told_in_one_line_and_gone_on_with(tmp_path
     assert load_dataset(store).hash == data.hash
 
 
+def test_a_process_that_only_opens_a_store_ends_well(tmp_path: Path) -> None:
+    """Arrow's reading threads outlived it and aborted every third one."""
+    write_store(tmp_path / "store", make_dataset(8))
+    code = f"from taskgroup.datasets import load_dataset; load_dataset({str(tmp_path / 'store')!r})"
+    for _ in range(2):
+        processes = [subprocess.Popen([sys.executable, "-c", code]) for _ in range(6)]
+        assert [process.wait() for process in processes] == [0] * 6
+
+
 def test_zarr_reads_what_we_read(tmp_path: Path) -> None:
     data = make_dataset(40, channels=2)
     write_store(tmp_path / "store", data)

@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import textwrap
 import time
 from pathlib import Path
 
@@ -224,6 +225,25 @@ def test_an_interrupted_study_stops_cleanly_and_says_how_to_go_on(study_file: Pa
     assert f"taskgroup resume {folder}" in output
     assert "Traceback" not in output
     assert len(raw_keys(folder)) >= 3
+
+
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
+def test_an_interrupt_that_a_finaliser_swallows_stops_the_study_at_its_next_step(name: str):
+    code = f"""
+        import os, signal
+        from taskgroup.cli.study import interruptible
+        from taskgroup.search import StudyHooks
+        hooks = interruptible(StudyHooks())
+        class Deaf:
+            def __del__(self):
+                os.kill(os.getpid(), signal.{name})
+        Deaf()
+        print("swallowed", flush=True)
+        hooks.on_phase("search", 1)
+        print("went on")
+    """
+    done = subprocess.run([sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True, check=False)
+    assert (done.stdout, done.returncode) == ("swallowed\n", -signal.SIGINT)
 
 
 def test_the_end_of_a_study_tells_who_helped_whom(finished: Study):

@@ -13,6 +13,7 @@ _LEAST_VARIANCE = 1e-4  # a column that hardly varies says nothing
 _LOWEST, _HIGHEST = -4.6, 2.2  # of the scaled height: 0.02 to 500 e/Å^3
 _LARGEST_SCORE = 20.0  # of attention: its exponential stays finite
 _ABSENT = -1e4  # below every feature
+_VANISHING = 30.0  # exp(-30) is nothing beside 1; far smaller numbers are denormal, and processors slow at them
 
 
 class PeakScale(nn.Module):
@@ -60,7 +61,8 @@ class PeakNetwork(Backbone):
         """Peaks [B, K, columns], the first column 1 for those that are there -> [B, F]."""
         peaks, present, owner = _listed(fields)
         distance = (peaks[:, 1:2] - self.levels) * (_LEVELS / (_HIGHEST - _LOWEST))
-        found = self.embed(torch.cat([self.scale(peaks, present), torch.exp(-(distance**2))], dim=1)).float()
+        levels = torch.exp(-distance.square().clamp_max(_VANISHING))
+        found = self.embed(torch.cat([self.scale(peaks, present), levels], dim=1)).float()
         share = (_LARGEST_SCORE * (self.score(found).float() / _LARGEST_SCORE).tanh()).exp()
         heads = (found.unflatten(1, (_HEADS, -1)) * share[:, :, None]).flatten(1)
 

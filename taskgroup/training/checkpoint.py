@@ -15,7 +15,7 @@ from torch import Tensor, nn, optim
 from taskgroup.errors import ConfigError
 
 _log = logging.getLogger(__name__)
-_FORMAT = 1
+_FORMAT = 2
 
 
 class Checkpoint:

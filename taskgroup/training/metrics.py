@@ -73,16 +73,18 @@ def group_metrics(specs: Sequence[Target], truth: NDArray, predicted: NDArray) -
     return {spec.name: target_metrics(spec, truth[:, i], predicted[:, i]) for i, spec in enumerate(specs)}
 
 
-def output_skills(specs: Sequence[Target], labels: NDArray, outputs: NDArray) -> dict[str, float | None]:
-    """Skill of each target from standardised labels (NaN = missing) and network outputs [rows, T].
+def output_skills(specs: Sequence[Target], labels: NDArray, outputs: NDArray, weights: NDArray) -> Array:
+    """Skills [draws, T] from standardised labels (NaN = missing) and network outputs [rows, T]; NaN: undefined.
 
-    The same numbers as ``group_metrics``: R2 does not change under standardisation, nor AUC from logit to probability.
+    ``weights`` [draws, rows] counts each row. With all ones the same numbers as ``group_metrics``: R2 does not change
+    under standardisation, nor AUC from logit to probability.
     """
-    skills = {}
+    skills = np.full((len(weights), len(specs)), np.nan)
     for i, spec in enumerate(specs):
         there = np.isfinite(labels[:, i])
-        truth, output = labels[there, i].astype(np.float64), outputs[there, i].astype(np.float64)
-        skills[spec.name] = _number(_skill(spec, truth, output)) if there.any() else None
+        if there.any():
+            truth, output = labels[there, i].astype(np.float64), outputs[there, i].astype(np.float64)
+            skills[:, i] = _skill(spec, truth, output, weights[:, there])
     return skills
 
 
@@ -183,10 +185,10 @@ def _classification(truth: Array, probability: Array) -> dict[str, float]:
     return {"skill": 2 * auc - 1, "auc": auc, "accuracy": accuracy, "log_loss": log_loss}
 
 
-def _skill(spec: Target, truth: Array, output: Array) -> float:
+def _skill(spec: Target, truth: Array, output: Array, weights: Array) -> Array:
     if spec.kind == "classification":
-        return 2 * float(auc_score(truth, output)) - 1
-    return float(r2_score(truth, output))
+        return 2 * auc_score(truth, output, weights) - 1
+    return r2_score(truth, output, weights)
 
 
 def _number(value: float) -> float | None:

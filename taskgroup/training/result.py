@@ -18,6 +18,7 @@ Metrics = dict[str, dict[str, float | None]]
 Skills = dict[str, float | None]
 _SPLIT_KEYS = frozenset({"by", "folds", "seed", "test_fold", "validation_fold"})
 _SPLIT_OPTIONS = frozenset({"train_share"})
+_MEANING = 2  # raised when equal jobs no longer give equal results: those of earlier versions are then trained again
 
 
 def canonical_json(value: Any) -> str:
@@ -69,6 +70,7 @@ class GroupJob:
         """SHA-256 (hex) of everything that decides the outcome: equal keys are trained once."""
         content = self.to_dict()
         del content["dataset"]
+        content["meaning"] = _MEANING
         return hashlib.sha256(canonical_json(content).encode()).hexdigest()
 
     def to_dict(self) -> dict[str, Any]:
@@ -101,7 +103,7 @@ class GroupJob:
 
 @dataclass(frozen=True)
 class GroupResult:
-    """What training one job gave, measured on the validation rows at the best epoch.
+    """What training one job gave, measured on the validation rows, each at the epoch the others chose (BestEpochs).
 
     ``metrics[target]`` has ``skill`` and ``n`` (labels), then r2, r2_natural, mae, rmse for regression (r2 in the space
     of the target's transform, the others in its unit) or auc, accuracy, log_loss for classification; a value that does
@@ -134,7 +136,7 @@ class GroupResult:
 
     @property
     def skills(self) -> Skills:
-        """Skill of each target at the best epoch."""
+        """Skill of each target."""
         return {target: values["skill"] for target, values in self.metrics.items()}
 
     def with_files(self, weights: str | None = None, predictions: str | None = None) -> "GroupResult":

@@ -17,10 +17,11 @@ from taskgroup.errors import TrainingFailed
 from taskgroup.models import MultiTaskNetwork
 from taskgroup.training.balance import make_balancer
 from taskgroup.training.checkpoint import optimizer_tensors, prefixed, restore_optimizer, under
+from taskgroup.training.choice import BestEpochs
 from taskgroup.training.data import encode_labels, network_outputs, prepare_fields
 from taskgroup.training.hooks import Hook, HookContext
 from taskgroup.training.losses import TargetLosses
-from taskgroup.training.metrics import group_metrics, mean_skill, output_skills
+from taskgroup.training.metrics import group_metrics
 from taskgroup.training.optimise import (
     bfloat16_wanted,
     learning_rate,
@@ -30,6 +31,8 @@ from taskgroup.training.optimise import (
     use_bfloat16,
 )
 from taskgroup.training.result import GroupJob, GroupResult, Skills
+
+_CHOICE = ("epochs", "values", "outputs")  # of BestEpochs, in a snapshot
 
 
 @dataclass(frozen=True)
@@ -44,7 +47,10 @@ class EpochReport:
 
 @dataclass(frozen=True)
 class Fit:
-    """A trained group: the network with its best weights, the result, and predictions [validation rows, T] in units."""
+    """A trained group: the network with its best weights, the result, and predictions [validation rows, T] in units.
+
+    A row is predicted by the weights of the epoch that the other validation rows chose; see ``BestEpochs``.
+    """
 
     network: MultiTaskNetwork
     result: GroupResult
@@ -71,9 +77,9 @@ class Run:
         self.validated = copy.deepcopy(self.network) if self.config.ema else self.network
         self.validation = split.validation
         self.validation_rows = torch.as_tensor(split.validation, device=device)
-        self.validation_labels = np.where(np.isnan(self.table.values), np.nan, self.labels.values.cpu().numpy())[
-            split.validation
-        ]
+        labels = np.where(np.isnan(self.table.values), np.nan, self.labels.values.cpu().numpy())
+        systems = [dataset.chemical_systems[row] for row in split.validation]
+        self.choice = BestEpochs(self.table.specs, labels[split.validation], systems)
         self.target_losses = TargetLosses([spec.kind for spec in self.table.specs], self.config.loss).to(device)
         several = len(job.targets) > 1
         self.balancer = make_balancer(self.config.balance, len(job.targets)).to(device) if several else None
@@ -84,7 +90,6 @@ class Run:
         self.rooms = [self.data.batch_room(math.ceil(rows / self.batches)) for _ in range(1 + self.config.augment)]
         self.reports: list[EpochReport] = []
         self.best: dict[str, Tensor] = {}
-        self.best_epoch, self.best_value = 0, -math.inf
         self.context = HookContext(job, job.targets, self.network, self.shared, self.optimizer, self.target_losses)
         if device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(device)
@@ -94,7 +99,7 @@ class Run:
     def over(self) -> bool:
         """All epochs are done, or patience has run out."""
         done, patience = len(self.reports), self.config.patience
-        return done >= self.config.epochs or bool(patience and done - self.best_epoch >= patience)
+        return done >= self.config.epochs or bool(patience and done - self.choice.best >= patience)
 
     def notify(self, method: str) -> None:
         """Call a method of every hook."""
@@ -109,10 +114,8 @@ class Run:
             loss = self.train()
             if not math.isfinite(loss):
                 raise TrainingFailed(f"{', '.join(self.job.targets)}: loss is {loss} in epoch {number}", "nan")
-            skills = self._validate()
-            value = mean_skill(skills)
-            if not value <= self.best_value:  # also where the value is NaN: the last epoch is kept then
-                self.best_epoch, self.best_value = number, value if math.isfinite(value) else -math.inf
+            skills = self.choice.see(number, self._outputs(self.validated).cpu().numpy())
+            if self.choice.best == number:
                 self.best = {name: t.detach().clone() for name, t in self.validated.state_dict().items()}
             seconds = time.perf_counter() - started
             self.seconds += seconds
@@ -179,25 +182,24 @@ class Run:
     def _outputs(self, network: MultiTaskNetwork) -> Tensor:
         return network_outputs(network, self.data, self.validation_rows, max(64, self.config.batch_size))
 
-    def _validate(self) -> Skills:
-        outputs = self._outputs(self.validated).cpu().numpy()
-        return output_skills(self.table.specs, self.validation_labels, outputs)
-
     def finish(self) -> Fit:
-        """Put the best weights back and measure them in float32, as an exported model would be."""
+        """Put the best weights back; measure them, in float32 as an exported model would be, and those others chose."""
         started = time.perf_counter()
         self.network.load_state_dict(self.best)
         use_bfloat16(self.network, False)
         self.network.eval()
+        by_others = torch.as_tensor(self.choice.chosen != self.choice.best, device=self.device)[:, None]
         with torch.no_grad():
-            predictions = self.network.decode(self._outputs(self.network)).cpu().numpy().astype(np.float32)
+            kept = torch.as_tensor(self.choice.outputs, device=self.device)
+            outputs = torch.where(by_others, kept, self._outputs(self.network))
+            predictions = self.network.decode(outputs).cpu().numpy().astype(np.float32)
         cuda = self.device.type == "cuda"
         result = GroupResult(
             job=self.job,
             metrics=group_metrics(self.table.specs, self.table.values[self.validation], predictions),
             curve=tuple(report.skills for report in self.reports),
             seconds=self.seconds + time.perf_counter() - started,
-            best_epoch=self.best_epoch,
+            best_epoch=self.choice.best,
             epochs_run=len(self.reports),
             n_parameters=sum(parameter.numel() for parameter in self.network.parameters()),
             train_curve=tuple(report.loss for report in self.reports),
@@ -213,13 +215,13 @@ class Run:
             prefixed("network", self.network.state_dict())
             | prefixed("validated", self.validated.state_dict() if self.config.ema else {})
             | prefixed("best", self.best)
+            | prefixed("choice", {name: torch.as_tensor(getattr(self.choice, name)) for name in _CHOICE})
             | prefixed("optimizer", optimizer_tensors(self.optimizer))
             | prefixed("balancer", self.balancer.state_dict() if self.balancer is not None else {})
             | prefixed("random", self.random.tensors | {"generator": self.generator.get_state()})
         )
-        value = self.best_value if math.isfinite(self.best_value) else None
-        state = {"best_epoch": self.best_epoch, "best_value": value, "step": self.context.step}
-        return tensors, state | {"seconds": self.seconds, "reports": [asdict(report) for report in self.reports]}
+        state = {"step": self.context.step, "seconds": self.seconds}
+        return tensors, state | {"reports": [asdict(report) for report in self.reports]}
 
     def restore(self, tensors: dict[str, Tensor], state: dict[str, Any]) -> None:
         """Go on from a snapshot."""
@@ -232,8 +234,8 @@ class Run:
             self.balancer.load_state_dict(under("balancer", tensors))
         self.random.tensors = under("random", tensors)
         self.generator.set_state(self.random.tensors.pop("generator"))
-        self.best_epoch = state["best_epoch"]
-        self.best_value = -math.inf if state["best_value"] is None else state["best_value"]
+        for name, tensor in under("choice", tensors).items():
+            setattr(self.choice, name, tensor.numpy())
         self.context.step = state["step"]
         self.seconds += state["seconds"]
         self.reports = [EpochReport(**report) for report in state["reports"]]

@@ -10,7 +10,6 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from taskgroup.models import ModelConfig
 from taskgroup.training import GroupJob, TrainConfig, fit
-from taskgroup.training.metrics import output_skills
 from taskgroup.training.optimise import learning_rate
 from taskgroup.training.run import Run
 
@@ -57,7 +56,7 @@ def _train_plainly(run):
     network.eval()
     with torch.no_grad():
         outputs = network(*run.data.batch(run.validation_rows)).numpy()
-    return output_skills(run.table.specs, run.validation_labels, outputs)
+    return run.choice.see(1, outputs)
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])

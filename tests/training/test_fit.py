@@ -7,6 +7,8 @@ import torch
 from taskgroup.errors import ConfigError, TargetError, TrainingFailed
 from taskgroup.training import Hook, fit, fit_epochs, mean_skill, predict_rows
 from taskgroup.training.data import encode_labels
+from taskgroup.training.hooks import HookContext
+from taskgroup.training.metrics import group_metrics
 
 from .conftest import SPECS, make_dataset, make_job, make_split
 
@@ -135,13 +137,47 @@ def test_targets_missing_from_a_batch_are_named(dataset, split):
     assert {tuple(found) for found, _ in hook.present} == {(0,), (0, 1)}
 
 
+def _truth(dataset, split, found):
+    return dataset.targets.select(found.result.targets).values[split.validation]
+
+
 def test_the_best_epoch_is_kept_and_measured(dataset, split):
     found = fit(dataset, split, make_job(dataset, epochs=12, lr=0.05))
     means = [mean_skill(skills) for skills in found.result.curve]
     assert found.result.best_epoch == int(np.argmax(means)) + 1
-    assert found.result.skills == pytest.approx(found.result.curve[found.result.best_epoch - 1], abs=1e-5)
     again = predict_rows(found.network, dataset, split.validation)
-    np.testing.assert_allclose(again, found.predictions, rtol=1e-5, atol=1e-6)
+    measured = group_metrics(dataset.targets.select(found.result.targets).specs, _truth(dataset, split, found), again)
+    skills = {target: values["skill"] for target, values in measured.items()}
+    assert skills == pytest.approx(found.result.curve[found.result.best_epoch - 1], abs=1e-5)
+
+
+def test_rows_are_predicted_at_the_epoch_the_others_chose(dataset, split):
+    class Watch(Hook):
+        def __init__(self) -> None:
+            self.outputs = []
+
+        def on_epoch(self, context: HookContext) -> None:
+            self.outputs.append(predict_rows(context.network, dataset, split.validation))
+
+    watch = Watch()
+    found = fit(dataset, split, make_job(dataset, epochs=12, lr=0.05, augment=False), hooks=[watch])
+    systems = np.array(dataset.chemical_systems)[split.validation]
+    part = np.searchsorted(np.unique(systems), systems) % 5
+    specs = dataset.targets.select(found.result.targets).specs
+    truth = _truth(dataset, split, found)
+    chosen = set()
+    for each in range(5):
+        others, rows = part != each, part == each
+        values = [
+            mean_skill({t: m["skill"] for t, m in group_metrics(specs, truth[others], outputs[others]).items()})
+            for outputs in watch.outputs
+        ]
+        chosen.add(int(np.argmax(values)))
+        np.testing.assert_allclose(
+            found.predictions[rows], watch.outputs[np.argmax(values)][rows], rtol=1e-4, atol=1e-5
+        )
+    assert len(chosen) > 1  # else nothing was told apart
+    assert found.result.metrics == group_metrics(specs, truth, found.predictions)
 
 
 def test_predictions_are_in_units_and_agree_with_the_metrics(dataset, split):

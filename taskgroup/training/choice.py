@@ -17,8 +17,8 @@ class BestEpochs:
 
     The best of many epochs looks too good on the rows that chose it: by little for a group of many targets, whose mean
     chose, by much for one target with few labels. Compared by such numbers, properties would seem better learned alone
-    than they are. So the outputs of a row are kept from the epoch the other fifths chose (cross-fitting), and a group is
-    judged by those.
+    than they are. So a row's outputs are kept from the epoch that the other fifths chose (cross-fitting), and those are
+    what a group is judged by.
 
     Parameters
     ----------

@@ -277,7 +277,7 @@ def run_ours(config: StudyConfig, recorder: Recorder, budget: float, folder: Pat
     loop = SearchLoop(config, study, _proposer(config, recorder, clock), [evaluator], on_record)
     with contextlib.suppress(BudgetSpent):
         loop.run(100_000)
-    groups = trained_groups(store, data, config.search.seed)
+    groups = trained_groups(store, data, data.search_repeats)
     best = assemble(groups, config.assembly)
     if abs(best.value - outcome.steps[-1][1]) > 1e-9:
         raise RuntimeError(f"the exact assembly gives {best.value}, the curve {outcome.steps[-1][1]}")

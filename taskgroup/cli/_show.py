@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 _PHASES = {
     "search": "searching",
     "assemble": "assembling",
-    "reevaluate": "training the best again with new seeds",
-    "refit": "refitting",
+    "reevaluate": "training the best again: new seeds, other validation folds",
+    "refit": "training every target alone, to compare with",
     "test": "testing, once",
     "explain": "comparing what every group gave",
 }
@@ -81,7 +81,7 @@ def show_outcome(study: Study) -> None:
     console.print(f"\nChosen grouping ({final.name}): [bold]{final.grouping}[/bold]", soft_wrap=True)
     console.print(
         f"Mean skill: {final.search_value:.3f} on validation when chosen, "
-        f"{_interval(final.reevaluation)} with new seeds, {_interval(final.test_value)} on test rows\n",
+        f"{_interval(final.reevaluation)} trained again, {_interval(final.test_value)} on test rows\n",
         soft_wrap=True,
     )
     console.print(_outcome_table(study))

@@ -5,7 +5,7 @@ plan        grouping + recipe of each group      propose    clustering settings 
 results     the cache of everything trained      executors  where networks are trained (worker: by whom)
 objective   evaluates a plan                     loop       the search loop (trials: with Optuna)
 pruning     which groups to stop                 learning   skill against training rows
-assemble    the exact best of everything trained finalise   train again, choose, refit (release: test, export)
+assemble    the exact best of everything trained finalise   train again, choose (release: test, export)
 study       the life of a study                  transfer   who helped whom, of a whole run
 lanes       small networks trained at once       compare    groupings with and without a search, on test rows
 """

@@ -1,13 +1,13 @@
 """The exact choice of the best grouping out of every group that was trained, whatever trial it came from."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 from taskgroup.errors import InfeasibleError
 from taskgroup.grouping import Candidate, Group, Grouping, Solution, solve
 from taskgroup.search.config import AssemblyConfig
-from taskgroup.search.plan import Plan, Recipe, StudyData
+from taskgroup.search.plan import Plan, Recipe, Repeat, StudyData
 from taskgroup.training import GroupResult, mean_skill
 from taskgroup.training.result import Skills
 
@@ -22,36 +22,37 @@ class Assembled:
 
     @property
     def value(self) -> float:
-        """The mean skill over targets, on the same rows and seed the groups were chosen by."""
+        """The mean skill over targets, on the rows and seeds the groups were chosen by."""
         return mean_skill(self.skills)
 
 
 @dataclass(frozen=True)
 class Trained:
-    """A trained group as the solver sees it, its recipe, and the results (one a validation fold) behind it."""
+    """A trained group as the solver sees it, its recipe, and the results (one a repeat) behind it."""
 
     candidate: Candidate
     recipe: Recipe
     keys: tuple[str, ...]
 
 
-def trained_groups(results: Iterable[GroupResult], data: StudyData, seed: int) -> list[Trained]:
-    """The groups an assembly may use: those of the search's seed with all validation folds.
+def trained_groups(results: Iterable[GroupResult], data: StudyData, repeats: Collection[Repeat]) -> list[Trained]:
+    """The groups an assembly may use: those trained with every repeat, a seed and a validation fold each.
 
-    Scores are skills averaged over the folds and clipped below at -1.
+    Scores are skills averaged over the repeats and clipped below at -1.
     """
-    folds = set(data.split.validation_folds)
     known = set(data.targets.names)
-    gathered: dict[tuple, dict[int, tuple[str, Skills]]] = defaultdict(dict)
+    gathered: dict[tuple, dict[Repeat, tuple[str, Skills]]] = defaultdict(dict)
     for result in results:
         job = result.job
-        expected = data.job(job.targets, Recipe(job.model, job.training), seed, job.split["validation_fold"])
-        if known.issuperset(job.targets) and result.key == expected.key:
-            gathered[job.targets, job.model, job.training][job.split["validation_fold"]] = result.key, result.skills
+        repeat = job.seed, job.split["validation_fold"]
+        if repeat in repeats and known.issuperset(job.targets):
+            expected = data.job(job.targets, Recipe(job.model, job.training), *repeat)
+            if result.key == expected.key:
+                gathered[job.targets, job.model, job.training][repeat] = result.key, result.skills
     found = []
-    for (targets, model, training), by_fold in gathered.items():
-        chosen = [by_fold[fold] for fold in sorted(folds & set(by_fold))]
-        if len(chosen) == len(folds):
+    for (targets, model, training), of_repeat in gathered.items():
+        if len(of_repeat) == len(repeats):
+            chosen = [of_repeat[repeat] for repeat in sorted(repeats)]
             keys = tuple(key for key, _ in chosen)
             scores = {target: _mean([skills[target] for _, skills in chosen]) for target in targets}
             found.append(Trained(Candidate(tasks=targets, scores=scores, key=keys[0]), Recipe(model, training), keys))
@@ -97,7 +98,7 @@ def front(groups: Sequence[Trained], config: AssemblyConfig, most: int) -> list[
 
 
 def _mean(skills: Sequence[float | None]) -> float:
-    """Mean over folds, clipped below at -1; a skill that does not exist (one class only) is worth nothing."""
+    """Mean over repeats, clipped below at -1; a skill that does not exist (one class only) is worth nothing."""
     known = [skill for skill in skills if skill is not None]
     return max(-1.0, sum(known) / len(known)) if known else 0.0
 

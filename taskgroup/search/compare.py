@@ -1,7 +1,7 @@
 """What the searched grouping is worth on test rows, beside the groupings one would have taken without a search."""
 
 import contextlib
-from collections.abc import Container, Iterable, Iterator
+from collections.abc import Callable, Container, Iterator
 from dataclasses import dataclass
 from math import ceil
 from pathlib import Path
@@ -10,13 +10,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from taskgroup.errors import InfeasibleError, RunError
-from taskgroup.export import predict
+from taskgroup.export import load_bundle, predict
 from taskgroup.grouping import Grouping
 from taskgroup.search.affinities import Affinities
-from taskgroup.search.assemble import Trained, assemble, trained_groups
+from taskgroup.search.assemble import Trained, assemble, front, trained_groups
 from taskgroup.search.config import StudyConfig, load_study
 from taskgroup.search.executors import make_executor
 from taskgroup.search.finalise import refit
+from taskgroup.search.learning import exported_plan
 from taskgroup.search.objective import Evaluator
 from taskgroup.search.plan import Plan, Recipe, StudyData
 from taskgroup.search.propose import Proposer
@@ -44,56 +45,60 @@ class Compared:
 
 
 def compare(folder: Path, scored: Container[str] | None = None) -> list[Compared]:
-    """Refit and test the groupings of ``plans`` with the members and seeds of the study's own bundle.
+    """Test the exported grouping, the best of at most a third of the networks, and those made without a search.
 
-    ``scored`` are the ids of test rows that count, by default all.
-
-    Every group gets the best recipe the search saw it with. Only for a study that has ended: what comes out here are
-    test rows, by which nothing may be chosen any more. Raises RunError otherwise.
+    All with the members and seeds of the study's own bundle; each group with the best recipe the search saw it with.
+    ``scored`` are the ids of test rows that count, by default all. Only for a study that has ended: what comes out here
+    are test rows, by which nothing may be chosen any more. Raises RunError otherwise.
     """
     config = load_study(read_study(folder).config)
     if read_final(folder) is None:
         raise RunError(f"{folder}: the study has not ended; go on with: taskgroup resume {folder}")
     data = StudyData(config)
-    chosen = plans(folder, config, data, ResultStore(folder / "results"))
-    return score_plans(folder, config, data, chosen, scored)
+    made = plans(folder, data, ResultStore(folder / "results"))
+    return _compare(folder, config, data, made, lambda groups: _third("searched, third", groups, config), scored)
 
 
 def compare_unsearched(folder: Path, config: StudyConfig, scored: Container[str] | None = None) -> list[Compared]:
     """The same for the groupings made without a search, by the space's default recipe, and what is assembled of them.
 
-    *assembled* takes each target from whichever of these groups serves it best on the study's validation folds, by the
-    networks of the search's seed; *assembled, third* does so with a third of the networks.
+    *assembled* takes each target from whichever of these groups serves it best on the rows its members did not train
+    on; *assembled, third* does so with a third of the networks.
     """
     data = StudyData(config)
     settings, model, training = settings_of(config.space.baseline())
-    recipe, seed = Recipe(model, training), config.search.seed
-    targets = data.targets.names
-    proposer = Proposer(targets, settings, Affinities(data, folder, recipe, seed))
+    recipe, targets = Recipe(model, training), data.targets.names
+    proposer = Proposer(targets, settings, Affinities(data, folder, recipe, config.search.seed))
     made = {
         "singles": Plan.uniform(Grouping.singles(targets), recipe),
         "together": Plan.uniform(Grouping.together(targets), recipe),
         "correlation": Plan.uniform(proposer.grouping(settings), recipe),
     }
-    with _evaluator(folder, config, data) as evaluator:
-        tried = [evaluator.evaluate(plan, seed, config.split.validation_folds) for plan in made.values()]
-    groups = trained_groups({r.key: r for each in tried for r in each.results}.values(), data, seed)
-    return score_plans(folder, config, data, [*made.items(), *_assembled("assembled", groups, config)], scored)
+
+    def assembled(groups: list[Trained]) -> dict[str, Plan]:
+        best = front(groups, config.assembly, len(targets))[-1].plan
+        return {"assembled": best} | _third("assembled, third", groups, config)
+
+    return _compare(folder, config, data, made, assembled, scored)
 
 
-def score_plans(
+def _compare(
     folder: Path,
     config: StudyConfig,
     data: StudyData,
-    chosen: Iterable[tuple[str, Plan]],
-    scored: Container[str] | None = None,
+    made: dict[str, Plan],
+    further: Callable[[list[Trained]], dict[str, Plan]],
+    scored: Container[str] | None,
 ) -> list[Compared]:
-    """Plans, refitted (what is in the run folder is not trained again), on the test rows of the study."""
+    """Plans refitted (what is in the run folder is not trained again), and ``further`` ones out of their groups."""
     rows = held_out_rows(data, scored)
-    found = []
     with _evaluator(folder, config, data) as evaluator:
-        for name, plan in chosen:
-            bundle = refit_bundle(folder, data, plan.grouping, refit(evaluator, config, plan), name)
+        members = {name: refit(evaluator, plan) for name, plan in made.items()}
+        results = {result.key: result for each in members.values() for member in each for result in member.results}
+        plans_of = made | further(trained_groups(results.values(), data, data.member_repeats))
+        found = []
+        for name, plan in plans_of.items():
+            bundle = refit_bundle(folder, data, plan.grouping, members.get(name) or refit(evaluator, plan), name)
             predicted = predict(bundle, data.dataset, rows=rows)
             found.append(Compared(name, plan.grouping, skill_draws(predicted, data, rows)))
     return found
@@ -114,22 +119,23 @@ def held_out_rows(data: StudyData, scored: Container[str] | None = None) -> NDAr
     return rows if scored is None else np.array([row for row in rows if data.dataset.ids[row] in scored])
 
 
-def plans(folder: Path, config: StudyConfig, data: StudyData, store: ResultStore) -> Iterator[tuple[str, Plan]]:
-    """The best assembled plan, that of a third of the networks, and those made without a search."""
-    groups = trained_groups(store, data, config.search.seed)
-    yield from _assembled("searched", groups, config)
+def plans(folder: Path, data: StudyData, store: ResultStore) -> dict[str, Plan]:
+    """The exported plan of a study that has ended, and its baselines."""
+    found = {"searched": exported_plan(load_bundle(folder / "export"))}
+    groups = trained_groups(store, data, data.search_repeats)
     without = {record.name: record.grouping for record in read_records(folder) if record.kind == "baseline"}
     for name in ("singles", "together", "correlation"):
         if name in without and (plan := _best_recipes(without[name], groups)) is not None:
-            yield name, plan
+            found[name] = plan
+    return found
 
 
-def _assembled(name: str, groups: list[Trained], config: StudyConfig) -> Iterator[tuple[str, Plan]]:
-    """The best assembled plan, and that of a third of the networks."""
-    yield name, assemble(groups, config.assembly).plan
+def _third(name: str, groups: list[Trained], config: StudyConfig) -> dict[str, Plan]:
+    """The best assembly of at most a third of the networks; none where so few cannot serve all targets."""
     third = ceil(len({target for group in groups for target in group.candidate.tasks}) / 3)
-    with contextlib.suppress(InfeasibleError):  # no trained groups serve all targets with so few networks
-        yield f"{name}, third", assemble(groups, config.assembly, third).plan
+    with contextlib.suppress(InfeasibleError):
+        return {name: assemble(groups, config.assembly, third).plan}
+    return {}
 
 
 def _best_recipes(grouping: Grouping, groups: list[Trained]) -> Plan | None:

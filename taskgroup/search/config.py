@@ -75,17 +75,11 @@ class AssemblyConfig(_Section):
     max_networks: int | None = Field(None, ge=1, description="most networks the grouping may need at prediction time")
 
 
-class ReevaluationConfig(_Section):
-    """Training the best few again with new seeds, so that luck is seen as such."""
-
-    top: int = Field(3, ge=1, description="how many candidates are trained again, the assembled one included")
-    seeds: int = Field(3, ge=3, description="new seeds for each")
-
-
 class RefitConfig(_Section):
-    """The networks of the exported bundle."""
+    """Training the best few groupings again: the choice among them, and the networks of the exported bundle."""
 
-    members: int = Field(3, ge=2, description="networks a group, each with a new seed and validation fold")
+    top: int = Field(3, ge=1, description="groupings trained again, the assembled one included")
+    members: int = Field(3, ge=3, description="networks a group, each with a new seed and validation fold")
 
 
 class ExecutorConfig(_Section):
@@ -115,7 +109,6 @@ class StudyConfig(_Section):
     split: SplitConfig = SplitConfig()
     search: SearchConfig = SearchConfig()
     assembly: AssemblyConfig = AssemblyConfig()
-    reevaluation: ReevaluationConfig = ReevaluationConfig()
     refit: RefitConfig = RefitConfig()
     executor: ExecutorConfig = ExecutorConfig()
     tracking: TrackingConfig = TrackingConfig()

@@ -1,11 +1,13 @@
-"""From a finished search to an exported bundle: assemble, train again, choose, refit, test once.
+"""From a finished search to an exported bundle: assemble, train again, choose, test once.
 
-The value a choice was made by is too good (winner's curse). So the best few plans are trained again with new seeds and
-the choice among them is made on those; what each target gained is measured against the same recipe learning it alone,
-seed by seed. The chosen plan is then refitted and its test metrics are computed, once, from the exported bundle.
+The value a choice was made by is too good (winner's curse), and a validation fold says little of a target with few
+labels. So the best few plans are trained again, with new seeds and each seed validated on another fold; out of the
+groups so trained the final grouping is assembled. Those networks are the members of its bundle: nothing is trained a
+third time. What each target gained is measured against the same recipe learning it alone, member by member. Test
+metrics are computed once, from the bundle.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,7 +16,7 @@ from scipy import stats
 
 from taskgroup.errors import RunError, TaskgroupError
 from taskgroup.grouping import Grouping
-from taskgroup.search.assemble import Assembled, front, trained_groups
+from taskgroup.search.assemble import front, trained_groups
 from taskgroup.search.config import StudyConfig
 from taskgroup.search.objective import Evaluation, Evaluator
 from taskgroup.search.plan import Plan, Recipe, StudyData
@@ -23,7 +25,7 @@ from taskgroup.search.results import ResultStore
 from taskgroup.tracking import FinalRecord, Interval, TrialRecord, read_final, write_final
 from taskgroup.training import mean_skill
 
-REFIT_SEEDS = 1000  # refits draw their seeds from here, re-evaluations from 1: no network is used for both
+_CHOSEN = 1000  # number of its record, behind all assembled ones
 
 
 @dataclass(frozen=True)
@@ -33,19 +35,6 @@ class Finalist:
     name: str
     plan: Plan
     value: float
-
-
-@dataclass(frozen=True)
-class Reevaluation:
-    """Skills of a finalist with new seeds, one mapping a seed."""
-
-    finalist: Finalist
-    skills: tuple[dict[str, float], ...]
-
-    @property
-    def values(self) -> list[float]:
-        """Mean skill of each seed."""
-        return [mean_skill(skills) for skills in self.skills]
 
 
 def seed_interval(values: Sequence[float], level: float = 0.95) -> Interval:
@@ -79,39 +68,59 @@ class Finaliser:
             return done
         finalists = self._finalists(records)
         self.on_phase("reevaluate", len(finalists))
-        again = [found for finalist in finalists if (found := self._reevaluate(finalist)) is not None]
+        again = {each: members for each in finalists if (members := self._trained_again(each.plan)) is not None}
         if not again:
             raise TaskgroupError("none of the best plans could be trained again; see the trials' fail_reason")
-        chosen = max(again, key=lambda each: (float(np.mean(each.values)), -len(each.finalist.plan.grouping)))
-        joint = [each for each in again if _joins(each.finalist.plan)]
-        compared = chosen if chosen in joint or not joint else max(joint, key=lambda each: float(np.mean(each.values)))
-        gains = self._gains(compared)
-        self.on_phase("refit", self.config.refit.members)
-        members = refit(self.evaluator, self.config, chosen.finalist.plan)
-        alone = refit(self.evaluator, self.config, alone_plan(chosen.finalist.plan))
+        chosen = self._choice(again)
+        members = refit(self.evaluator, chosen.plan)
+        self.on_phase("refit", len(members))
+        alone = refit(self.evaluator, alone_plan(chosen.plan))
+        compared, gains = chosen, member_gains(chosen.plan, members, alone)
+        joint = [each for each in again if joins(each.plan)]
+        if not gains and joint:  # what the best company would have given
+            compared = max(joint, key=lambda each: _mean_value(again[each]))
+            gains = member_gains(compared.plan, again[compared], refit(self.evaluator, alone_plan(compared.plan)))
         self.on_phase("test", 0)
-        test, value = release(self.folder, self.data, chosen.finalist.plan, members, alone, self.config.name)
+        test, value = release(self.folder, self.data, chosen.plan, members, alone, self.config.name)
         final = FinalRecord(
-            grouping=chosen.finalist.plan.grouping,
-            name=chosen.finalist.name,
-            search_value=chosen.finalist.value,
-            reevaluation=seed_interval(chosen.values),
+            grouping=chosen.plan.grouping,
+            name=chosen.name,
+            search_value=chosen.value,
+            reevaluation=seed_interval([member.value for member in members]),
             test_value=value,
             gains=gains,
             test=test,
-            seeds=self._seeds(),
-            gains_of=compared.finalist.name,
+            seeds=tuple(seed for seed, _ in self.data.member_repeats),
+            gains_of=compared.name,
         )
         write_final(self.folder, final)
         return final
 
+    def _trained_again(self, plan: Plan) -> list[Evaluation] | None:
+        """The members of a plan; None where one cannot be trained."""
+        members = _members(self.evaluator, plan)
+        return None if any(member.failure for member in members) else members
+
+    def _choice(self, again: Mapping[Finalist, list[Evaluation]]) -> Finalist:
+        """The best assembly of all groups that were trained again, of no more networks than it takes."""
+        results = {result.key: result for members in again.values() for member in members for result in member.results}
+        groups = trained_groups(results.values(), self.data, self.data.member_repeats)
+        plan = front(groups, self.config.assembly, len(self.data.targets.names))[-1].plan
+        for finalist in again:
+            if finalist.plan == plan:
+                return finalist
+        searched = self.evaluator.evaluate(plan, self.config.search.seed, self.folds)  # all of it is cached
+        self.on_record(_assembled_record(_CHOSEN, "chosen", plan.grouping, searched.skills, searched.keys))
+        return Finalist("chosen", plan, searched.value)
+
     def _finalists(self, records: Sequence[TrialRecord]) -> list[Finalist]:
         """The best assembled plan, then the best trials and baselines, none twice."""
-        groups = trained_groups(self.store, self.data, self.config.search.seed)
+        groups = trained_groups(self.store, self.data, self.data.search_repeats)
         self.on_phase("assemble", len(groups))
         assembled = front(groups, self.config.assembly, len(self.data.targets.names)) if groups else []
         for number, each in enumerate(assembled):
-            self.on_record(self._assembled_record(number, each))
+            grouping = each.plan.grouping
+            self.on_record(_assembled_record(number, f"assembled-{len(grouping)}", grouping, each.skills, each.keys))
         best = [Finalist(f"assembled-{len(a.plan.grouping)}", a.plan, a.value) for a in assembled[-1:]]
         limit = self.config.assembly.max_networks
         trials = [r for r in records if r.objective is not None and r.kind in ("baseline", "trial")]
@@ -121,7 +130,7 @@ class Finaliser:
                 best.append(Finalist(record.name, plan, record.objective))
         if not best:
             raise TaskgroupError("no trial succeeded, so there is nothing to choose from; see the trials' fail_reason")
-        return best[: self.config.reevaluation.top]
+        return best[: self.config.refit.top]
 
     def _plan_of(self, record: TrialRecord) -> Plan:
         jobs = {result.targets: result.job for key in record.keys if (result := self.store.get(key)) is not None}
@@ -133,60 +142,29 @@ class Finaliser:
         recipes = [Recipe(jobs[g.targets].model, jobs[g.targets].training) for g in record.grouping.groups]
         return Plan(record.grouping, tuple(recipes))
 
-    def _assembled_record(self, number: int, assembled: Assembled) -> TrialRecord:
-        return TrialRecord(
-            number=number,
-            kind="assembled",
-            name=f"assembled-{len(assembled.plan.grouping)}",
-            grouping=assembled.plan.grouping,
-            objective=assembled.value,
-            skills=assembled.skills,
-            gains={},
-            settings={},
-            state="COMPLETE",
-            fail_kind=None,
-            fail_reason=None,
-            keys=assembled.keys,
-            n_cached=len(assembled.keys),
-            seconds=0.0,
-        )
 
-    def _seeds(self) -> tuple[int, ...]:
-        return tuple(self.config.search.seed + 1 + i for i in range(self.config.reevaluation.seeds))
-
-    def _reevaluate(self, finalist: Finalist) -> Reevaluation | None:
-        """Train a finalist with each new seed; None if it cannot be trained."""
-        found = [self.evaluator.evaluate(finalist.plan, seed, self.folds).skills for seed in self._seeds()]
-        return Reevaluation(finalist, tuple(found)) if all(found) else None
-
-    def _gains(self, chosen: Reevaluation) -> dict[str, Interval]:
-        """Per target that has company: skill in its group minus skill alone by the same recipe, paired by seed."""
-        plan = alone_plan(chosen.finalist.plan)
-        joined = {t for g in chosen.finalist.plan.grouping.groups if len(g.targets) > 1 for t in g.serves}
-        alone = [self.evaluator.evaluate(plan, seed, self.folds).skills for seed in self._seeds()]
-        gains = {}
-        for target in sorted(joined):
-            pairs = [
-                (a[target], b[target]) for a, b in zip(chosen.skills, alone, strict=True) if target in a and target in b
-            ]
-            if pairs:
-                gains[target] = seed_interval([with_others - by_itself for with_others, by_itself in pairs])
-        return gains
-
-
-def refit(evaluator: Evaluator, config: StudyConfig, plan: Plan) -> list[Evaluation]:
-    """The members of a bundle: new seeds, each validating on another fold, so that all rows but test are used."""
-    members, folds = [], evaluator.data.other_folds
-    for i in range(config.refit.members):
-        seed = config.search.seed + REFIT_SEEDS + i
-        evaluation = evaluator.evaluate(plan, seed, [folds[i % len(folds)]], keep=True)
-        if evaluation.failure is not None:
-            raise TaskgroupError(f"refit failed ({evaluation.failure.kind}): {evaluation.failure.reason}")
-        members.append(evaluation)
+def refit(evaluator: Evaluator, plan: Plan) -> list[Evaluation]:
+    """The members of a plan's bundle; see ``StudyData.member_repeats``. Raises TaskgroupError if one fails."""
+    members = _members(evaluator, plan)
+    for member in members:
+        if member.failure is not None:
+            raise TaskgroupError(f"refit failed ({member.failure.kind}): {member.failure.reason}")
     return members
 
 
-def _joins(plan: Plan) -> bool:
+def member_gains(plan: Plan, members: Iterable[Evaluation], alone: Iterable[Evaluation]) -> dict[str, Interval]:
+    """Per target that has company, its skill in the plan minus that alone, paired by member."""
+    joined = {target for group in plan.grouping.groups if len(group.targets) > 1 for target in group.serves}
+    pairs = [(each.skills, other.skills) for each, other in zip(members, alone, strict=True)]
+    gains = {}
+    for target in sorted(joined):
+        found = [ours[target] - theirs[target] for ours, theirs in pairs if target in ours and target in theirs]
+        if found:
+            gains[target] = seed_interval(found)
+    return gains
+
+
+def joins(plan: Plan) -> bool:
     """Whether any target has company."""
     return any(len(group.targets) > 1 for group in plan.grouping.groups)
 
@@ -196,3 +174,32 @@ def alone_plan(plan: Plan) -> Plan:
     recipe_of = {target: recipe for group, recipe in plan for target in group.serves}
     grouping = Grouping.singles(plan.grouping.targets)
     return Plan(grouping, tuple(recipe_of[group.targets[0]] for group in grouping.groups))
+
+
+def _members(evaluator: Evaluator, plan: Plan) -> list[Evaluation]:
+    return [evaluator.evaluate(plan, seed, [fold], keep=True) for seed, fold in evaluator.data.member_repeats]
+
+
+def _mean_value(members: Sequence[Evaluation]) -> float:
+    return float(np.mean([member.value for member in members]))
+
+
+def _assembled_record(
+    number: int, name: str, grouping: Grouping, skills: Mapping[str, float], keys: Sequence[str]
+) -> TrialRecord:
+    return TrialRecord(
+        number=number,
+        kind="assembled",
+        name=name,
+        grouping=grouping,
+        objective=mean_skill(skills),
+        skills=dict(skills),
+        gains={},
+        settings={},
+        state="COMPLETE",
+        fail_kind=None,
+        fail_reason=None,
+        keys=tuple(keys),
+        n_cached=len(keys),
+        seconds=0.0,
+    )

@@ -33,14 +33,14 @@ def learning_curve(run: str | Path, shares: Sequence[float] = SHARES) -> list[Le
     if not (folder / "export").exists():
         raise RunError(f"{folder}: the study has not ended; go on with: taskgroup resume {folder}")
     config = load_study(read_study(folder).config)
-    plan = _exported_plan(load_bundle(folder / "export"))
+    plan = exported_plan(load_bundle(folder / "export"))
     executor = make_executor(config.executor.kind, folder, config.executor.threads, "learning")
     points = []
     try:
         for share in sorted(set(shares)):
             data = StudyData(config, share)
             store = ResultStore(folder / "results")
-            members = refit(Evaluator(data, store, executor, config.executor.time_limit), config, plan)
+            members = refit(Evaluator(data, store, executor, config.executor.time_limit), plan)
             rows = data.splits.split(data.split.test_fold, data.split.validation_folds[0]).test
             bundle = refit_bundle(folder, data, plan.grouping, members, config.name)
             draws = skill_draws(predict(bundle, data.dataset, rows=rows), data, rows)
@@ -53,7 +53,7 @@ def learning_curve(run: str | Path, shares: Sequence[float] = SHARES) -> list[Le
     return points
 
 
-def _exported_plan(bundle: Bundle) -> Plan:
+def exported_plan(bundle: Bundle) -> Plan:
     """The grouping of a bundle with the recipes its networks were trained by."""
     jobs = [GroupJob.from_dict(group["members"][0]) for group in bundle.spec.provenance["groups"]]
     recipes = {job.targets: Recipe(job.model, job.training) for job in jobs}

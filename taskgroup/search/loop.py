@@ -172,7 +172,7 @@ class SearchLoop:
         """Let pruning know finished groups."""
         if self._config.search.pruner == "group":
             data = self._evaluators[0].data
-            self._hopes.learn(trained_groups(results, data, self._config.search.seed), results)
+            self._hopes.learn(trained_groups(results, data, data.search_repeats), results)
 
     def _check_alive(self, record: TrialRecord) -> None:
         """Raise TaskgroupError when the first trials all failed for one reason: more of them would, too."""

@@ -14,6 +14,9 @@ from taskgroup.models import ModelConfig
 from taskgroup.search.config import SplitConfig, StudyConfig
 from taskgroup.training import GroupJob, TrainConfig
 
+Repeat = tuple[int, int]  # seed, validation fold
+MEMBER_SEEDS = 1000  # members of bundles draw their seeds from here: no network of the search is one
+
 
 @dataclass(frozen=True)
 class Recipe:
@@ -49,6 +52,7 @@ class StudyData:
 
     def __init__(self, config: StudyConfig, train_share: float = 1.0) -> None:
         self.train_share = train_share
+        self._config = config
         self.dataset: Dataset = load_dataset(config.dataset)
         self.name = config.dataset
         known = self.dataset.targets.names
@@ -74,9 +78,16 @@ class StudyData:
         return np.array(sorted(rows))
 
     @cached_property
-    def other_folds(self) -> tuple[int, ...]:
-        """All folds but the test fold; members of a bundle validate on them in turn."""
-        return tuple(fold for fold in range(self.split.folds) if fold != self.split.test_fold)
+    def search_repeats(self) -> tuple[Repeat, ...]:
+        """What the search trains of every group."""
+        return tuple((self._config.search.seed, fold) for fold in self.split.validation_folds)
+
+    @cached_property
+    def member_repeats(self) -> tuple[Repeat, ...]:
+        """What is trained of every group of a bundle: new seeds, validated on all folds but the test fold in turn."""
+        folds = [fold for fold in range(self.split.folds) if fold != self.split.test_fold]
+        first = self._config.search.seed + MEMBER_SEEDS
+        return tuple((first + i, folds[i % len(folds)]) for i in range(self._config.refit.members))
 
     def job(self, targets: Sequence[str], recipe: Recipe, seed: int, validation_fold: int) -> GroupJob:
         """One network to train."""

@@ -1,4 +1,4 @@
-"""The life of a study: search, assemble, train again with new seeds, refit, test once, export.
+"""The life of a study: search, assemble, train the best again, choose, test once, export.
 
 Everything lies in one run folder. Each step looks first for what is already there, so ``resume`` is ``run`` again.
 """

@@ -97,7 +97,7 @@ def progress_figure(records: Sequence[TrialRecord], final: FinalRecord | None) -
     if assembled:
         axes.axhline(max(assembled), color=GREEN, linewidth=1.2, linestyle="--", label="assembled")
     if final is not None and final.reevaluation.mean is not None:
-        axes.axhline(final.reevaluation.mean, color=RED, linewidth=1.2, linestyle=":", label="choice, new seeds")
+        axes.axhline(final.reevaluation.mean, color=RED, linewidth=1.2, linestyle=":", label="choice, trained again")
     axes.set_xlabel("trials finished")
     axes.set_ylabel("mean skill (validation)")
     axes.legend(frameon=False, fontsize=8, ncols=3, loc="lower left", bbox_to_anchor=(0, 1))

@@ -58,8 +58,7 @@ def make_config(store: Path) -> Callable[..., StudyConfig]:
             "space": SPACE,
             "split": {"by": "formula"},
             "search": {"n_trials": 7, "startup_trials": 3},
-            "reevaluation": {"top": 2},
-            "refit": {"members": 2},
+            "refit": {"top": 2, "members": 3},
             "executor": {"kind": "inline", "threads": 1},
         }
         return load_study(content, overrides)

@@ -60,7 +60,7 @@ def test_a_joint_run_that_dies_says_why(made, monkeypatch: pytest.MonkeyPatch):
 def test_a_study_groups_by_gradients(make_config: Callable, tmp_path: Path):
     config = make_config(
         "search.n_trials=5", "search.baselines=[singles]", "space.grouping.affinity=gradient",
-        "space.grouping.sparsifier=mst", "reevaluation.top=1",
+        "space.grouping.sparsifier=mst", "refit.top=1",
     )  # fmt: skip
     study = Study(config, tmp_path / "run").run()
     trials = [record for record in study.records() if record.kind == "trial"]

@@ -43,7 +43,7 @@ def test_a_dumped_configuration_is_read_back_equal():
         ({"name": "a b"}, "name: .*found 'a b'"),
         ({"dataset": None}, "dataset: .*found None"),
         ({"split": {"validation_folds": [1, 1]}}, "distinct"),
-        ({"reevaluation": {"seeds": 2}}, "reevaluation.seeds: .*found 2"),
+        ({"refit": {"members": 2}}, "refit.members: .*found 2"),
         ({"space": "nowhere"}, "no file 'nowhere'"),
     ],
 )

@@ -37,7 +37,7 @@ def test_a_smaller_share_trains_other_networks_on_fewer_rows(study: Study, point
     assert points[0].rows == 12
     store = ResultStore(study.folder / "results")
     shares = [result.job.split.get("train_share") for result in store]
-    assert shares.count(0.5) == 2 * len(study.final().grouping)
+    assert shares.count(0.5) == 3 * len(study.final().grouping)
     assert points[0].mean.mean != points[-1].mean.mean
 
 

@@ -71,7 +71,8 @@ class Finaliser:
         again = {each: members for each in finalists if (members := self._trained_again(each.plan)) is not None}
         if not again:
             raise TaskgroupError("none of the best plans could be trained again; see the trials' fail_reason")
-        chosen = self._choice(again)
+        first_alone = self._trained_again(alone_plan(next(iter(again)).plan)) or []
+        chosen = self._choice(again, first_alone)
         members = refit(self.evaluator, chosen.plan)
         self.on_phase("refit", len(members))
         alone = refit(self.evaluator, alone_plan(chosen.plan))
@@ -101,15 +102,18 @@ class Finaliser:
         members = _members(self.evaluator, plan)
         return None if any(member.failure for member in members) else members
 
-    def _choice(self, again: Mapping[Finalist, list[Evaluation]]) -> Finalist:
-        """The best assembly of all groups that were trained again, of no more networks than it takes."""
-        results = {result.key: result for members in again.values() for member in members for result in member.results}
-        groups = trained_groups(results.values(), self.data, self.data.member_repeats)
+    def _choice(self, again: Mapping[Finalist, list[Evaluation]], alone: list[Evaluation]) -> Finalist:
+        """The best assembly, of no more networks than it takes, of all groups that were trained again.
+
+        Each target ``alone``, trained again for the gains anyway, may stand in it as well.
+        """
+        trained = [result for members in (*again.values(), alone) for member in members for result in member.results]
+        groups = trained_groups({r.key: r for r in trained}.values(), self.data, self.data.member_repeats)
         plan = front(groups, self.config.assembly, len(self.data.targets.names))[-1].plan
         for finalist in again:
             if finalist.plan == plan:
                 return finalist
-        searched = self.evaluator.evaluate(plan, self.config.search.seed, self.folds)  # all of it is cached
+        searched = self.evaluator.evaluate(plan, self.config.search.seed, self.folds)  # in the cache, or nearly all
         self.on_record(_assembled_record(_CHOSEN, "chosen", plan.grouping, searched.skills, searched.keys))
         return Finalist("chosen", plan, searched.value)
 

@@ -110,9 +110,9 @@ class FinalRecord:
 
     ``search_value`` is the mean validation skill the choice was made by (too good: winner's curse), ``reevaluation``
     that of networks with new ``seeds`` on other folds, ``test_value`` the mean skill on rows never used before.
-    ``gains`` are per target against learning it alone at the same budget, in the grouping named ``gains_of`` (the chosen
-    one, or the best joint one where alone won); ``test`` holds per target what ``taskgroup evaluate`` prints (n, skill,
-    low, high, ...).
+    ``gains`` are per target against learning it alone at the same budget, in the grouping named ``gains_of`` (the
+    chosen one, or the best joint one where alone won); ``test`` holds per target what ``taskgroup evaluate`` prints (n,
+    skill, low, high, ...).
     """
 
     grouping: Grouping

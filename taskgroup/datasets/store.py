@@ -118,7 +118,8 @@ def read_rows(path: str | Path, manifest: dict[str, Any]) -> Dataset:
     files, root = _file_system(path)
     try:
         with files.open(f"{root}/{ROWS}") as file:
-            columns = pq.read_table(file, use_threads=False)  # with threads, a process that ends soon aborts
+            # Arrow's threads, where any were started, abort a process that ends soon after
+            columns = pq.ParquetFile(file, pre_buffer=False).read(use_threads=False)
     except (OSError, KeyError, pa.ArrowInvalid) as error:
         raise StoreError(f"{path}: damaged, {error}") from error
     specs = tuple(Target(**fields) for fields in manifest["targets"])

@@ -1,15 +1,20 @@
-"""Several small networks at once: processes of one thread each beside the one that leads a trial.
+"""Several networks at once: processes beside the one that leads a trial.
 
-A small network hardly gains by a second thread: its operations are shorter than what it takes to share them. Two
-networks in two processes do (``benchmarks/packing.py``). Threads of one process would share Python's lock and the
-random state; grouped convolutions were no faster than one network after the other (docs/benchmarks.md).
+On a CPU, small networks of one thread each: a small network hardly gains by a second thread, its operations are shorter
+than what it takes to share them; two networks in two processes do (``benchmarks/packing.py``). Threads of one process
+would share Python's lock and the random state; grouped convolutions were no faster than one network after the other
+(docs/benchmarks.md). A small network is trained by one thread wherever it is trained, alone or beside others, so that
+its result depends on its job alone.
 
-A network that is small is trained by one thread wherever it is trained, alone or beside others, so that its result
-depends on its job alone. Networks on a GPU are not packed: without a multi-process service they would take turns.
+On a GPU, as many networks as its memory holds by what the largest has taken so far, at most one a CPU core, since each
+needs a core to launch its operations. Processes take turns there unless the system's multi-process service runs.
+
+Where memory ends all the same, half as many are tried from then on; the caller trains again alone what failed.
 """
 
 import contextlib
 import json
+import math
 import os
 import resource
 import subprocess
@@ -18,10 +23,13 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from taskgroup.training import GroupJob, GroupResult, pick_device
 
 _SERVE = "import sys; from taskgroup.search.worker import serve; serve(sys.argv[1])"
 _SMALL = 1 << 16  # values a row after the stem: above every size of benchmarks/packing.py, all of which gain
+_CONTEXT_BYTES = 1 << 29  # what a process takes on a GPU beside its tensors
 _PROCESS_BYTES = 1 << 30  # least memory to leave for a process: libraries, and fields not yet prepared
 
 Skills = Mapping[str, Mapping[str, float]]
@@ -105,30 +113,60 @@ class Lanes:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._lanes: list[Lane] = []
+        self._most = math.inf  # processes, the worker among them
+        self._packed = 1
+        self._largest = 0  # bytes on the GPU that a network has taken
 
     def share(self, jobs: Sequence[GroupJob], keep: bool, threads: int) -> tuple[list[GroupJob], list[Lane]]:
-        """Hand small jobs out, so that ``threads`` processes train; gives the caller's own jobs and the lanes."""
-        small = [job for job in jobs if is_small(job)]
-        count = min(threads, len(small)) - 1
-        if count < 1 or pick_device(None).type != "cpu":
+        """Hand jobs out, so that ``threads`` processes train on a CPU; gives the caller's own jobs and the lanes."""
+        device = pick_device(None).type
+        if device not in ("cpu", "cuda"):
             return list(jobs), []
+        on_gpu = device == "cuda"
+        shared = list(jobs) if on_gpu else [job for job in jobs if is_small(job)]
+        most = min(len(shared), self._most, (os.cpu_count() or 1) if on_gpu else threads)
         for lane in [lane for lane in self._lanes if not lane.alive]:
             lane.close()
             self._lanes.remove(lane)
-        room = int(_free_bytes() // max(_PROCESS_BYTES, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024))
-        for _ in range(min(count - len(self._lanes), room)):
+        room = self._room_on_gpu() if on_gpu else _room_for_processes()
+        count = int(min(most - 1, len(self._lanes) + room))
+        for _ in range(count - len(self._lanes)):
             self._lanes.append(Lane(self._folder))
-        lanes = self._lanes[:count]
-        parts = [small[i :: len(lanes) + 1] for i in range(len(lanes) + 1)]
+        lanes = self._lanes[: max(0, count)]
+        self._packed = len(lanes) + 1
+        if not lanes:
+            return list(jobs), []
+        parts = [shared[i :: len(lanes) + 1] for i in range(len(lanes) + 1)]
         for lane, part in zip(lanes, parts[1:], strict=True):
             lane.begin(part, keep)
-        return parts[0] + [job for job in jobs if not is_small(job)], lanes
+        return parts[0] + [job for job in jobs if job not in shared], lanes
+
+    def heed(self, result: GroupResult) -> None:
+        """Learn from a result how much memory networks take on the GPU."""
+        self._largest = max(self._largest, result.peak_memory)
+
+    def back_off(self, kind: str) -> None:
+        """Pack half as many from now on, where memory ran out."""
+        if kind == "out_of_memory" and self._packed > 1:
+            self._most = self._packed // 2
+
+    def _room_on_gpu(self) -> float:
+        """Processes the GPU's free memory still holds; none before a first network has been measured."""
+        if not self._largest:
+            return 0
+        free, _ = torch.cuda.mem_get_info()
+        return free // (self._largest + _CONTEXT_BYTES) - 1  # the worker's own network is yet to come
 
     def close(self) -> None:
         """End all processes."""
         for lane in self._lanes:
             lane.close()
         self._lanes = []
+
+
+def _room_for_processes() -> float:
+    """Processes the memory still holds, each as large as this one has been."""
+    return _free_bytes() // max(_PROCESS_BYTES, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
 
 
 def _free_bytes() -> float:

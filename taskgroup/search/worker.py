@@ -9,6 +9,7 @@ import json
 import logging
 import os
 import sys
+import traceback
 from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -25,6 +26,9 @@ from taskgroup.training import Fit, GroupJob, GroupResult, fit_epochs
 
 PROBE_EVERY = 4  # steps; one joint run a study, so probes may be dear
 
+OnResult = Callable[[GroupResult], None]
+OnFailure = Callable[[str, str, str], None]  # key, kind, reason
+
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # malloc.h
 
 
@@ -32,19 +36,22 @@ def train_in_step(
     jobs: Sequence[GroupJob],
     folder: Path,
     on_epoch: Callable[[int, Mapping[str, Mapping[str, float]]], Collection[str]],
-    on_result: Callable[[GroupResult], None],
-    on_failure: Callable[[str, str, str], None],
+    on_result: OnResult,
+    on_failure: OnFailure,
     *,
     keep: bool = False,
     threads: int | None = None,
     beside: Lanes | None = None,
 ) -> None:
-    """Train jobs an epoch of each in turn; with ``beside``, small ones at the same time in processes of one thread.
+    """Train jobs an epoch of each in turn; with ``beside``, some at the same time in processes of one thread.
 
     ``on_epoch(epoch, skills by key)`` answers which keys go on. Finished groups go to ``on_result`` with their
     predictions on disk (and their network, if ``keep``); groups that cannot be trained go to ``on_failure``.
     """
-    mine, lanes = (jobs, []) if beside is None else beside.share(jobs, keep, threads or torch.get_num_threads())
+    mine, lanes = jobs, []
+    if beside is not None:
+        mine, lanes = beside.share(jobs, keep, threads or torch.get_num_threads())
+        on_result, on_failure = _heeded(beside, on_result, on_failure)
     threads_of = {job.key: 1 if beside is not None and is_small(job) else threads for job in mine}
     running = {job.key: fit_epochs(*_data(job), job) for job in mine}
     epoch = 0
@@ -71,6 +78,20 @@ def train_in_step(
         for lane in lanes:
             lane.answer(go)
         lanes = [lane for lane in lanes if lane.keys]
+
+
+def _heeded(beside: Lanes, on_result: OnResult, on_failure: OnFailure) -> tuple[OnResult, OnFailure]:
+    """The same callbacks, with the lanes hearing of it first."""
+
+    def result_of(result: GroupResult) -> None:
+        beside.heed(result)
+        on_result(result)
+
+    def failure_of(key: str, kind: str, reason: str) -> None:
+        beside.back_off(kind)
+        on_failure(key, kind, reason)
+
+    return result_of, failure_of
 
 
 def network_path(folder: Path, key: str) -> Path:
@@ -146,9 +167,20 @@ def _keep_freed_memory() -> None:
         allocator.mallopt(_M_TRIM_THRESHOLD, 1 << 30)
 
 
+def _end_at_once(*error: Any) -> None:
+    """Print an error nobody caught and end: threads of libraries may abort an interpreter that is taken down.
+
+    That would hide the error behind a signal.
+    """
+    traceback.print_exception(*error)
+    sys.stderr.flush()
+    os._exit(1)
+
+
 def serve(run: str) -> None:
     """Answer requests on standard input until it ends. What other code prints goes to standard error."""
     logging.basicConfig(level=logging.WARNING)
+    sys.excepthook = _end_at_once
     _keep_freed_memory()
     folder = Path(run)
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "w", buffering=1)

@@ -237,7 +237,7 @@ def run_plain(config: StudyConfig, recorder: Recorder, budget: float, folder: Pa
     def objective(trial: optuna.Trial) -> float:
         grouping_settings, model, training = settings_of(space.suggest(trial))
         plan = Plan.uniform(proposer.grouping(grouping_settings), Recipe(model, training))
-        jobs = data.jobs(plan, seed, data.split.validation_folds)
+        jobs = data.jobs(plan, [(seed, fold) for fold in data.split.validation_folds])
         results: dict[str, GroupResult] = {}
 
         def on_epoch(epoch: int, skills: Mapping[str, Mapping[str, float]]) -> Collection[str]:
@@ -330,7 +330,8 @@ def _counted(outcome: Outcome, clock: Clock) -> Outcome:
 def again(plan: Plan, recorder: Recorder) -> float:
     """The mean validation skill of a plan trained with a new seed."""
     skills: dict[str, float] = {}
-    for (group, _), job in recorder.data.jobs(plan, NEW_SEED, recorder.data.split.validation_folds).items():
+    repeats = [(NEW_SEED, fold) for fold in recorder.data.split.validation_folds]
+    for (group, _), job in recorder.data.jobs(plan, repeats).items():
         found = recorder.get(job).result.skills
         skills |= {target: found[target] for target in group.serves}
     return mean_skill(skills)

@@ -149,7 +149,7 @@ class History:
                 grouping_settings, model, training = settings_of(settings)
                 grouping = self.proposer.grouping(grouping_settings)
                 level = numbers.gauss(0.8, 0.02)
-                jobs = self.data.jobs(Plan.uniform(grouping, Recipe(model, training)), 0, folds)
+                jobs = self.data.jobs(Plan.uniform(grouping, Recipe(model, training)), [(0, fold) for fold in folds])
                 for job in jobs.values():
                     results.write(json.dumps(synthetic(job, level).to_dict(), separators=(",", ":")) + "\n")
                 skills = dict.fromkeys(grouping.targets, level)

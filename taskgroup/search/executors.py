@@ -48,6 +48,8 @@ class Executor(ABC):
     threads: CPU threads the training may use; None leaves torch's default.
     """
 
+    at_once = 1  # networks that train at the same time, where they are small enough or share a GPU
+
     def __init__(self, folder: Path, threads: int | None = None, name: str = "0") -> None:
         self.folder = folder
         self.threads = threads
@@ -106,6 +108,11 @@ class ProcessExecutor(Executor):
     """Trains in a worker process that stays warm between trials; a dead worker is replaced at the next call."""
 
     _process: subprocess.Popen | None = None
+
+    @property
+    def at_once(self) -> int:
+        """One a thread."""
+        return self.threads or os.cpu_count() or 1
 
     def train(
         self,

@@ -18,6 +18,7 @@ from taskgroup.errors import RunError, TaskgroupError
 from taskgroup.grouping import Grouping
 from taskgroup.search.assemble import front, trained_groups
 from taskgroup.search.config import StudyConfig
+from taskgroup.search.executors import Failure
 from taskgroup.search.objective import Evaluation, Evaluator
 from taskgroup.search.plan import Plan, Recipe, StudyData
 from taskgroup.search.release import release
@@ -59,7 +60,6 @@ class Finaliser:
     ) -> None:
         self.config, self.folder, self.data, self.store = config, folder, data, store
         self.evaluator, self.on_record, self.on_phase = evaluator, on_record, on_phase
-        self.folds = config.split.validation_folds
 
     def run(self, records: Sequence[TrialRecord]) -> FinalRecord:
         """Bring a searched study to its end. Raises TaskgroupError if no trial succeeded."""
@@ -99,8 +99,8 @@ class Finaliser:
 
     def _trained_again(self, plan: Plan) -> list[Evaluation] | None:
         """The members of a plan; None where one cannot be trained."""
-        members = _members(self.evaluator, plan)
-        return None if any(member.failure for member in members) else members
+        members, failure = _members(self.evaluator, plan)
+        return None if failure else members
 
     def _choice(self, again: Mapping[Finalist, list[Evaluation]], alone: list[Evaluation]) -> Finalist:
         """The best assembly, of no more networks than it takes, of all groups that were trained again.
@@ -113,7 +113,7 @@ class Finaliser:
         for finalist in again:
             if finalist.plan == plan:
                 return finalist
-        searched = self.evaluator.evaluate(plan, self.config.search.seed, self.folds)  # in the cache, or nearly all
+        searched = self.evaluator.evaluate(plan, self.data.search_repeats)  # in the cache, or nearly all
         self.on_record(_assembled_record(_CHOSEN, "chosen", plan.grouping, searched.skills, searched.keys))
         return Finalist("chosen", plan, searched.value)
 
@@ -149,10 +149,9 @@ class Finaliser:
 
 def refit(evaluator: Evaluator, plan: Plan) -> list[Evaluation]:
     """The members of a plan's bundle; see ``StudyData.member_repeats``. Raises TaskgroupError if one fails."""
-    members = _members(evaluator, plan)
-    for member in members:
-        if member.failure is not None:
-            raise TaskgroupError(f"refit failed ({member.failure.kind}): {member.failure.reason}")
+    members, failure = _members(evaluator, plan)
+    if failure is not None:
+        raise TaskgroupError(f"refit failed ({failure.kind}): {failure.reason}")
     return members
 
 
@@ -180,8 +179,11 @@ def alone_plan(plan: Plan) -> Plan:
     return Plan(grouping, tuple(recipe_of[group.targets[0]] for group in grouping.groups))
 
 
-def _members(evaluator: Evaluator, plan: Plan) -> list[Evaluation]:
-    return [evaluator.evaluate(plan, seed, [fold], keep=True) for seed, fold in evaluator.data.member_repeats]
+def _members(evaluator: Evaluator, plan: Plan) -> tuple[list[Evaluation], Failure | None]:
+    """All members trained at once, then one by one out of the cache; or what failed."""
+    repeats = evaluator.data.member_repeats
+    failure = evaluator.evaluate(plan, repeats, keep=True).failure
+    return [] if failure else [evaluator.evaluate(plan, [repeat]) for repeat in repeats], failure
 
 
 def _mean_value(members: Sequence[Evaluation]) -> float:

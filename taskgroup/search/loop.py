@@ -201,8 +201,7 @@ class SearchLoop:
             with self._lock:
                 return self._hopes.stopped(epoch, skills) if prunes else ()
 
-        search = self._config.search
-        evaluation = evaluator.evaluate(plan, search.seed, self._config.split.validation_folds, watch)
+        evaluation = evaluator.evaluate(plan, evaluator.data.search_repeats, watch)
         if self._stop.is_set() and not evaluation.skills:
             return None
         with self._lock:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from taskgroup.grouping import Group
 from taskgroup.search.executors import Executor, Failure, OnEpoch
-from taskgroup.search.plan import Plan, StudyData
+from taskgroup.search.plan import Plan, Repeat, StudyData
 from taskgroup.search.pruning import best_so_far
 from taskgroup.search.results import ResultStore
 from taskgroup.training import GroupJob, GroupResult, mean_skill
@@ -19,7 +19,7 @@ _RETRIED = ("out_of_memory", "signal")
 class Evaluation:
     """What evaluating a plan gave.
 
-    ``skills`` is per target the mean over validation folds of its serving group's skill; empty when pruned or failed.
+    ``skills`` is per target the mean over repeats of its serving group's skill; empty when pruned or failed.
     ``failure`` is the first failure, ``n_cached`` the groups not trained anew.
     """
 
@@ -48,20 +48,21 @@ class Evaluator:
         self._stopped: dict[str, Sequence[Mapping[str, float]]] = {}
 
     def evaluate(
-        self, plan: Plan, seed: int, folds: Sequence[int], watch: Watch | None = None, *, keep: bool = False
+        self, plan: Plan, repeats: Sequence[Repeat], watch: Watch | None = None, *, keep: bool = False
     ) -> Evaluation:
-        """Train what is missing of a plan and gather its skills.
+        """Train what is missing of a plan, each group with every repeat (a seed and a validation fold).
 
-        ``watch(epoch, skills)`` gets, after every epoch, the skill that each target of each group in training has
-        reached, and answers which groups to stop. Groups that finish are kept whatever happens to the others. A job
-        once stopped is not begun again for a caller who watches.
+        With ``watch`` all train in step, else as many at once as the executor can, the longest first, so that little is
+        lost to a kill. ``watch(epoch, skills)`` gets, after every epoch, the skill that each target of each group in
+        training has reached, and answers which groups to stop. Groups that finish are kept whatever happens to the
+        others. A job once stopped is not begun again for a caller who watches.
         """
         start = time.monotonic()
-        jobs = self.data.jobs(plan, seed, folds)
+        jobs = self.data.jobs(plan, repeats)
         by_key = {job.key: job for job in jobs.values()}
         cached = {key for key in by_key if key in self.store}
         stopped = {} if watch is None else {key: self._stopped[key] for key in by_key if key in self._stopped}
-        keys = {group: [jobs[group, fold].key for fold in folds] for group in plan.grouping.groups}
+        keys = {group: [jobs[group, repeat].key for repeat in repeats] for group in plan.grouping.groups}
         curves = _Curves({key: best_so_far(self.store.get(key).curve) for key in cached} | stopped)
 
         def on_epoch(epoch: int, skills: Mapping[str, Mapping[str, float]]) -> Collection[str]:
@@ -79,7 +80,7 @@ class Evaluator:
             return [key for key in skills if key not in self._stopped]
 
         todo = [job for key, job in by_key.items() if key not in cached and key not in stopped]
-        failures = self._train(todo, on_epoch, keep)
+        failures = self._train(todo, on_epoch, keep, in_step=watch is not None)
         self.store.sync()
         results = tuple(result for key in by_key if (result := self.store.get(key)) is not None)
         complete = len(results) == len(by_key)
@@ -94,18 +95,23 @@ class Evaluator:
             failure=None if complete else next(iter(failures.values()), None),
         )
 
-    def _train(self, jobs: Sequence[GroupJob], on_epoch: OnEpoch, keep: bool) -> dict[str, Failure]:
+    def _train(self, jobs: Sequence[GroupJob], on_epoch: OnEpoch, keep: bool, *, in_step: bool) -> dict[str, Failure]:
         """Train the jobs nobody else in this process is training, then wait for the others."""
         mine, events = [], []
         for job in jobs:
             event = self.store.claim(job.key)
             (mine if event is None else events).append(job if event is None else event)
+        failures: dict[str, Failure] = {}
+        at_once = len(mine) if in_step else self.executor.at_once
+        longest_first = mine if in_step else sorted(mine, key=self.data.labelled_rows, reverse=True)
         try:
-            failures = self._run(mine, on_epoch, keep)
-            for job in mine if len(mine) > 1 else ():
-                if job.key in failures and failures[job.key].kind in _RETRIED:  # alone it may fit, or show who crashed
-                    failures.pop(job.key)
-                    failures |= self._run([job], on_epoch, keep)
+            for start in range(0, len(mine), at_once or 1):
+                part = longest_first[start : start + at_once]
+                failures |= self._run(part, on_epoch, keep)
+                for job in part if len(part) > 1 else ():
+                    if job.key in failures and failures[job.key].kind in _RETRIED:  # alone it may fit, or show who did
+                        failures.pop(job.key)
+                        failures |= self._run([job], on_epoch, keep)
         finally:
             for job in mine:
                 self.store.release(job.key)
@@ -119,7 +125,7 @@ class Evaluator:
         return self.executor.train(jobs, on_epoch, self.store.add, keep=keep, time_limit=self.time_limit)
 
     def _skills(self, jobs: Mapping, skills_of: Mapping[str, Mapping[str, float | None]]) -> dict[str, float]:
-        """Per target, the mean over folds of the skill in the group that serves it."""
+        """Per target, the mean over repeats of the skill in the group that serves it."""
         gathered: dict[str, list[float]] = {}
         for (group, _), job in jobs.items():
             for target in group.serves:

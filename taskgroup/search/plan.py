@@ -102,9 +102,13 @@ class StudyData:
             split["train_share"] = self.train_share
         return GroupJob(tuple(targets), recipe.model, recipe.training, seed, self.name, self.dataset.hash, split)
 
-    def jobs(self, plan: Plan, seed: int, folds: Sequence[int]) -> dict[tuple[Group, int], GroupJob]:
-        """The jobs of a plan by group and validation fold."""
-        return {(group, fold): self.job(group.targets, recipe, seed, fold) for group, recipe in plan for fold in folds}
+    def jobs(self, plan: Plan, repeats: Sequence[Repeat]) -> dict[tuple[Group, Repeat], GroupJob]:
+        """The jobs of a plan by group and repeat."""
+        return {(group, each): self.job(group.targets, recipe, *each) for group, recipe in plan for each in repeats}
+
+    def labelled_rows(self, job: GroupJob) -> int:
+        """Rows with a label of any of its targets: what a job's time grows with."""
+        return int(np.isfinite(self.targets.select(job.targets).values).any(axis=1).sum())
 
 
 def flat_settings(settings: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:

@@ -144,10 +144,43 @@ def test_threads_may_share_one_store_and_train_no_key_twice(tmp_path: Path, make
 
     evaluations = []
     evaluators = [Evaluator(data, store, Counting(tmp_path, 1, str(i)), None) for i in range(3)]
-    threads = [threading.Thread(target=lambda e=e: evaluations.append(e.evaluate(plan, 0, [1]))) for e in evaluators]
+    threads = [threading.Thread(target=lambda e=e: evaluations.append(e.evaluate(plan, [(0, 1)]))) for e in evaluators]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
     assert len(trained) == len(set(trained)) == 3
     assert {tuple(e.skills.items()) for e in evaluations} == {tuple(evaluations[0].skills.items())}
+
+
+def test_what_nobody_watches_is_trained_a_few_at_a_time_the_longest_first(tmp_path: Path, make_config):
+    from taskgroup.grouping import Grouping
+    from taskgroup.search.objective import Evaluator
+    from taskgroup.search.plan import Plan
+    from taskgroup.search.results import ResultStore
+
+    config = make_config()
+    _, model, training = settings_of(config.space.baseline())
+    data, store = StudyData(config), ResultStore(tmp_path / "results")
+    rows = {"level": 9, "level_too": 7, "spread": 8, "volume": 5}
+    data.labelled_rows = lambda job: rows[job.targets[0]]
+    calls: list[list[str]] = []
+
+    class Watched(InlineExecutor):
+        at_once = 3
+
+        def train(self, jobs, on_epoch, on_result, **options):
+            calls.append([job.targets[0] for job in jobs])
+            return super().train(jobs, on_epoch, on_result, **options)
+
+    plan = Plan.uniform(Grouping.singles(tuple(rows)), Recipe(model, training))
+    evaluator = Evaluator(data, store, Watched(tmp_path, 1), None)
+    whole = evaluator.evaluate(plan, [(0, 1), (7, 2)])
+    assert calls == [["level", "level", "spread"], ["spread", "level_too", "level_too"], ["volume", "volume"]]
+    parts = [evaluator.evaluate(plan, [repeat]) for repeat in ((0, 1), (7, 2))]
+    assert len(calls) == 3
+    for target in rows:
+        assert whole.skills[target] == pytest.approx(np.mean([part.skills[target] for part in parts]))
+    calls.clear()
+    evaluator.evaluate(plan, [(8, 1)], lambda epoch, skills: ())
+    assert [len(call) for call in calls] == [4]  # watched ones train in step

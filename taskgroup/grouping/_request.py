@@ -225,9 +225,10 @@ def _exact(value: float) -> Fraction:
 
 def whole_costs(costs: Sequence[float]) -> tuple[Fraction, np.ndarray]:
     """A unit and the costs as whole numbers of it; costs that need more than nine digits are rounded to nine."""
-    exact = [_exact(cost) for cost in costs]
-    unit = Fraction(1, math.lcm(*(cost.denominator for cost in exact)))
-    unit *= math.gcd(*(int(cost / unit) for cost in exact)) or 1
-    if max(exact) / unit > _LARGEST_COST:
-        unit = max(exact) / _LARGEST_COST
-    return unit, np.array([round(cost / unit) for cost in exact], dtype=float)
+    exact = {cost: _exact(cost) for cost in set(costs)}  # mostly few: fractions are slow
+    unit = Fraction(1, math.lcm(*(cost.denominator for cost in exact.values())))
+    unit *= math.gcd(*(int(cost / unit) for cost in exact.values())) or 1
+    if max(exact.values()) / unit > _LARGEST_COST:
+        unit = max(exact.values()) / _LARGEST_COST
+    whole = {cost: round(fraction / unit) for cost, fraction in exact.items()}
+    return unit, np.array([whole[cost] for cost in costs], dtype=float)

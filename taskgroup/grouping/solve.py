@@ -18,7 +18,7 @@ bounds have removed what cannot matter; ties are broken by lower cost, then fewe
 
 import math
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from typing import Any
@@ -78,6 +78,29 @@ def solve(
     if choice.rows is None:
         raise GroupingError(f"time_limit={time_limit:g}: no choice that serves every task was found in that time")
     return _solution(request, choice, checked_weights(weights, tasks_of(candidates)))
+
+
+def solve_each(
+    candidates: Sequence[Candidate],
+    numbers: Iterable[int],
+    *,
+    disjoint: bool = False,
+    weights: Mapping[str, float] | None = None,
+    higher_is_better: bool = False,
+) -> Iterator[Solution]:
+    """The best choices of at most so many networks, for each number in turn; one that no choice meets is left out.
+
+    As ``solve(candidates, groups=number, ...)`` for each, with the request made ready once.
+    """
+    request = prepare(
+        candidates, budget=None, groups=None, disjoint=disjoint, weights=weights, max_group_size=None,
+        together=(), apart=(), higher_is_better=higher_is_better,
+    )  # fmt: skip
+    weight = checked_weights(weights, tasks_of(candidates))
+    for number in numbers:
+        choice = replace(request, groups=number).choose(math.inf)
+        if choice.rows is not None:
+            yield _solution(request, choice, weight)
 
 
 def pareto(candidates: Sequence[Candidate], *, budget: float | None = None, **options: Any) -> list[Solution]:

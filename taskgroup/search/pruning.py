@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from taskgroup.errors import InfeasibleError
-from taskgroup.grouping import Candidate, Group, solve
+from taskgroup.grouping import Candidate, Group, solve_each
 from taskgroup.search.assemble import Trained
 from taskgroup.search.config import AssemblyConfig
 from taskgroup.training import GroupResult, mean_skill
@@ -84,17 +84,13 @@ class Hopes:
         """Keys of the doubtful candidates that stand in a best assembly of 1, 2, ... ``most`` networks."""
         open_keys = {candidate.key for candidate in doubtful}
         wanted: set[str] = set()
-        for networks in range(1, min(self._config.max_networks or most, most) + 1):
-            if open_keys <= wanted:
-                break
-            with contextlib.suppress(InfeasibleError):
-                found = solve(
-                    [*self._trained.values(), *doubtful],
-                    groups=networks,
-                    disjoint=self._config.disjoint,
-                    higher_is_better=True,
-                )
-                wanted |= {group.key for group in found.groups}
+        candidates = [*self._trained.values(), *doubtful]
+        numbers = range(1, min(self._config.max_networks or most, most) + 1)
+        with contextlib.suppress(InfeasibleError):
+            for solution in solve_each(candidates, numbers, disjoint=self._config.disjoint, higher_is_better=True):
+                wanted |= {group.key for group in solution.groups}
+                if open_keys <= wanted:
+                    break
         return wanted
 
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from scipy.optimize import Bounds, LinearConstraint, milp
 
 from taskgroup.errors import GroupingError, InfeasibleError
-from taskgroup.grouping import Candidate, evaluate, pareto, read_table, solve
+from taskgroup.grouping import Candidate, evaluate, pareto, read_table, solve, solve_each
 from taskgroup.grouping import _search as search_module
 
 PUBLISHED = Path(__file__).resolve().parents[3] / "shared/data/grouping_tables"
@@ -285,6 +285,19 @@ def test_the_front_holds_the_best_total_at_every_cost():
     with pytest.raises(InfeasibleError):
         solve(table, budget=front[0].cost - 0.05)
     assert pareto(table, budget=1.0)[-1] == solve(table, budget=1.0)
+
+
+@pytest.mark.parametrize("disjoint", [False, True])
+def test_each_number_of_networks_has_the_choice_it_has_alone(disjoint):
+    table = random_table(3, 6, 40, 4, costs=(0.5, 1.0))[6 if disjoint else 0 :]
+    expected = []
+    for number in range(1, 8):
+        try:
+            expected.append(solve(table, groups=number, disjoint=disjoint))
+        except InfeasibleError:
+            continue
+    assert list(solve_each(table, range(1, 8), disjoint=disjoint)) == expected
+    assert len(expected) < 7 or not disjoint  # some numbers have no partition
 
 
 def test_evaluation_keeps_each_task_at_its_network_where_a_set_stands_in_several_rows():

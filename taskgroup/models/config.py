@@ -28,6 +28,9 @@ class ModelConfig(BaseModel):
         min_length=1,
         description="what is made of the density, a channel each",
     )
+    magnetisation: bool = Field(
+        True, description="the magnetisation is seen too, where densities have one; false: the total density alone"
+    )
     widths: tuple[Width, ...] = Field(
         (0.4, 0.8),
         description="widths (Å) of further Gaussian low-passes, each adding all fields; the stored one is there",

@@ -23,8 +23,15 @@ from taskgroup.models.peaks import MOST_PEAKS, n_columns, peak_table
 _ORDERS = ((0, 1, 2), (0, 2, 1), (1, 0, 2), (1, 2, 0), (2, 0, 1), (2, 1, 0))
 
 
+def seen_channels(config: ModelConfig, in_channels: int) -> int:
+    """How many of a density's channels a configuration looks at."""
+    return in_channels if config.magnetisation else 1
+
+
 class View(nn.Module):
     """Base of the views. ``out_channels`` is C', the channels of the grid; ``n_statistics`` is D, of the distribution.
+
+    ``in_channels`` is how many channels of a density are looked at: 1, or 2 with the magnetisation.
 
     A prepared row [C' + S, n, n, n] carries its distribution in S further channels, filled up with zeros, so that one
     tensor holds all of it.
@@ -32,9 +39,9 @@ class View(nn.Module):
 
     def __init__(self, config: ModelConfig, in_channels: int) -> None:
         super().__init__()
-        self.config, self.in_channels = config, in_channels
-        self.out_channels = in_channels * len(config.fields) * (1 + len(config.widths))
-        self.n_statistics = n_statistics(self.out_channels, in_channels) if config.descriptors else 0
+        self.config, self.in_channels = config, seen_channels(config, in_channels)
+        self.out_channels = self.in_channels * len(config.fields) * (1 + len(config.widths))
+        self.n_statistics = n_statistics(self.out_channels, self.in_channels) if config.descriptors else 0
         self.n_columns = 0  # of a peak
 
     @property
@@ -50,6 +57,7 @@ class View(nn.Module):
 
         Raises ConfigError: n does not divide N, or the patch does not divide n.
         """
+        density = density[:, : self.in_channels]
         n, stored = min(self.config.grid, density.shape[-1]), density.shape[-1]
         if stored % n or n % self.config.patch:
             raise ConfigError(
@@ -171,7 +179,7 @@ class DescriptorView(InvariantView):
 
     def __init__(self, config: ModelConfig, in_channels: int) -> None:
         super().__init__(config, in_channels)
-        self.n_statistics = n_statistics(self.out_channels, in_channels)
+        self.n_statistics = n_statistics(self.out_channels, self.in_channels)
 
     @property
     def key(self) -> str:
@@ -182,6 +190,7 @@ class DescriptorView(InvariantView):
     @torch.no_grad()
     def prepare(self, density: Tensor, lattice: Tensor) -> Tensor:
         """Rows [B, D] of densities [B, C, N, N, N] (e/Å^3) in cells [B, 3, 3] (Å)."""
+        density = density[:, : self.in_channels]
         return distribution(self._fields(density, lattice), density)
 
     def split(self, rows: Tensor) -> tuple[Tensor, Tensor]:
@@ -194,7 +203,7 @@ class PeakView(InvariantView):
 
     def __init__(self, config: ModelConfig, in_channels: int) -> None:
         super().__init__(config, in_channels)
-        self.n_columns = n_columns(in_channels)
+        self.n_columns = n_columns(self.in_channels)
 
     @property
     def key(self) -> str:
@@ -206,6 +215,7 @@ class PeakView(InvariantView):
     @torch.no_grad()
     def prepare(self, density: Tensor, lattice: Tensor) -> Tensor:
         """Rows of densities [B, C, N, N, N] (e/Å^3) in cells [B, 3, 3] (Å)."""
+        density = density[:, : self.in_channels]
         peaks = peak_table(density, lattice).flatten(1)
         if not self.n_statistics:
             return peaks

@@ -20,6 +20,8 @@ from taskgroup.export import (
     save_bundle,
 )
 from taskgroup.export.network_file import read_network
+from taskgroup.grouping import Group
+from taskgroup.models import MultiTaskNetwork
 from taskgroup.search.objective import Evaluation
 from taskgroup.search.plan import Plan, StudyData
 from taskgroup.search.worker import network_path, prediction_path
@@ -74,7 +76,7 @@ def refit_bundle(folder: Path, data: StudyData, grouping: Any, members: Sequence
         name=name,
         grouping=grouping,
         targets=tuple(data.targets.specs),
-        density=DensityFormat.of(data.dataset),
+        density=replace(DensityFormat.of(data.dataset), n_channels=_channels(networks)),
         dataset={"name": data.dataset.name, "version": data.dataset.version, "hash": data.dataset.hash},
         split={"id": data.splits.id, **data.split.model_dump(mode="json")},
         seen_ids=tuple(data.dataset.ids[row] for row in seen),
@@ -89,6 +91,11 @@ def refit_bundle(folder: Path, data: StudyData, grouping: Any, members: Sequence
         },
     )
     return Bundle(spec, networks)
+
+
+def _channels(networks: Mapping[Group, Sequence[MultiTaskNetwork]]) -> int:
+    """How many channels of a density the networks look at: a bundle asks for no more."""
+    return max(network.view.in_channels for members in networks.values() for network in members)
 
 
 def _result(member: Evaluation, targets: tuple[str, ...]) -> Any:

@@ -54,6 +54,17 @@ def test_a_grid_finer_than_the_stored_one_is_the_stored_one(channels):
     assert view.split(view.prepare(density, lattice))[0].shape == (2, 4 * channels, 8, 8, 8)
 
 
+@pytest.mark.parametrize(
+    "kind", [{"kind": "fractional"}, {"kind": "cartesian"}, {"backbone": "descriptors"}, {"backbone": "peaks"}]
+)
+def test_without_magnetisation_the_total_density_alone_is_seen(kind):
+    density, lattice = make_densities(2, n=8, channels=2), make_cells(2)
+    total, blind, seeing = make(**kind), make(in_channels=2, magnetisation=False, **kind), make(in_channels=2, **kind)
+    torch.testing.assert_close(blind.prepare(density, lattice), total.prepare(density[:, :1], lattice))
+    assert blind.key == total.key
+    assert seeing.prepare(density, lattice).shape[1] > blind.prepare(density, lattice).shape[1]
+
+
 @pytest.mark.parametrize("settings", [{"grid": 6}, {"grid": 32, "patch": 16}])
 def test_a_grid_that_does_not_divide_the_stored_one_is_refused(settings):
     with pytest.raises(ConfigError, match=r"model\.grid, model\.patch: .* stored 8 points"):

@@ -21,23 +21,39 @@ from prototypes import wanted
 
 CUTOFF = 500  # eV
 SMEARING = 0.05  # eV
+CONVERGENCE = {  # energy in eV, density in electrons, eigenstates in eV^2, each per valence electron
+    "rough": {"energy": 5e-4, "density": 1e-3, "eigenstates": 1e-5},
+    "usual": {"energy": 2e-4, "density": 1e-4, "eigenstates": 1e-6},
+    "tight": {"energy": 1e-6, "density": 1e-6},  # where small differences of energies count
+}
 STRAINS = (-0.04, -0.02, 0.0, 0.02, 0.04)  # of the lattice constant
 INSULATOR = 0.7  # eV: from this gap on the sparser of the k-grids does
 
 
-def calculator(cutoff: float = CUTOFF, tight: bool = False, smearing: float = SMEARING, **settings: Any) -> Any:
-    """A GPAW calculator with this project's settings; ``tight`` where small differences of energies count."""
+def calculator(cutoff: float = CUTOFF, effort: str = "usual", smearing: float = SMEARING, **settings: Any) -> Any:
+    """A GPAW calculator with this project's settings; ``effort`` names one of ``CONVERGENCE``."""
     from gpaw import GPAW, PW, FermiDirac
+    from gpaw.wavefunctions.pw import PWWaveFunctions
 
+    PWWaveFunctions.initialize_wave_functions_from_basis_functions = _random_start
     return GPAW(
         mode=PW(cutoff),
         xc="PBE",
         occupations=FermiDirac(smearing),
-        convergence={"energy": 1e-6, "density": 1e-6} if tight else {"energy": 2e-4, "density": 1e-4},
-        maxiter=200 if tight else 80,
+        convergence=CONVERGENCE[effort],
+        maxiter=200 if effort == "tight" else 80,
         txt=None,
         **settings,
     )
+
+
+def _random_start(wave_functions: Any, *_: Any) -> int:
+    """Wave functions start as random numbers: from atomic orbitals takes GPAW most of its time in cells this small.
+
+    Its parameter ``random`` should do this, and is ignored by GPAW 22.8. How many came from orbitals: none.
+    """
+    wave_functions.random_wave_functions(0)
+    return 0
 
 
 def scaled(atoms: Atoms, factor: float) -> Atoms:
@@ -70,7 +86,7 @@ def approach(atoms: Atoms, **settings: Any) -> tuple[Atoms, float]:
         if step not in energies:
             crystal = scaled(atoms, 1.04**step)
             grid = even_grid(crystal.cell.lengths(), 0.21)
-            energies[step], calc = energy(crystal, cutoff=280, gpts=grid, kpts=kpoints(1.6), **settings)
+            energies[step], calc = energy(crystal, cutoff=280, effort="rough", gpts=grid, kpts=kpoints(1.6), **settings)
             gaps[step] = bandgap(calc, output=None)[0]
         return energies[step]
 

@@ -62,7 +62,7 @@ def strained_energy(atoms: Atoms, deformation: np.ndarray, settings: dict[str, A
     """The energy (eV) of the crystal with its lattice deformed and its atoms relaxed."""
     crystal = atoms.copy()
     crystal.set_cell(np.array(atoms.cell) @ deformation, scale_atoms=True)
-    crystal.calc = calculator(tight=True, smearing=SMEARING, **settings)
+    crystal.calc = calculator(effort="tight", smearing=SMEARING, **settings)
     if len(crystal) > 1:
         BFGS(crystal, logfile=None).run(fmax=MOST_FORCE, steps=MOST_STEPS)
     return float(crystal.get_potential_energy())

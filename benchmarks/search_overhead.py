@@ -49,6 +49,7 @@ from taskgroup.tracking.mlflow_client import connect, slugs
 from taskgroup.training import GroupJob, GroupResult, mean_skill
 
 EPOCHS = 60
+SPREAD, STEP = 0.002, 0.005  # of skills about their level; from a measured trial to the next
 TRIAL_SECONDS = 60.0  # of a real trial, for the share
 SPACE = {
     "grouping": {
@@ -81,15 +82,24 @@ def study_config() -> StudyConfig:
     return load_study(content)
 
 
+def end_skills(targets: Sequence[str], level: float) -> dict[str, float]:
+    """Skills about a level, others for each target and in each group, so that ties are as rare as in life."""
+    drawn = random.Random(f"{level} {targets}")
+    return {target: level + drawn.uniform(-SPREAD, SPREAD) for target in targets}
+
+
 def curve(targets: Sequence[str], level: float) -> tuple[dict[str, float], ...]:
-    """A learning curve that ends at a level."""
-    return tuple({t: level * (1 - math.exp(-epoch / 15)) for t in targets} for epoch in range(1, EPOCHS + 1))
+    """A learning curve that ends at these skills."""
+    end = end_skills(targets, level)
+    return tuple({t: end[t] * (1 - math.exp(-epoch / 15)) for t in targets} for epoch in range(1, EPOCHS + 1))
 
 
 def synthetic(job: GroupJob, level: float) -> GroupResult:
     """A GroupResult like a real one's."""
     names = ("skill", "r2", "r2_natural", "mae", "rmse")
-    metrics = {target: {"n": 66} | dict.fromkeys(names, level) for target in job.targets}
+    metrics = {
+        target: {"n": 66} | dict.fromkeys(names, skill) for target, skill in end_skills(job.targets, level).items()
+    }
     return GroupResult(job, metrics, curve(job.targets, level), 1.0, EPOCHS, EPOCHS, 9000, (0.5,) * EPOCHS)
 
 
@@ -99,7 +109,7 @@ class Synthetic(Executor):
     level = 0.9
 
     def train(self, jobs, on_epoch, on_result, *, keep=False, time_limit=None):
-        self.level += 1e-4
+        self.level += STEP
         curves = {job.key: curve(job.targets, self.level) for job in jobs}
         for epoch in range(EPOCHS):
             on_epoch(epoch + 1, {key: each[epoch] for key, each in curves.items()})
@@ -263,7 +273,7 @@ def measure_ours(config: StudyConfig, data: StudyData, folder: Path, repeats: in
     study = open_optuna(config, open_storage(config, folder))
     history = History(config, data, folder)
     executor = Synthetic(folder)
-    executor.level += 1e-4 * len(records)  # a folder that was measured before holds such trials already
+    executor.level = max(executor.level, *(record.objective or 0.0 for record in records))  # measured here before
     evaluator = Evaluator(data, store, executor, None)
     timed, trials, later = Timed(), [], Later()
 

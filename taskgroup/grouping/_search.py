@@ -164,7 +164,10 @@ def _count(n_sets: int, groups: int) -> int:
 
 
 def _extensions(cover: Cover, node: _Node) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Rows of ``node.open`` and totals of all extensions by one set, by two, and so on."""
+    """Rows of ``node.open`` and totals of all extensions by one set, by two, and so on.
+
+    Those in which a set is better at no task than the sets before it are left out: they are as good without it.
+    """
     values, costs = cover.values[node.open], cover.costs[node.open]
     n_sets = len(costs)
     rows, best, spent = np.empty((1, 0), dtype=int), node.best[None], np.zeros(1)
@@ -173,7 +176,7 @@ def _extensions(cover: Cover, node: _Node) -> Iterator[tuple[np.ndarray, np.ndar
         following = n_sets - 1 - last
         parent = np.repeat(np.arange(len(rows)), following)
         child = np.arange(len(parent)) - (np.cumsum(following) - following)[parent] + last[parent] + 1
-        fits = spent[parent] + costs[child] <= node.budget
+        fits = (spent[parent] + costs[child] <= node.budget) & (values[child] < best[parent]).any(axis=1)
         if cover.disjoint:
             fits &= ~((best[parent] < cover.big) & (values[child] < cover.big)).any(axis=1)
         parent, child = parent[fits], child[fits]

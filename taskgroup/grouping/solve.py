@@ -82,25 +82,32 @@ def solve(
 
 def solve_each(
     candidates: Sequence[Candidate],
-    numbers: Iterable[int],
+    most: int,
     *,
     disjoint: bool = False,
     weights: Mapping[str, float] | None = None,
     higher_is_better: bool = False,
 ) -> Iterator[Solution]:
-    """The best choices of at most so many networks, for each number in turn; one that no choice meets is left out.
+    """The best choices of at most 1, 2, ... ``most`` networks, each better than the one before.
 
-    As ``solve(candidates, groups=number, ...)`` for each, with the request made ready once.
+    As ``solve(candidates, groups=number, ...)`` for each number, with the request made ready once. Where sets may
+    overlap it ends with the first number that adds nothing: what a set adds shrinks as a choice grows, so no larger one
+    does.
     """
     request = prepare(
         candidates, budget=None, groups=None, disjoint=disjoint, weights=weights, max_group_size=None,
         together=(), apart=(), higher_is_better=higher_is_better,
     )  # fmt: skip
     weight = checked_weights(weights, tasks_of(candidates))
-    for number in numbers:
+    last = None
+    for number in range(1, most + 1):
         choice = replace(request, groups=number).choose(math.inf)
-        if choice.rows is not None:
-            yield _solution(request, choice, weight)
+        found = None if choice.rows is None else _solution(request, choice, weight)
+        if found is not None and found != last:
+            yield found
+        elif found is not None and not disjoint:
+            return
+        last = found
 
 
 def pareto(candidates: Sequence[Candidate], *, budget: float | None = None, **options: Any) -> list[Solution]:

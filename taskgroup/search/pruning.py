@@ -85,9 +85,9 @@ class Hopes:
         open_keys = {candidate.key for candidate in doubtful}
         wanted: set[str] = set()
         candidates = [*self._trained.values(), *doubtful]
-        numbers = range(1, min(self._config.max_networks or most, most) + 1)
+        most = min(self._config.max_networks or most, most)
         with contextlib.suppress(InfeasibleError):
-            for solution in solve_each(candidates, numbers, disjoint=self._config.disjoint, higher_is_better=True):
+            for solution in solve_each(candidates, most, disjoint=self._config.disjoint, higher_is_better=True):
                 wanted |= {group.key for group in solution.groups}
                 if open_keys <= wanted:
                     break

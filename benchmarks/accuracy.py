@@ -112,7 +112,7 @@ def run_fold(
     dataset = data.dataset
     forests = {
         "composition forest": (composition_statistics(dataset.formulas), False),
-        "descriptor forest": (_descriptors(data, out), True),
+        "descriptor forest": (_descriptors(data, out, study.config.space.model.get("magnetisation", True)), True),
     }
     return {name: forest_draws(data, numbers, scored, extra) for name, (numbers, extra) in forests.items()} | found
 
@@ -127,11 +127,13 @@ def _cut(data: StudyData, cuts: dict[str, int], path: Path) -> Path:
     return path
 
 
-def _descriptors(data: StudyData, out: Path) -> NDArray:
-    path = out / f"descriptors-{data.dataset.inputs_hash[:12]}.npy"
+def _descriptors(data: StudyData, out: Path, magnetisation: bool) -> NDArray:
+    """The numbers of all rows, of the same channels of the density that the networks see."""
+    channels = data.dataset.n_channels if magnetisation else 1
+    path = out / f"descriptors-{data.dataset.inputs_hash[:12]}-{channels}.npy"
     if not path.exists():
         parts = [
-            descriptors(data.dataset.densities(rows), data.dataset.lattices[rows])
+            descriptors(data.dataset.densities(rows)[:, :channels], data.dataset.lattices[rows])
             for rows in np.array_split(np.arange(len(data.dataset)), max(1, len(data.dataset) // 256))
         ]
         np.save(path, np.concatenate(parts), allow_pickle=False)

@@ -1,6 +1,6 @@
-"""The dataset that comes with the package: PBE valence densities and properties of simple crystals.
+"""The datasets that come with the package: PBE valence densities and properties of simple crystals, and of magnets.
 
-``data/crystals/DATA_CARD.md`` tells how they were computed and what is approximate; ``tools/dft`` makes them.
+``data/*/DATA_CARD.md`` tell how they were computed and what is approximate; ``tools/dft`` makes them.
 """
 
 import gzip
@@ -28,27 +28,46 @@ TARGETS = (
     Target("is_metal", kind="classification", description="band gap below 0.05 eV"),
 )
 
+MAGNETIC_TARGETS = (
+    Target("volume", unit="Å^3", transform="log10", description="primitive cell near the minimum of the energy"),
+    Target("density", unit="g/cm^3", transform="log10", description="mass over volume"),
+    Target("energy_per_atom", unit="eV/atom", description="to spin-paired spherical atoms: minus a cohesive energy"),
+    Target("fermi_energy", unit="eV", description="to the average potential"),
+    Target("magnetic_moment", unit="μB/atom", description="total spin moment of the ferromagnetic state found"),
+    Target("is_magnetic", kind="classification", description="moment above 0.1 μB/atom"),
+)
 
-def data_folder() -> Traversable:
-    """The folder of the packaged data: ``crystals.json.gz``, ``densities.npz``, ``manifest.json``, ``chgcar/``."""
-    return files("taskgroup.datasets") / "data" / "crystals"
+
+def data_folder(name: str = "crystals") -> Traversable:
+    """The folder of a packaged dataset: ``crystals.json.gz``, ``densities.npz``, ``manifest.json``, ``chgcar/``."""
+    return files("taskgroup.datasets") / "data" / name
 
 
 @cache
 def load_crystals() -> Dataset:
-    """The crystals with all their targets; reads the packaged files once a process."""
-    folder = data_folder()
+    """Spin-paired crystals with all their targets; reads the packaged files once a process."""
+    return _load("crystals", TARGETS)
+
+
+@cache
+def load_magnets() -> Dataset:
+    """Ferromagnetic crystals, densities of two channels (total, magnetisation); read once a process."""
+    return _load("magnets", MAGNETIC_TARGETS)
+
+
+def _load(name: str, targets: tuple[Target, ...]) -> Dataset:
+    folder = data_folder(name)
     manifest = json.loads((folder / "manifest.json").read_text())
     records = json.loads(gzip.decompress((folder / "crystals.json.gz").read_bytes()))
     with as_file(folder / "densities.npz") as path, np.load(path, allow_pickle=False) as archive:
-        densities = archive["density"][:, None]
+        densities = archive["density"]
     ids = tuple(record["name"] for record in records)
-    labels = [[_number(record["targets"][spec.name]) for spec in TARGETS] for record in records]
+    labels = [[_number(record["targets"][spec.name]) for spec in targets] for record in records]
     return Dataset.from_arrays(
-        name="crystals",
+        name=name,
         ids=ids,
-        targets=TargetTable(TARGETS, ids, np.array(labels)),
-        densities=densities,
+        targets=TargetTable(targets, ids, np.array(labels)),
+        densities=densities if densities.ndim == 5 else densities[:, None],
         lattices=[record["lattice"] for record in records],
         formulas=[record["formula"] for record in records],
         chemical_systems=[record["chemical_system"] for record in records],

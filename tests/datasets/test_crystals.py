@@ -1,5 +1,6 @@
-"""The built-in crystals against the all-electron calculations of others."""
+"""The built-in datasets against the calculations of others."""
 
+import numpy as np
 import pytest
 
 from taskgroup.datasets import load_dataset
@@ -48,3 +49,42 @@ def test_textbook_insulators_have_a_gap_and_metals_have_none(crystals) -> None:
     assert sorted(order, key=gaps.__getitem__, reverse=True) == order
     assert gaps["Si-diamond"] > 0.4
     assert gaps["Ge-diamond"] < 0.05  # PBE closes it
+
+
+# Spin moment, Bohr magnetons per atom, as PBE is known to give it. Our k-grids and volumes are coarse: 0.15.
+MOMENTS = {"Fe-bcc-fm": 2.2, "Co-fcc-fm": 1.65, "Ni-fcc-fm": 0.63}
+# Half-metallic Heusler crystals have a Bohr magneton for each valence electron beyond 24: Galanakis et al.,
+# doi:10.1103/PhysRevB.66.174429
+HEUSLERS = {"Co2FeAl": 5, "Co2MnGa": 4, "Co2VAl": 2, "Fe2CrAl": 1, "Fe2CrGe": 2, "Fe2TiSi": 0}
+
+
+@pytest.fixture(scope="module")
+def magnets():
+    return load_dataset("magnets")
+
+
+@pytest.mark.parametrize("name", MOMENTS)
+def test_moments_of_the_elements_are_the_well_known_ones(magnets, name: str) -> None:
+    assert magnets.targets.column("magnetic_moment")[magnets.ids.index(name)] == pytest.approx(MOMENTS[name], abs=0.15)
+
+
+@pytest.mark.parametrize("name", HEUSLERS)
+def test_heusler_crystals_follow_slater_and_pauling(magnets, name: str) -> None:
+    row = magnets.ids.index(f"{name}-heusler-fm")
+    assert 4 * magnets.targets.column("magnetic_moment")[row] == pytest.approx(HEUSLERS[name], abs=0.25)
+
+
+def test_the_magnetisation_of_a_magnet_integrates_to_its_moment(magnets) -> None:
+    rows = np.arange(len(magnets))
+    density = magnets.densities(rows).astype(float)
+    assert density.shape[1:] == (2, 32, 32, 32)
+    volumes = np.abs(np.linalg.det(magnets.lattices))
+    atoms = np.array([len(species) for species in magnets.species])
+    moments = density[:, 1].mean((1, 2, 3)) * volumes / atoms
+    np.testing.assert_allclose(moments, magnets.targets.column("magnetic_moment"), atol=0.02)
+    assert (density[:, 0].max((1, 2, 3)) > np.abs(density[:, 1]).max((1, 2, 3))).all()
+
+
+def test_magnets_and_crystals_share_no_row(magnets, crystals) -> None:
+    assert not set(magnets.ids) & set(crystals.ids)
+    assert magnets.targets.column("is_magnetic").mean() > 0.5

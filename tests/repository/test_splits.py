@@ -16,11 +16,12 @@ SPLITS = ROOT / "studies" / "splits"
 STRUCTURES = ROOT.parent / "shared" / "data" / "mp" / "structures.jsonl.gz"
 
 
-@pytest.mark.parametrize("study", ["quickstart", "eight_properties"])
-def test_studies_of_the_crystals_use_the_registered_split(study: str) -> None:
-    config, crystals = load_study(ROOT / "studies" / f"{study}.yaml"), load_dataset("crystals")
-    used = crystals.splits(by=config.split.by, folds=config.split.folds, seed=config.split.seed)
-    assert used.to_json(crystals.ids) == (SPLITS / "crystals.json").read_text(encoding="utf-8")
+@pytest.mark.parametrize("study", ["quickstart", "eight_properties", "magnets"])
+def test_studies_of_built_in_data_use_the_registered_split(study: str) -> None:
+    config = load_study(ROOT / "studies" / f"{study}.yaml")
+    dataset = load_dataset(config.dataset)
+    used = dataset.splits(by=config.split.by, folds=config.split.folds, seed=config.split.seed)
+    assert used.to_json(dataset.ids) == (SPLITS / f"{dataset.name}.json").read_text(encoding="utf-8")
 
 
 @pytest.mark.skipif(not STRUCTURES.exists(), reason="needs Materials Project structures in ../shared/data/mp")

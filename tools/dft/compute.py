@@ -150,7 +150,7 @@ def electrons(atoms: Atoms, calc: Any) -> dict[str, Any]:
 
 
 def valence_density(atoms: Atoms, calc: Any) -> tuple[np.ndarray, dict[str, Any]]:
-    """The density (1/Å^3) on half of GPAW's fourfold grid, scaled to the valence electrons, and how well it fitted.
+    """The density (1/Å^3) on half of GPAW's fourfold grid, the total scaled to the valence electrons; how it fitted.
 
     [nx, ny, nz], or [2, nx, ny, nz] (total, magnetisation) of a spin-polarised calculation.
     """
@@ -160,7 +160,7 @@ def valence_density(atoms: Atoms, calc: Any) -> tuple[np.ndarray, dict[str, Any]
     density = blocks[0] if len(blocks) == 1 else np.stack([blocks[0] + blocks[1], blocks[0] - blocks[1]])
     total = density if len(blocks) == 1 else density[0]
     found, due = float(total.mean() * atoms.get_volume()), float(calc.get_number_of_electrons())
-    density *= due / found
+    total *= due / found  # what a grid misses sits in the cores; a magnetisation has little there
     return density, {
         "nelectrons": due,
         "grid": list(density.shape[-3:]),

@@ -21,6 +21,7 @@ from taskgroup.densities import Density, standardise
 
 SIGMA, GRID = 0.20, 32  # Å, points an axis
 ROUGHEST = 3e-3  # eV/atom by which an equation of state may miss its points
+GAP, MOMENT = 0.05, 0.1  # eV, and Bohr magnetons per atom: less is a metal, or not magnetic
 HERE = Path(__file__).parents[2] / "taskgroup" / "datasets" / "data" / "crystals"
 SETTINGS = {
     "code": "GPAW 22.8",
@@ -42,6 +43,7 @@ TARGETS = {
     "bandwidth": "bandwidth",
     "is_metal": "is_metal",
     "magnetic_moment": "magnetic_moment",
+    "is_magnetic": "is_magnetic",
 }
 MORE = {
     "direct_gap": "direct_gap",
@@ -60,7 +62,11 @@ def packed_record(raw: dict[str, Any]) -> dict[str, Any]:
     from pymatgen.core import Composition
 
     composition = Composition("".join(raw["symbols"]))
-    known = raw | {"formation_energy": None, "is_metal": int(raw["band_gap"] < 0.05)}
+    known = raw | {"is_metal": int(raw["band_gap"] < GAP)}
+    if "magnetic_moment" in raw:
+        known["is_magnetic"] = int(abs(raw["magnetic_moment"]) > MOMENT)
+    else:
+        known["formation_energy"] = None  # magnets have no references of their elements
     return {
         "name": raw["name"],
         "formula": composition.reduced_formula,
@@ -78,6 +84,8 @@ def packed_record(raw: dict[str, Any]) -> dict[str, Any]:
 
 def unfit(raw: dict[str, Any]) -> str | None:
     """Why a computed crystal is left out, if it is."""
+    if "eos_rms" not in raw:
+        return None
     if raw["eos_rms"] / raw["natoms"] > ROUGHEST:
         return f"equation of state rough by {raw['eos_rms'] / raw['natoms'] * 1e3:.1f} meV/atom"
     return None if raw["bulk_modulus"] > 0 else f"bulk modulus {raw['bulk_modulus']:.1f} GPa"
@@ -143,9 +151,10 @@ def write(crystals: Packed, molecules: dict[str, float], folder: Path) -> dict[s
     """
     rows = [crystals[name] for name in sorted(crystals)]
     records = [record for record, _ in rows]
-    set_formation_energies(records, molecules)
     densities = np.array([density for _, density in rows])
     magnetic = densities.ndim == 5
+    if not magnetic:
+        set_formation_energies(records, molecules)
     arrays = io.BytesIO()
     np.savez_compressed(arrays, density=densities)
     content = {
@@ -162,7 +171,8 @@ def write(crystals: Packed, molecules: dict[str, float], folder: Path) -> dict[s
         "settings": SETTINGS | {"spin": "polarised, ferromagnetic" if magnetic else "paired"},
     }
     folder.mkdir(parents=True, exist_ok=True)
-    content["molecules.json"] = json.dumps(molecules).encode()
+    if not magnetic:
+        content["molecules.json"] = json.dumps(molecules).encode()
     content["manifest.json"] = (json.dumps(manifest, indent=1) + "\n").encode()
     for name, data in content.items():
         write_whole(folder / name, data)

@@ -23,11 +23,6 @@ from taskgroup.models.peaks import MOST_PEAKS, n_columns, peak_table
 _ORDERS = ((0, 1, 2), (0, 2, 1), (1, 0, 2), (1, 2, 0), (2, 0, 1), (2, 1, 0))
 
 
-def seen_channels(config: ModelConfig, in_channels: int) -> int:
-    """How many of a density's channels a configuration looks at."""
-    return in_channels if config.magnetisation else 1
-
-
 class View(nn.Module):
     """Base of the views. ``out_channels`` is C', the channels of the grid; ``n_statistics`` is D, of the distribution.
 
@@ -39,7 +34,7 @@ class View(nn.Module):
 
     def __init__(self, config: ModelConfig, in_channels: int) -> None:
         super().__init__()
-        self.config, self.in_channels = config, seen_channels(config, in_channels)
+        self.config, self.in_channels = config, in_channels if config.magnetisation else 1
         self.out_channels = self.in_channels * len(config.fields) * (1 + len(config.widths))
         self.n_statistics = n_statistics(self.out_channels, self.in_channels) if config.descriptors else 0
         self.n_columns = 0  # of a peak

@@ -26,6 +26,8 @@ TARGETS = (
     Target("band_gap", unit="eV", description="PBE, on the k-grid"),
     Target("bandwidth", unit="eV", description="of the topmost connected occupied manifold"),
     Target("is_metal", kind="classification", description="band gap below 0.05 eV"),
+    Target("shear_modulus", unit="GPa", transform="log10", description="Hill's, of stable cubic crystals"),
+    Target("mechanically_stable", kind="classification", description="Born's criteria, of cubic crystals"),
 )
 
 MAGNETIC_TARGETS = (
@@ -62,7 +64,7 @@ def _load(name: str, targets: tuple[Target, ...]) -> Dataset:
     with as_file(folder / "densities.npz") as path, np.load(path, allow_pickle=False) as archive:
         densities = archive["density"]
     ids = tuple(record["name"] for record in records)
-    labels = [[_number(record["targets"][spec.name]) for spec in targets] for record in records]
+    labels = [[_number(record["targets"].get(spec.name)) for spec in targets] for record in records]
     return Dataset.from_arrays(
         name=name,
         ids=ids,

@@ -10,10 +10,12 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from taskgroup.errors import ConfigError, did_you_mean
+from taskgroup.models import ModelConfig
 from taskgroup.search.space import Space, load_space
+from taskgroup.training import TrainConfig
 
 _UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
@@ -55,6 +57,28 @@ class SplitConfig(_Section):
         return folds
 
 
+class LowFidelity(_Section):
+    """A cheaper version of every network, like ``{model: {grid: 8}, training: {epochs: 10}}``."""
+
+    model: dict[str, Any] = Field(default_factory=dict, description="settings of the model that replace a trial's")
+    training: dict[str, Any] = Field(default_factory=dict, description="settings of the training that replace them")
+
+    @model_validator(mode="after")
+    def _known(self) -> "LowFidelity":
+        for name, settings in (("model", ModelConfig), ("training", TrainConfig)):
+            for key, value in getattr(self, name).items():
+                if key not in settings.model_fields:
+                    raise ValueError(f"{name} has no '{key}'; {did_you_mean(key, settings.model_fields)}")
+                try:
+                    settings(**{key: value})
+                except ValidationError as error:
+                    message = error.errors()[0]["msg"].removeprefix("Value error, ")
+                    raise ValueError(f"{name}.{key}: {message}, found {value!r}") from None
+        if not (self.model or self.training):
+            raise ValueError("must replace something, like training: {epochs: 10}; found nothing")
+        return self
+
+
 class SearchConfig(_Section):
     """How Optuna walks through the space."""
 
@@ -64,6 +88,9 @@ class SearchConfig(_Section):
     sampler: Literal["tpe", "random"] = Field("tpe", description="Optuna sampler")
     startup_trials: int = Field(8, ge=0, description="random trials before the sampler learns")
     pruner: Literal["group", "none"] = Field("group", description="stops groups no best assembly can be hoped to want")
+    low_fidelity: LowFidelity | None = Field(
+        None, description="train every group so first, and only those to the full of which enough may be hoped"
+    )
     warmup_epochs: int = Field(10, ge=0, description="epochs every group gets before it may be stopped")
     baselines: tuple[Baseline, ...] = Field(("singles", "together", "correlation", "random"), description="run first")
 

@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from dataclasses import replace
 from pathlib import Path
 
 import optuna
@@ -117,6 +118,8 @@ class SearchLoop:
         self._proposer = proposer
         self._evaluators = evaluators
         self._hopes = Hopes(config.assembly, config.search.warmup_epochs)
+        self._prunes = config.search.pruner == "group"
+        self._low = config.search.low_fidelity if self._prunes else None
         keys = dict.fromkeys(key for record in records[-_LEARNT:] for key in record.keys)
         self._learn([result for key in keys if (result := evaluators[0].store.get(key)) is not None])
         self._on_record = on_record
@@ -169,10 +172,17 @@ class SearchLoop:
                 self._check_alive(record)
 
     def _learn(self, results: Sequence[GroupResult]) -> None:
-        """Let pruning know finished groups."""
-        if self._config.search.pruner == "group":
-            data = self._evaluators[0].data
-            self._hopes.learn(trained_groups(results, data, data.search_repeats), results)
+        """Let pruning know finished groups, and what they had at low fidelity."""
+        if not self._prunes:
+            return
+        evaluator = self._evaluators[0]
+        self._hopes.learn(trained_groups(results, evaluator.data, evaluator.data.search_repeats), results)
+        for result in results if self._low is not None else ():
+            job = result.job
+            cheap = Recipe(job.model, job.training).lowered(self._low)
+            look = evaluator.store.get(replace(job, model=cheap.model, training=cheap.training).key)
+            if look is not None and look.key != result.key:
+                self._hopes.learn_low(look, result)
 
     def _check_alive(self, record: TrialRecord) -> None:
         """Raise TaskgroupError when the first trials all failed for one reason: more of them would, too."""
@@ -189,11 +199,12 @@ class SearchLoop:
         try:
             grouping_settings, model, training = settings_of(asked.settings)
             plan = Plan.uniform(self._proposer.grouping(grouping_settings), Recipe(model, training))
+            cheap = plan if self._low is None else plan.lowered(self._low)
         except (InputError, TrainingFailed, ValidationError) as error:
             reason = str(error).splitlines()[0]
             nothing = Grouping.singles(self._proposer.targets)
             return self._record(asked, nothing, None, time.monotonic() - start, ("error", reason))
-        prunes = self._config.search.pruner == "group" and not is_baseline
+        prunes = self._prunes and not is_baseline
 
         def watch(epoch: int, skills: Mapping[Group, Mapping[str, float]]) -> Collection[Group]:
             if self._stop.is_set():
@@ -201,6 +212,8 @@ class SearchLoop:
             with self._lock:
                 return self._hopes.stopped(epoch, skills) if prunes else ()
 
+        if cheap != plan:
+            evaluator.screen(plan, cheap, evaluator.data.search_repeats, watch)
         evaluation = evaluator.evaluate(plan, evaluator.data.search_repeats, watch)
         if self._stop.is_set() and not evaluation.skills:
             return None

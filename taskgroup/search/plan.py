@@ -11,7 +11,7 @@ from taskgroup.datasets import Dataset, Splits, TargetTable, load_dataset
 from taskgroup.errors import ConfigError, did_you_mean
 from taskgroup.grouping import Group, Grouping
 from taskgroup.models import ModelConfig
-from taskgroup.search.config import SplitConfig, StudyConfig
+from taskgroup.search.config import LowFidelity, SplitConfig, StudyConfig
 from taskgroup.training import GroupJob, TrainConfig
 
 Repeat = tuple[int, int]  # seed, validation fold
@@ -25,6 +25,13 @@ class Recipe:
     model: ModelConfig
     training: TrainConfig
 
+    def lowered(self, to: LowFidelity) -> "Recipe":
+        """The recipe with the settings of a low fidelity. Raises ValidationError: they do not go together."""
+        return Recipe(
+            ModelConfig.model_validate(self.model.model_dump() | to.model),
+            TrainConfig.model_validate(self.training.model_dump() | to.training),
+        )
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -37,6 +44,10 @@ class Plan:
     def uniform(cls, grouping: Grouping, recipe: Recipe) -> "Plan":
         """Every group trained by the same recipe."""
         return cls(grouping, (recipe,) * len(grouping))
+
+    def lowered(self, to: LowFidelity) -> "Plan":
+        """The same grouping, every group by a cheaper recipe."""
+        return Plan(self.grouping, tuple(recipe.lowered(to) for recipe in self.recipes))
 
     def __iter__(self) -> Iterator[tuple[Group, Recipe]]:
         return iter(zip(self.grouping.groups, self.recipes, strict=True))

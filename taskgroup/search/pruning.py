@@ -26,9 +26,10 @@ class Hopes:
     """Which groups may still enter a best assembly.
 
     A running group's hope is what its targets' skills would be at the end, if they rose from this epoch on as much as
-    nine in ten of finished groups did. With hopes for scores, next to the trained groups with their skills, the exact
-    solver assembles the best groupings of 1, 2, ... networks: a group that stands in none of them is stopped. It is
-    asked at ``warmup`` epochs and whenever their number has doubled; an epoch in between decides nothing.
+    nine in ten of finished groups did (those that had ended by then by nothing). With hopes for scores, next to the
+    trained groups with their skills, the exact solver assembles the best groupings of 1, 2, ... networks: a group that
+    stands in none of them is stopped. It is asked at ``warmup`` epochs and whenever their number has doubled; an epoch
+    in between decides nothing.
 
     Parameters
     ----------
@@ -41,6 +42,7 @@ class Hopes:
         self._rungs = _rungs(max(1, warmup))
         self._trained: dict[tuple[str, ...], Candidate] = {}
         self._rises: deque[NDArray[np.float64]] = deque(maxlen=_RECENT)
+        self._from_low: deque[NDArray[np.float64]] = deque(maxlen=_RECENT)
 
     def learn(self, trained: Iterable[Trained], results: Iterable[GroupResult]) -> None:
         """Let finished groups be known, and how they got there."""
@@ -54,14 +56,27 @@ class Hopes:
             if known:
                 self._rises.append(np.array([[final[target] - skills[target] for target in known] for skills in best]))
 
+    def learn_low(self, low: GroupResult, full: GroupResult) -> None:
+        """Let be known what a finished group had at low fidelity."""
+        rise = [skill - low.skills[t] for t, skill in full.skills.items() if None not in (skill, low.skills[t])]
+        if rise:
+            self._from_low.append(np.array(rise))
+
     def stopped(self, epoch: int, running: Mapping[Group, Mapping[str, float]]) -> Collection[Group]:
         """Groups to stop after ``epoch`` (from 1), given the skill each target of the running groups has reached.
 
-        A target whose skill does not exist (one class only) is left out, and decides nothing.
+        Epoch 0 asks which not to begin, given what their targets reach at low fidelity. A target whose skill does not
+        exist (one class only) is left out, and decides nothing.
         """
-        if epoch not in self._rungs or len(self._rises) < _FEWEST:
+        if epoch == 0:
+            known = self._from_low
+        elif epoch in self._rungs:
+            known = [each[epoch - 1] if epoch <= len(each) else np.zeros(each.shape[1]) for each in self._rises]
+        else:
             return ()
-        rise = self._rise(epoch)
+        if len(known) < _FEWEST:
+            return ()
+        rise = float(np.quantile(np.concatenate(known), _HOPE))
         hopes = [{target: skill + rise for target, skill in skills.items()} for skills in running.values()]
         best: dict[str, float] = {}
         for scores in [*(each.scores for each in self._trained.values()), *hopes]:
@@ -74,11 +89,6 @@ class Hopes:
         }
         wanted = self._wanted(list(doubtful.values()), len(best)) if doubtful else set()
         return [group for group, candidate in doubtful.items() if candidate.key not in wanted]
-
-    def _rise(self, epoch: int) -> float:
-        """What skills still gain after an epoch; groups that ended before it gain nothing."""
-        rises = [each[epoch - 1] if epoch <= len(each) else np.zeros(each.shape[1]) for each in self._rises]
-        return float(np.quantile(np.concatenate(rises), _HOPE))
 
     def _wanted(self, doubtful: Sequence[Candidate], most: int) -> set[str]:
         """Keys of the doubtful candidates that stand in a best assembly of 1, 2, ... ``most`` networks."""

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 
 from taskgroup.datasets import Dataset, TargetTable, write_store
+from taskgroup.errors import ConfigError
 from taskgroup.grouping import Candidate, Group
-from taskgroup.search import Study
+from taskgroup.search import ResultStore, Study
 from taskgroup.search.assemble import Trained
 from taskgroup.search.config import AssemblyConfig
 from taskgroup.search.plan import Recipe
@@ -137,3 +138,60 @@ def test_a_stopped_trial_that_is_proposed_again_is_no_new_trial(make_config, tmp
     records = [record for record in study.run().records() if record.kind == "trial"]
     keys = [record.keys for record in records]
     assert len(keys) == len(set(keys))
+
+
+class Scored:
+    """What Hopes looks at of a GroupResult at low or full fidelity."""
+
+    curve = ()
+
+    def __init__(self, **skills: float | None) -> None:
+        self.skills = skills
+
+
+def test_low_fidelity_decides_by_what_finished_groups_gained_over_theirs():
+    known = hopes(*SINGLES)
+    for n in range(8):
+        assert known.stopped(0, group(a=0.0)) == ()  # too little known
+        known.learn_low(Scored(a=0.5, b=0.1), Scored(a=0.5 + 0.01 * n, b=None))
+    rise = float(np.quantile([0.01 * n for n in range(8)], 0.9))
+    assert known.stopped(0, group(a=0.8 - rise - 1e-6)) == [Group(("a",))]
+    assert known.stopped(0, group(a=0.8 - rise + 1e-6)) == []
+
+
+def test_low_fidelity_keeps_groups_from_beginning_and_a_resumed_study_knows_them(make_config, tmp_path: Path):
+    low = "search.low_fidelity={training: {epochs: 2}}"
+    content = ("search.warmup_epochs=100", "space.training.epochs=12")
+    epochs = [2, 12]
+    study = Study(make_config(*content, low, "search.n_trials=9"), tmp_path / "low").run()
+    records = Study(make_config(*content, low, "search.n_trials=18"), study.folder).resume().records()
+    results = [result for result in ResultStore(study.folder / "results") if result.job.seed == 0]
+    assert sorted({result.job.training.epochs for result in results}) == epochs
+    per_fidelity = [{(r.targets, r.job.training.lr) for r in results if r.epochs_run == n} for n in epochs]
+    assert per_fidelity[1] < per_fidelity[0], "every group was looked at, some were not begun"
+    assert {record.state for record in records if record.kind == "baseline"} == {"COMPLETE"}
+    pruned = [record for record in records if record.state == "PRUNED"]
+    assert pruned
+    for record in pruned:
+        assert len(record.curve) <= 12
+        assert set(record.curve[-1]) == {"level", "level_too", "spread", "volume"}
+
+
+def test_low_fidelity_does_nothing_where_nothing_is_stopped(make_config, tmp_path: Path):
+    content = ("search.pruner=none", "search.low_fidelity={training: {epochs: 2}}")
+    study = Study(make_config(*content), tmp_path / "run").run()
+    assert {result.job.training.epochs for result in ResultStore(study.folder / "results")} == {4}
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        ("{model: {gird: 8}}", "model has no 'gird'; did you mean 'grid'"),
+        ("{training: {epochs: 0}}", "training.epochs: input should be greater than or equal to 1, found 0"),
+        ("{}", "must replace something"),
+    ],
+)
+def test_a_low_fidelity_that_cannot_be_is_refused(make_config, value: str, message: str):
+    with pytest.raises(ConfigError) as refused:
+        make_config(f"search.low_fidelity={value}")
+    assert message.lower() in str(refused.value).lower()

@@ -24,13 +24,12 @@ SMEARING = 0.05  # eV
 CONVERGENCE = {  # energy in eV, density in electrons, eigenstates in eV^2, each per valence electron
     "rough": {"energy": 5e-4, "density": 1e-3, "eigenstates": 1e-5},
     "usual": {"energy": 2e-4, "density": 1e-4, "eigenstates": 1e-6},
-    "tight": {"energy": 1e-6, "density": 1e-6},  # where small differences of energies count
 }
 STRAINS = (-0.04, -0.02, 0.0, 0.02, 0.04)  # of the lattice constant
 INSULATOR = 0.7  # eV: from this gap on the sparser of the k-grids does
 
 
-def calculator(cutoff: float = CUTOFF, effort: str = "usual", smearing: float = SMEARING, **settings: Any) -> Any:
+def calculator(cutoff: float = CUTOFF, effort: str = "usual", **settings: Any) -> Any:
     """A GPAW calculator with this project's settings; ``effort`` names one of ``CONVERGENCE``."""
     from gpaw import GPAW, PW, FermiDirac
     from gpaw.wavefunctions.pw import PWWaveFunctions
@@ -39,11 +38,10 @@ def calculator(cutoff: float = CUTOFF, effort: str = "usual", smearing: float = 
     return GPAW(
         mode=PW(cutoff),
         xc="PBE",
-        occupations=FermiDirac(smearing),
         convergence=CONVERGENCE[effort],
-        maxiter=200 if effort == "tight" else 80,
+        maxiter=80,
         txt=None,
-        **settings,
+        **{"occupations": FermiDirac(SMEARING)} | settings,
     )
 
 

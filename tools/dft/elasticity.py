@@ -1,13 +1,14 @@
-"""Elastic constants of cubic crystals, in plain numpy: strains, moduli, stability. Everything has a closed form.
+"""Elastic constants of cubic crystals, in plain numpy: strains, constants, moduli, stability. All have closed forms.
 
-Convention (Voigt): energy density u = 1/2 C11 (e1^2 + e2^2 + e3^2) + C12 (e1 e2 + e2 e3 + e3 e1) + 1/2 C44 (e4^2 + e5^2
-+ e6^2) with engineering shears e4 = 2 e_yz. Both strains below keep the volume exactly, so that the pressure does no
-work, and the bulk modulus of the equation of state, (C11 + 2 C12) / 3, closes the system:
+Convention (Voigt): s1 = C11 e1 + C12 (e2 + e3), and so on round; s4 = C44 e4, s5, s6 alike, with engineering shears
+e4 = 2 e_yz. Positive stress pulls inward, as in ASE. Two strains that keep the volume to first order are enough, since
+the equation of state's bulk modulus, (C11 + 2 C12) / 3, closes the system:
 
-- tetragonal (d, d, 1/(1+d)^2 - 1): u = 3 (C11 - C12) d^2 + O(d^3)
-- shear e_xy = d, with e_zz = d^2 / (1 - d^2): u = 2 C44 d^2 + O(d^4), an even function of d
+- stretch (d, -d, 0): s1 - s2 = 2 (C11 - C12) d + O(d^3)
+- shear e_xy = d: s6 = 2 C44 d + O(d^3)
 
-M. J. Mehl et al., Phys. Rev. B 41, 10311 (1990), doi:10.1103/PhysRevB.41.10311.
+Both stresses are odd functions of the strain, by symmetry: one calculation each is enough, no unstrained one is needed,
+and the isotropic stress that a fixed plane-wave cutoff leaves behind (Pulay's) drops out.
 """
 
 from collections.abc import Sequence
@@ -17,39 +18,25 @@ import numpy as np
 EV_PER_A3 = 160.21766208  # GPa
 
 
-def tetragonal(d: float) -> np.ndarray:
-    """The deformation (1 + strain) that stretches x and y by ``d`` and keeps the volume."""
-    return np.diag([1 + d, 1 + d, 1 / (1 + d) ** 2])
+def stretch(d: float) -> np.ndarray:
+    """The deformation (1 + strain) that stretches x and shortens y."""
+    return np.diag([1 + d, 1 - d, 1])
 
 
 def shear(d: float) -> np.ndarray:
-    """The deformation (1 + strain) that shears x and y by ``d`` each and keeps the volume."""
-    return np.array([[1, d, 0], [d, 1, 0], [0, 0, 1 / (1 - d**2)]])
-
-
-def curvature(strains: Sequence[float], energies: Sequence[float]) -> float:
-    """a of E = E0 + a d^2 + b d^3, by least squares; no linear term, the crystal is at its equilibrium."""
-    d = np.asarray(strains)
-    powers = np.stack([np.ones_like(d), d**2, d**3], axis=1)
-    return float(np.linalg.lstsq(powers, np.asarray(energies), rcond=None)[0][1])
-
-
-def mirrored(strains: Sequence[float], energies: Sequence[float]) -> tuple[list[float], list[float]]:
-    """Points of an even function of the strain, with those of the negative strains added."""
-    negative = [(-d, e) for d, e in zip(strains, energies, strict=True) if d > 0]
-    pairs = sorted(negative + list(zip(strains, energies, strict=True)))
-    return [d for d, _ in pairs], [e for _, e in pairs]
+    """The deformation (1 + strain) that shears x and y by ``d`` each."""
+    return np.array([[1, d, 0], [d, 1, 0], [0, 0, 1]])
 
 
 def cubic_constants(
-    bulk: float, tetragonal_curvature: float, shear_curvature: float, volume: float
+    bulk: float, stretched: Sequence[float], sheared: Sequence[float], strain: float
 ) -> dict[str, float]:
-    """C11, C12 and C44 in GPa, from the bulk modulus (GPa), the two curvatures (eV) and the cell's volume (Å^3)."""
-    difference = tetragonal_curvature / (3 * volume) * EV_PER_A3  # C11 - C12
+    """C11, C12 and C44 in GPa, from the bulk modulus (GPa) and both stresses (xx yy zz yz xz xy, GPa)."""
+    difference = (stretched[0] - stretched[1]) / (2 * strain)
     return {
-        "c11": bulk + 2 / 3 * difference,
-        "c12": bulk - 1 / 3 * difference,
-        "c44": shear_curvature / (2 * volume) * EV_PER_A3,
+        "c11": float(bulk + 2 / 3 * difference),
+        "c12": float(bulk - 1 / 3 * difference),
+        "c44": float(sheared[5] / (2 * strain)),
     }
 
 

@@ -2,8 +2,9 @@
 
     .venv/bin/python tools/dft/pack.py OUT [DEST]
 
-Adds what ``compute.py`` left in OUT to what is packed in DEST already (default: the package's own data), standardises
-the new densities, works out all formation energies afresh, and replaces the packed files. See README.md beside this.
+Adds what ``compute.py`` and ``elastic.py`` left in OUT to what is packed in DEST already (default: the package's own
+data), standardises the new densities, works out all formation energies afresh, and replaces the packed files. See
+README.md beside this.
 """
 
 import argparse
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from elasticity import hill_shear, is_stable
 from jobs import write_whole
 
 from taskgroup.densities import Density, standardise
@@ -22,6 +24,7 @@ from taskgroup.densities import Density, standardise
 SIGMA, GRID = 0.20, 32  # Å, points an axis
 ROUGHEST = 3e-3  # eV/atom by which an equation of state may miss its points
 GAP, MOMENT = 0.05, 0.1  # eV, and Bohr magnetons per atom: less is a metal, or not magnetic
+LOOSEST, LOOSEST_SHARE = 5.0, 0.15  # GPa, or share of it, by which an elastic constant may differ between two k-grids
 HERE = Path(__file__).parents[2] / "taskgroup" / "datasets" / "data" / "crystals"
 SETTINGS = {
     "code": "GPAW 22.8",
@@ -105,6 +108,39 @@ def computed(folder: Path, known: set[str]) -> tuple[Packed, dict[str, str]]:
             continue
         found[raw["name"]] = packed_record(raw), small_density(raw, path.with_suffix(".npz"))
     return found, left_out
+
+
+def add_elastic(crystals: Packed, folder: Path) -> tuple[int, dict[str, str]]:
+    """Give packed crystals the elastic constants in a folder: how many got any, and why some did not.
+
+    The finest k-grid is believed where the one before it says the same. A crystal that both call unstable is so,
+    however much they differ, and has no shear modulus.
+    """
+    left_out: dict[str, str] = {}
+    done = 0
+    for record, _ in crystals.values():
+        path = folder / f"{record['name']}.elastic"
+        if not path.exists():
+            continue
+        *before, best = [
+            {name: grid[name] for name in ("c11", "c12", "c44")} for grid in json.loads(path.read_text())["grids"]
+        ]
+        stable = is_stable(**best)
+        missed = max((_differs(coarse, best) for coarse in before), default=0.0)
+        if any(is_stable(**coarse) != stable for coarse in before) or (stable and missed > 1):
+            left_out[record["name"]] = f"elastic constants not converged: {before[-1]} and {best}"
+            continue
+        record["targets"]["shear_modulus"] = hill_shear(**best) if stable else None
+        record["targets"]["mechanically_stable"] = int(stable)
+        record["more"] |= best
+        done += 1
+    return done, left_out
+
+
+def _differs(coarse: dict[str, float], fine: dict[str, float]) -> float:
+    """By how many times what is allowed C' = (C11 - C12) / 2 or C44 differ."""
+    pairs = [((c["c11"] - c["c12"]) / 2, c["c44"]) for c in (coarse, fine)]
+    return max(abs(a - b) / max(LOOSEST, LOOSEST_SHARE * abs(b)) for a, b in zip(*pairs, strict=True))
 
 
 def small_density(raw: dict[str, Any], path: Path) -> np.ndarray:
@@ -217,13 +253,16 @@ def main() -> None:
     molecules = read_molecules(options.out / "molecules.ref", options.dest / "molecules.json", HERE / "molecules.json")
     crystals = packed(options.dest)
     new, left_out = computed(options.out, set(crystals))
-    manifest = write(crystals | new, molecules, options.dest)
+    crystals |= new
+    strained, not_converged = add_elastic(crystals, options.out)
+    manifest = write(crystals, molecules, options.dest)
     for name in options.chgcar:
         raw = json.loads((options.out / f"{name}.json").read_text())
         with np.load(options.out / f"{name}.npz", allow_pickle=False) as arrays:
             write_chgcar(raw, arrays["density"], options.dest / "chgcar" / f"{name}.CHGCAR.gz")
-    print(f"{manifest['n']} crystals ({len(new)} new), version {manifest['version']}, hash {manifest['hash'][:12]}")
-    for name, reason in left_out.items():
+    print(f"{manifest['n']} crystals ({len(new)} new), {strained} with new elastic constants")
+    print(f"version {manifest['version']}, hash {manifest['hash'][:12]}")
+    for name, reason in (left_out | not_converged).items():
         print(f"left out {name}: {reason}")
 
 

@@ -75,6 +75,7 @@ def study_config() -> StudyConfig:
     content = {
         "name": "overhead",
         "dataset": "crystals",
+        "targets": load_study("eight_properties").targets,
         "space": SPACE,
         "split": {"validation_folds": [1, 2]},
         "search": {"baselines": ["singles"]},

@@ -52,7 +52,7 @@ class View(nn.Module):
 
         Raises ConfigError: n does not divide N, or the patch does not divide n.
         """
-        density = density[:, : self.in_channels]
+        density = self._seen(density)
         n, stored = min(self.config.grid, density.shape[-1]), density.shape[-1]
         if stored % n or n % self.config.patch:
             raise ConfigError(
@@ -67,6 +67,13 @@ class View(nn.Module):
         room = -(-self.n_statistics // n**3) * n**3
         carried = nn.functional.pad(statistics, (0, room - self.n_statistics)).unflatten(1, (room // n**3, n, n, n))
         return torch.cat([grid, carried], dim=1)
+
+    def _seen(self, density: Tensor) -> Tensor:
+        """The channels looked at; a net magnetisation that points down is turned up, which is the same crystal."""
+        if self.in_channels == 1:
+            return density[:, :1]
+        down = density[:, 1:2].sum((2, 3, 4), keepdim=True) < 0
+        return torch.cat([density[:, :1], torch.where(down, -density[:, 1:2], density[:, 1:2])], dim=1)
 
     def _fields(self, density: Tensor, lattice: Tensor) -> Tensor:
         fields = density_fields(density.float(), lattice.float(), self.config.fields, self.config.widths)
@@ -185,7 +192,7 @@ class DescriptorView(InvariantView):
     @torch.no_grad()
     def prepare(self, density: Tensor, lattice: Tensor) -> Tensor:
         """Rows [B, D] of densities [B, C, N, N, N] (e/Å^3) in cells [B, 3, 3] (Å)."""
-        density = density[:, : self.in_channels]
+        density = self._seen(density)
         return distribution(self._fields(density, lattice), density)
 
     def split(self, rows: Tensor) -> tuple[Tensor, Tensor]:
@@ -210,7 +217,7 @@ class PeakView(InvariantView):
     @torch.no_grad()
     def prepare(self, density: Tensor, lattice: Tensor) -> Tensor:
         """Rows of densities [B, C, N, N, N] (e/Å^3) in cells [B, 3, 3] (Å)."""
-        density = density[:, : self.in_channels]
+        density = self._seen(density)
         peaks = peak_table(density, lattice).flatten(1)
         if not self.n_statistics:
             return peaks

@@ -65,6 +65,20 @@ def test_without_magnetisation_the_total_density_alone_is_seen(kind):
     assert seeing.prepare(density, lattice).shape[1] > blind.prepare(density, lattice).shape[1]
 
 
+@pytest.mark.parametrize(
+    "kind", [{"kind": "fractional"}, {"kind": "cartesian"}, {"backbone": "descriptors"}, {"backbone": "peaks"}]
+)
+def test_a_magnetisation_turned_round_is_the_same_crystal(kind):
+    density, lattice = make_densities(3, n=8, channels=2), make_cells(3)
+    turned = density * torch.tensor([1.0, -1.0])[:, None, None, None]
+    assert (density[:, 1].mean((1, 2, 3)) != 0).all()
+    view = make(in_channels=2, **kind)
+    torch.testing.assert_close(view.prepare(turned, lattice), view.prepare(density, lattice), rtol=0, atol=0)
+    partly = density.clone()  # one atom's moment alone is another crystal
+    partly[:, 1, :2] *= -1
+    assert not torch.equal(view.prepare(partly, lattice), view.prepare(density, lattice))
+
+
 @pytest.mark.parametrize("settings", [{"grid": 6}, {"grid": 32, "patch": 16}])
 def test_a_grid_that_does_not_divide_the_stored_one_is_refused(settings):
     with pytest.raises(ConfigError, match=r"model\.grid, model\.patch: .* stored 8 points"):

@@ -15,6 +15,7 @@ from taskgroup.errors import InputError, TaskgroupError
 _VERBS = {
     "run": ("study", "Run a study: search, assemble, test once, export."),
     "resume": ("study", "Go on with an interrupted run."),
+    "worker": ("study", "Help a run that another process conducts, here or on another machine."),
     "data": ("data", "Make and look at datasets."),
     "affinity": ("grouping", "Print and draw how strongly properties are related; nothing is trained."),
     "group": ("grouping", "Cluster the target graph, print and draw it; nothing is trained."),

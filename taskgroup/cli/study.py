@@ -1,9 +1,10 @@
-"""Verbs that run studies: run, resume, schema, init, doctor."""
+"""Verbs that run studies: run, resume, worker, schema, init, doctor."""
 
 import json
 import logging
 import signal
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -51,6 +52,49 @@ def resume(folder: str, overrides: tuple[str, ...], quiet: bool, as_json: bool, 
     from taskgroup.search import Study
 
     return _conduct(Study.open(folder, _overrides(overrides, flags)), Study.resume, quiet, as_json)
+
+
+@click.command()
+@click.argument("folder", metavar="RUN")
+@click.option("--time-limit", metavar="DURATION", help="Start no trial here after this long: 90s, 30m, 1h30m.")
+@click.option("--executor", help="Where networks are trained: process, inline.")
+@click.option("--workers", type=click.IntRange(min=1), help="Trials trained here at the same time.")
+@click.option("--wait", metavar="DURATION", help="If the run has not begun, wait for it this long.")
+@click.option("--quiet", "-q", is_flag=True, help="Print errors only.")
+def worker(folder: str, wait: str | None, quiet: bool, **flags: Any) -> int:
+    """Help a run that another process conducts: run trials of it until none is left.
+
+    On another machine: the run folder must lie on a file system both see, and the study's storage be a database server
+    or journal:PATH. The conducting process ends the study.
+    """
+    from taskgroup.cli._show import StudyDisplay
+    from taskgroup.search import Study
+
+    logging.basicConfig(level=logging.ERROR if quiet else logging.WARNING, format="%(message)s")
+    try:
+        _wait_for_run(folder, wait)
+        study = Study.open(folder, _overrides((), flags))
+        with StudyDisplay(quiet) as display:
+            done = study.work(interruptible(display.hooks))
+    except KeyboardInterrupt:
+        click.echo("Stopped. Finished groups are kept; the run goes on without this process.", file=sys.stderr)
+        return 130
+    if not quiet:
+        ended = "The study has ended." if study.final() is not None else "No trial is left to begin."
+        click.echo(f"{ended} Trials run here: {done}")
+    return 0
+
+
+def _wait_for_run(folder: str, wait: str | None) -> None:
+    """Until the run has begun, or the time is over."""
+    from taskgroup.search.config import parse_duration
+
+    try:
+        until = time.monotonic() + (parse_duration(wait) or 0.0)
+    except ValueError as error:
+        raise InputError(f"--wait: {error}") from None
+    while not (Path(folder) / "study.json").exists() and time.monotonic() < until:
+        time.sleep(0.5)
 
 
 @click.command()

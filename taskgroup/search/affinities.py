@@ -5,6 +5,7 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
+from uuid import uuid4
 
 from taskgroup.affinity import Affinity, affinity_matrix
 from taskgroup.errors import TrainingFailed
@@ -43,7 +44,9 @@ class Affinities:
     def _of_labels(self, name: str) -> Affinity:
         found = affinity_matrix(self._data.targets.rows(self._data.training_rows), measure=name)
         self._folder.mkdir(parents=True, exist_ok=True)
-        (self._folder / f"{name}.json").write_text(found.to_json(), encoding="utf-8")
+        partial = self._folder / f"{name}.{uuid4().hex[:8]}.part"
+        partial.write_text(found.to_json(), encoding="utf-8")
+        partial.replace(self._folder / f"{name}.json")
         return found
 
     def _measured(self, name: str) -> Affinity:

@@ -112,7 +112,7 @@ class ProcessExecutor(Executor):
     @property
     def at_once(self) -> int:
         """One a thread."""
-        return self.threads or os.cpu_count() or 1
+        return self.threads or available_cores()
 
     def train(
         self,
@@ -225,6 +225,11 @@ class ProcessExecutor(Executor):
             with contextlib.suppress(BrokenPipeError):  # what was not yet sent has no reader
                 self._process.stdin.close()
             self._process = None
+
+
+def available_cores() -> int:
+    """Cores this process may use: of a cluster's node maybe not all."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 EXECUTORS: dict[str, type[Executor]] = {"inline": InlineExecutor, "process": ProcessExecutor}

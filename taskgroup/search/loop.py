@@ -6,8 +6,6 @@ The order makes a kill harmless at any moment: a finished group is in the Result
 
 import logging
 import math
-import os
-import socket
 import threading
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -24,6 +22,7 @@ from taskgroup.grouping import Group, Grouping
 from taskgroup.search.assemble import trained_groups
 from taskgroup.search.config import StudyConfig
 from taskgroup.search.objective import Evaluation, Evaluator
+from taskgroup.search.peers import Peers
 from taskgroup.search.plan import Plan, Recipe, flat_settings
 from taskgroup.search.propose import Proposer
 from taskgroup.search.pruning import Hopes
@@ -48,7 +47,8 @@ def open_storage(config: StudyConfig, folder: Path) -> optuna.storages.BaseStora
     url = config.storage or f"sqlite:///{folder.resolve() / 'optuna.db'}"
     if url.startswith("journal:"):
         return optuna.storages.JournalStorage(optuna.storages.journal.JournalFileBackend(url.removeprefix("journal:")))
-    options = {} if url.startswith("sqlite") else {"pool_pre_ping": True, "pool_size": 2}
+    sqlite = {"connect_args": {"timeout": 60}}  # s to wait while another process writes
+    options = sqlite if url.startswith("sqlite") else {"pool_pre_ping": True, "pool_size": 2}
     try:
         return optuna.storages.RDBStorage(url, engine_kwargs=options)
     except (ImportError, ValueError) as error:
@@ -79,11 +79,15 @@ def enqueue_baselines(study: optuna.Study, config: StudyConfig, space: Space) ->
         study.enqueue_trial(space.encode(settings), user_attrs={"name": name, "kind": "baseline"})
 
 
-def settle_interrupted(study: optuna.Study, records: Sequence[TrialRecord]) -> None:
-    """Close the trials that a kill left running: told from their record if there is one, else queued again."""
+def settle_interrupted(study: optuna.Study, records: Sequence[TrialRecord], peers: Peers) -> int:
+    """Close the trials that a kill left running: told from their record if there is one, else queued again.
+
+    Returns how many were queued.
+    """
     recorded = {record.number: record for record in records if record.kind in ("baseline", "trial")}
+    queued = 0
     for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-        if _is_alive(trial.user_attrs.get("owner", "")):
+        if peers.lives(trial.user_attrs.get("owner", "")):
             continue
         if trial.number in recorded:
             tell(study, recorded[trial.number])
@@ -91,6 +95,8 @@ def settle_interrupted(study: optuna.Study, records: Sequence[TrialRecord]) -> N
         study.tell(trial.number, state=TrialState.FAIL)
         kept = {key: trial.user_attrs[key] for key in ("name", "kind") if key in trial.user_attrs}
         study.enqueue_trial(trial.params, user_attrs=kept | {"retry_of": trial.number})
+        queued += 1
+    return queued
 
 
 class SearchLoop:
@@ -102,6 +108,7 @@ class SearchLoop:
     evaluators: one a worker; with several, trials run at the same time in threads.
     on_record: called with every finished trial's record, before Optuna is told (under a lock).
     records: what earlier runs of the study left.
+    peers: other processes that search with this one.
     """
 
     def __init__(
@@ -112,31 +119,35 @@ class SearchLoop:
         evaluators: Sequence[Evaluator],
         on_record: Callable[[TrialRecord], None],
         records: Sequence[TrialRecord] = (),
+        peers: Peers | None = None,
     ) -> None:
-        self._config = config
-        self._trials = Trials(study, searched_space(config), config.search, records)
+        self._config, self._peers = config, peers
+        owner, stream = (peers.name, peers.stream) if peers else ("", 0)
+        self._trials = Trials(study, searched_space(config), config.search, records, owner, stream)
         self._proposer = proposer
         self._evaluators = evaluators
         self._hopes = Hopes(config.assembly, config.search.warmup_epochs)
         self._prunes = config.search.pruner == "group"
         self._low = config.search.low_fidelity if self._prunes else None
-        keys = dict.fromkeys(key for record in records[-_LEARNT:] for key in record.keys)
-        self._learn([result for key in keys if (result := evaluators[0].store.get(key)) is not None])
+        self._learn_recorded(records[-_LEARNT:])
         self._on_record = on_record
         self._lock = threading.Lock()
         self._stop = threading.Event()
         self._seen = {record.keys for record in records if record.state != "FAIL"}
         self._repeats = 0
         self._reasons: list[str | None] | None = None if records else []
-        self._started = sum(record.kind in ("baseline", "trial") for record in records)
-        self._alone = next((dict(r.skills) for r in records if r.name == "singles" and r.kind == "baseline"), {})
+        self._numbers = {record.number for record in records if record.kind in ("baseline", "trial")}
+        self._started = len(self._numbers)
+        self._alone = _alone(records)
 
     def run(self, n_trials: int, time_limit: float | None = None) -> None:
         """Run trials until ``n_trials`` are finished in all, or no more may start after ``time_limit`` seconds.
 
         A trial that repeats an earlier one costs nothing and does not count, up to ``n_trials`` repeats.
         """
-        deadline = time.monotonic() + time_limit if time_limit else None
+        deadline = None if time_limit is None else time.monotonic() + time_limit
+        self._stop.clear()
+        self._trials.look_again()
         if len(self._evaluators) == 1:
             self._work(self._evaluators[0], n_trials, deadline)
             return
@@ -152,7 +163,7 @@ class SearchLoop:
     def _work(self, evaluator: Evaluator, n_trials: int, deadline: float | None) -> None:
         while not self._stop.is_set() and (deadline is None or time.monotonic() < deadline):
             with self._lock:
-                if self._started >= n_trials:
+                if self._started + self._met() >= n_trials:
                     return
                 self._started += 1
                 asked = self._trials.ask()
@@ -170,6 +181,35 @@ class SearchLoop:
                 if record.state != "FAIL":
                     self._seen.add(record.keys)
                 self._check_alive(record)
+
+    def wait(self) -> int:
+        """Wait for the trials that other processes still run; how many trials there are now in all."""
+        while self._met():
+            time.sleep(0.5)
+        return self._started
+
+    def _met(self) -> int:
+        """Take in what other processes have finished; how many trials they run."""
+        if self._peers is None:
+            return 0
+        running = sum(map(self._peers.lives, self._trials.running())) if self._peers.others() else 0
+        news = [record for record in self._peers.news() if record.number not in self._numbers]
+        news = [record for record in news if record.kind in ("baseline", "trial")]
+        if news:
+            self._evaluators[0].store.refresh()
+            self._learn_recorded(news)
+        for record in news:
+            self._numbers.add(record.number)
+            self._started += 1
+            self._trials.learn(record)
+            if record.state != "FAIL":
+                self._seen.add(record.keys)
+        self._alone = _alone(news) or self._alone
+        return running
+
+    def _learn_recorded(self, records: Sequence[TrialRecord]) -> None:
+        keys = dict.fromkeys(key for record in records for key in record.keys)
+        self._learn([result for key in keys if (result := self._evaluators[0].store.get(key)) is not None])
 
     def _learn(self, results: Sequence[GroupResult]) -> None:
         """Let pruning know finished groups, and what they had at low fidelity."""
@@ -268,19 +308,6 @@ def _metrics(grouping: Grouping, evaluation: Evaluation) -> dict[str, dict[str, 
     return found
 
 
-def _is_alive(owner: str) -> bool:
-    """Whether the process that asked for a trial still runs; of other machines we know nothing and assume so."""
-    host, _, pid = owner.rpartition(":")
-    if not host:
-        return False
-    return host != socket.gethostname() or (int(pid) != os.getpid() and _exists(int(pid)))
-
-
-def _exists(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
+def _alone(records: Sequence[TrialRecord]) -> dict[str, float]:
+    """The skills of every target alone, of the baseline."""
+    return next((dict(r.skills) for r in records if r.name == "singles" and r.kind == "baseline"), {})

@@ -7,8 +7,8 @@ import contextlib
 import fcntl
 import importlib.metadata
 import logging
-import os
 import platform
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,7 +18,7 @@ from taskgroup import __version__
 from taskgroup.errors import RunError
 from taskgroup.search.affinities import Affinities
 from taskgroup.search.config import StudyConfig, load_study
-from taskgroup.search.executors import Executor, make_executor
+from taskgroup.search.executors import available_cores, make_executor
 from taskgroup.search.finalise import Finaliser
 from taskgroup.search.loop import (
     SearchLoop,
@@ -29,6 +29,7 @@ from taskgroup.search.loop import (
     settle_interrupted,
 )
 from taskgroup.search.objective import Evaluator
+from taskgroup.search.peers import Peers
 from taskgroup.search.plan import Recipe, StudyData
 from taskgroup.search.propose import Proposer
 from taskgroup.search.results import ResultStore
@@ -53,6 +54,7 @@ from taskgroup.tracking.report import write_report
 from taskgroup.tracking.transfer import write_transfer
 
 if TYPE_CHECKING:
+    import optuna
     import pandas as pd
 
 _log = logging.getLogger(__name__)
@@ -104,6 +106,30 @@ class Study:
         read_study(self.folder)
         return self._run(hooks or StudyHooks())
 
+    def work(self, hooks: StudyHooks | None = None) -> int:
+        """Join a run that another process conducts: run trials until none is left to begin; how many were run here.
+
+        Processes on several machines need the run folder on a file system they share, and a ``storage`` made for that
+        (a database server, or ``journal:PATH``). Raises RunError: there is no such run.
+        """
+        hooks = hooks or StudyHooks()
+        read_study(self.folder)
+        if self.final() is not None:
+            return 0
+        data, done = StudyData(self.config), []
+        with Peers(self.folder, joins=True) as peers, self._evaluators(data, peers) as evaluators:
+
+            def on_record(trial: TrialRecord) -> None:
+                append_record(self.folder, trial, peers.writer)
+                done.append(trial.number)
+                hooks.on_record(trial)
+
+            study = open_optuna(self.config, open_storage(self.config, self.folder))
+            hooks.on_phase("search", self.config.search.n_trials)
+            loop = self._loop(study, data, evaluators, on_record, peers)
+            loop.run(self.config.search.n_trials, self.config.search.time_limit)
+        return len(done)
+
     def records(self) -> list[TrialRecord]:
         """What was recorded so far."""
         return read_records(self.folder)
@@ -118,11 +144,11 @@ class Study:
 
     def _run(self, hooks: StudyHooks) -> "Study":
         data = StudyData(self.config)
-        with _locked(self.folder), self._executors() as executors:
-            record = self._study_record(data)
-            write_study(self.folder, record)
-            store = ResultStore(self.folder / "results")
-            evaluators = [Evaluator(data, store, executor, self.config.executor.time_limit) for executor in executors]
+        with _locked(self.folder), Peers(self.folder) as peers, self._evaluators(data, peers) as evaluators:
+            study = open_optuna(self.config, open_storage(self.config, self.folder))
+            enqueue_baselines(study, self.config, searched_space(self.config))
+            write_study(self.folder, self._study_record(data))  # from here on others may join
+            store = evaluators[0].store
             tracker = self._tracker(data)
             tracker.sync(self.records())
             later = Later()
@@ -134,7 +160,8 @@ class Study:
 
             state = "interrupted"
             try:
-                self._search(data, evaluators, on_record, hooks)
+                self._search(study, data, evaluators, on_record, hooks, peers)
+                later.call(tracker.sync, self.records())
                 finaliser = Finaliser(self.config, self.folder, data, store, evaluators[0], on_record, hooks.on_phase)
                 final = finaliser.run(self.records())
                 later.wait()
@@ -148,21 +175,40 @@ class Study:
         return self
 
     def _search(
-        self, data: StudyData, evaluators: list[Evaluator], on_record: Callable[[TrialRecord], None], hooks: StudyHooks
+        self,
+        study: "optuna.Study",
+        data: StudyData,
+        evaluators: list[Evaluator],
+        on_record: Callable[[TrialRecord], None],
+        hooks: StudyHooks,
+        peers: Peers,
     ) -> None:
-        config, records = self.config, self.records()
-        storage = open_storage(config, self.folder)
-        space = searched_space(config)
-        optuna_study = open_optuna(config, storage)
-        enqueue_baselines(optuna_study, config, space)
-        settle_interrupted(optuna_study, records)
-        hooks.on_phase("search", config.search.n_trials)
-        grouping, model, training = settings_of(space.baseline())
-        affinities = Affinities(data, self.folder, Recipe(model, training), config.search.seed)
+        """Conduct the search: run trials, and see to those of others to the end."""
+        search, began = self.config.search, time.monotonic()
+        settle_interrupted(study, self.records(), peers)
+        hooks.on_phase("search", search.n_trials)
+        loop = self._loop(study, data, evaluators, on_record, peers)
+        while True:
+            used = time.monotonic() - began
+            loop.run(search.n_trials, None if search.time_limit is None else max(0.0, search.time_limit - used))
+            trials = loop.wait()
+            left_behind = settle_interrupted(study, self.records(), peers)  # by others that were killed
+            in_time = search.time_limit is None or time.monotonic() - began < search.time_limit
+            if not in_time or (trials >= search.n_trials and not left_behind):
+                return
+
+    def _loop(
+        self,
+        study: "optuna.Study",
+        data: StudyData,
+        evaluators: list[Evaluator],
+        on_record: Callable[[TrialRecord], None],
+        peers: Peers,
+    ) -> SearchLoop:
+        grouping, model, training = settings_of(searched_space(self.config).baseline())
+        affinities = Affinities(data, self.folder, Recipe(model, training), self.config.search.seed)
         proposer = Proposer(data.targets.names, grouping, affinities)
-        loop = SearchLoop(config, optuna_study, proposer, evaluators, on_record, records)
-        del records  # their curves are many
-        loop.run(config.search.n_trials, config.search.time_limit)
+        return SearchLoop(self.config, study, proposer, evaluators, on_record, self.records(), peers)
 
     def _explain(
         self, data: StudyData, store: ResultStore, final: FinalRecord, tracker: Tracker, hooks: StudyHooks
@@ -195,12 +241,14 @@ class Study:
         )
 
     @contextlib.contextmanager
-    def _executors(self) -> Iterator[list[Executor]]:
+    def _evaluators(self, data: StudyData, peers: Peers) -> Iterator[list[Evaluator]]:
         wanted = self.config.executor
-        threads = wanted.threads or max(1, (os.cpu_count() or 1) // wanted.workers)
-        executors = [make_executor(wanted.kind, self.folder, threads, str(i)) for i in range(wanted.workers)]
+        threads = wanted.threads or max(1, available_cores() // wanted.workers)
+        names = [f"{peers.writer}-{i}" if peers.writer else str(i) for i in range(wanted.workers)]
+        store = ResultStore(self.folder / "results", peers.writer or "main")
+        executors = [make_executor(wanted.kind, self.folder, threads, name) for name in names]
         try:
-            yield executors
+            yield [Evaluator(data, store, executor, wanted.time_limit) for executor in executors]
         finally:
             for executor in executors:
                 executor.close()

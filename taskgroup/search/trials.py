@@ -6,8 +6,6 @@ and a trial goes to the storage in one piece. What TPE proposes hardly changes: 
 best trials, which near holds, and the others, whose weights fall with their age (Optuna's defaults).
 """
 
-import os
-import socket
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -42,16 +40,23 @@ class Trials:
     space: what a trial may choose.
     search: the sampler and its seed.
     records: finished trials of earlier runs.
+    owner: the name of this process, which tells its trials from those of others.
+    stream: which random numbers the sampler draws; processes that search together need different ones.
     """
 
     def __init__(
-        self, study: optuna.Study, space: Space, search: SearchConfig, records: Sequence[TrialRecord] = ()
+        self,
+        study: optuna.Study,
+        space: Space,
+        search: SearchConfig,
+        records: Sequence[TrialRecord] = (),
+        owner: str = "",
+        stream: int = 0,
     ) -> None:
-        self._study, self._space, self._search = study, space, search
-        self._owner = f"{socket.gethostname()}:{os.getpid()}"
+        self._study, self._space, self._search, self._owner = study, space, search, owner
         self._asked: dict[int, tuple[optuna.Study | None, optuna.Trial | FrozenTrial]] = {}
         self._waiting = True  # trials may be queued: baselines, and those a kill interrupted
-        self._seed = search.seed * 100_003 + len(records)
+        self._seed = (search.seed * 100_003 + len(records) + stream) % 2**32
         values = {record.number: _value(record) for record in records if record.kind in ("baseline", "trial")}
         done = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.PRUNED))
         known = [(trial, values[trial.number]) for trial in done if values.get(trial.number) is not None]
@@ -91,6 +96,26 @@ class Trials:
             self._near.tell(trial, value, None if value is not None else TrialState.FAIL)
         elif value is not None:  # near was refilled meanwhile, or the trial was queued
             self._near.add_trial(_finished(trial, value))
+        self._grown()
+
+    def learn(self, record: TrialRecord) -> None:
+        """Show the sampler what another process has finished."""
+        value = _value(record)
+        if value is None:
+            return
+        self._near.add_trial(_finished(self._study.get_trials(deepcopy=False)[record.number], value))
+        self._grown()
+
+    def running(self) -> list[str]:
+        """The owners of trials that run, in all processes."""
+        running = self._study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+        return [trial.user_attrs.get("owner", "") for trial in running]
+
+    def look_again(self) -> None:
+        """Trials may have been queued."""
+        self._waiting = True
+
+    def _grown(self) -> None:
         self._count += 1
         if self._count >= _FULL:
             self._fill(self._near.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)))
@@ -109,11 +134,11 @@ class Trials:
 
 
 def tell(study: optuna.Study, record: TrialRecord) -> None:
-    """Close a running trial as its record says."""
+    """Close a running trial as its record says, unless others have taken this process for dead and closed it."""
     if record.state == "COMPLETE" and record.objective is not None:
-        study.tell(record.number, record.objective)
+        study.tell(record.number, record.objective, skip_if_finished=True)
     else:
-        study.tell(record.number, state=TrialState[record.state])
+        study.tell(record.number, state=TrialState[record.state], skip_if_finished=True)
 
 
 def _value(record: TrialRecord) -> float | None:

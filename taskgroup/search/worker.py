@@ -14,6 +14,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import numpy as np
 import torch
@@ -129,14 +130,14 @@ def _stored(fit: Fit, folder: Path, keep: bool) -> GroupResult:
     key = fit.result.key
     path = prediction_path(folder, key)
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".part")
+    partial = path.with_suffix(f".{uuid4().hex[:8]}.part")  # another machine may train the same
     with partial.open("wb") as file:
         np.save(file, np.asarray(fit.predictions, dtype=np.float32), allow_pickle=False)
     os.replace(partial, path)
     if keep:
         path = network_path(folder, key)
         path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_suffix(".part")
+        partial = path.with_suffix(f".{uuid4().hex[:8]}.part")
         write_network(partial, fit.network)
         os.replace(partial, path)
     return fit.result
@@ -150,7 +151,7 @@ def measure() -> None:
     request = json.load(sys.stdin)
     job, name, path = GroupJob.from_dict(request["job"]), request["measure"], Path(request["path"])
     found = gradient_affinity(*_data(job), job, name, every=None if name == "projected" else PROBE_EVERY)
-    partial = path.with_suffix(".part")
+    partial = path.with_suffix(f".{uuid4().hex[:8]}.part")
     partial.write_text((relative(found) if name == "tag" else found).to_json(), encoding="utf-8")
     os.replace(partial, path)
 

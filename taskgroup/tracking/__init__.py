@@ -21,6 +21,8 @@ from taskgroup.tracking.record import (
     read_final,
     read_records,
     read_study,
+    record_file,
+    record_files,
     write_final,
     write_study,
 )
@@ -40,6 +42,8 @@ __all__ = [
     "read_final",
     "read_records",
     "read_study",
+    "record_file",
+    "record_files",
     "rows_from_mlflow",
     "runs_folder",
     "tracking_uri",

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from taskgroup.tracking.leaderboard import leaderboard
-from taskgroup.tracking.mlflow_client import connect, default_uri, search_runs, slugs
+from taskgroup.tracking.mlflow_client import connect, create_database, default_uri, search_runs, slugs
 from taskgroup.tracking.record import FinalRecord, TrialRecord, read_records, read_study, write_json
 
 if TYPE_CHECKING:
@@ -149,18 +149,21 @@ class Tracker:
         if time.monotonic() < self._paused_until:
             return
         from mlflow.exceptions import MlflowException
+        from sqlalchemy.exc import SQLAlchemyError
 
         try:
             if not self._parent:
                 self._open()
             call()
-        except (MlflowException, OSError) as error:
+        except (MlflowException, SQLAlchemyError, OSError) as error:
             self._paused_until = time.monotonic() + _PAUSE
             reason = str(error).splitlines()[0][:200]
             _log.warning("MLflow at %s did not take a record, it will be sent again later: %s", self.uri, reason)
 
     def _open(self) -> None:
         """Find or make the parent run, and see which records it has."""
+        if self.uri == default_uri(self.run_dir):
+            create_database(self.run_dir / "mlflow.db")
         self._client = connect(self.uri)
         parent = self._remembered_parent()
         if parent is None:

@@ -42,6 +42,17 @@ def connect(uri: str) -> "MlflowClient":
     return MlflowClient(tracking_uri=uri)
 
 
+def create_database(path: Path) -> None:
+    """Make MLflow's tables whole or not at all: it takes seconds, and half of them could not be opened ever after."""
+    if path.exists():
+        return
+    for left_by_a_kill in path.parent.glob("*.draft"):
+        left_by_a_kill.unlink()
+    draft = path.with_suffix(f".{os.getpid()}.draft")
+    connect(f"sqlite:///{draft.resolve()}").search_experiments(max_results=1)
+    os.replace(draft, path)
+
+
 def slugs(targets: Iterable[str]) -> dict[str, str]:
     """A distinct name MLflow accepts for each target; the same for any order of targets."""
     found: dict[str, str] = {}

@@ -2,6 +2,7 @@
 
     runs/<study>/study.json      StudyRecord: configuration, dataset, split, versions, state
     runs/<study>/trials.jsonl    TrialRecord, one line a finished trial, in the order they finished
+    runs/<study>/trials-<process>.jsonl  the same, of a process that joined the run (``taskgroup worker``)
     runs/<study>/final.json      FinalRecord: the choice, its re-evaluation and its test metrics
     runs/<study>/test_predictions.csv  what the bundle says of the test rows, beside the truth
     runs/<study>/learning_curve.json   test skill against training rows, where it was measured
@@ -166,10 +167,20 @@ class StudyRecord:
     time: str = field(default_factory=_now)
 
 
-def append_record(run_dir: str | Path, record: TrialRecord) -> None:
-    """Add one line to ``trials.jsonl``; it is on the disk when this returns."""
+def record_file(run_dir: str | Path, writer: str = "") -> Path:
+    """Where a process writes its records: the one that conducts the run (no name), or one that joined it."""
+    return Path(run_dir) / (f"trials-{writer}.jsonl" if writer else "trials.jsonl")
+
+
+def record_files(run_dir: str | Path) -> list[Path]:
+    """The files of all processes that have recorded something."""
+    return sorted(Path(run_dir).glob("trials*.jsonl"))
+
+
+def append_record(run_dir: str | Path, record: TrialRecord, writer: str = "") -> None:
+    """Add one line to the file of a process; it is on the disk when this returns."""
     line = json.dumps(record.to_dict(), allow_nan=False) + "\n"
-    path = Path(run_dir) / "trials.jsonl"
+    path = record_file(run_dir, writer)
     with open(path, "ab+") as file:
         if file.tell() and not _ends_with_newline(path):
             line = "\n" + line  # a line torn by a kill stays a line of its own
@@ -180,18 +191,17 @@ def append_record(run_dir: str | Path, record: TrialRecord) -> None:
 
 def read_records(run_dir: str | Path) -> list[TrialRecord]:
     """The finished trials of a run, oldest first; a number written twice counts once, the later line wins."""
-    path = _existing_run(run_dir) / "trials.jsonl"
-    if not path.exists():
-        return []
+    files = record_files(_existing_run(run_dir))
     found: dict[tuple[str, int], TrialRecord] = {}
-    for position, line in enumerate(path.read_text(encoding="utf-8", errors="replace").splitlines(), start=1):
-        try:
-            record = TrialRecord.from_dict(json.loads(line))
-        except (ValueError, KeyError, TypeError):
-            _log.warning("%s line %d is torn and was skipped", path, position)
-            continue
-        found[record.kind, record.number] = record
-    return list(found.values())
+    for path in files:
+        for position, line in enumerate(path.read_text(encoding="utf-8", errors="replace").splitlines(), start=1):
+            try:
+                record = TrialRecord.from_dict(json.loads(line))
+            except (ValueError, KeyError, TypeError):
+                _log.warning("%s line %d is torn and was skipped", path, position)
+                continue
+            found[record.kind, record.number] = record
+    return sorted(found.values(), key=lambda record: record.time) if len(files) > 1 else list(found.values())
 
 
 def write_study(run_dir: str | Path, record: StudyRecord) -> None:

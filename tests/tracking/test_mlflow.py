@@ -6,6 +6,7 @@ import math
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -106,6 +107,30 @@ def test_an_unreachable_server_costs_a_warning_and_is_made_up_for(run, records, 
     back.log_trial(records[1])
     back.close()
     assert len(children(back)) == len(records)
+
+
+def test_a_kill_while_the_tables_are_made_leaves_no_half_database(run, records) -> None:
+    (run / "mlflow.db").unlink()
+    script = "import sys; from taskgroup.tracking import Tracker; Tracker(sys.argv[1]).sync()"
+    process = subprocess.Popen([sys.executable, "-c", script, str(run)])
+    while not list(run.glob("mlflow*.draft")):
+        assert process.poll() is None
+        time.sleep(0.01)
+    time.sleep(0.3)
+    assert process.poll() is None
+    process.kill()
+    process.wait()
+    assert not (run / "mlflow.db").exists()
+    tracker = Tracker(run)
+    tracker.sync()
+    assert len(children(tracker)) == len(records)
+
+
+def test_a_database_that_cannot_be_opened_costs_a_warning(run, caplog) -> None:
+    (run / "mlflow.db").write_bytes(b"SQLite format 3" + b"?" * 5000)
+    with caplog.at_level(logging.WARNING):
+        Tracker(run).sync()
+    assert "did not take a record" in caplog.text
 
 
 def test_artifacts_lie_in_the_run_folder_whatever_database_is_used(run, records, tmp_path, monkeypatch) -> None:

@@ -16,7 +16,7 @@ test: $(VENV)/.test-installed   ## environment with test extras, all tests
 	$(BIN)/python -m pytest -n 2
 
 models: $(VENV)/.installed       ## the studies on built-in data, from start to end, and their bundles in models/
-	for study in quickstart eight_properties magnets; do \
+	for study in quickstart eight_properties elastic magnets; do \
 	  if [ -e runs/$$study/study.json ]; then $(BIN)/taskgroup resume runs/$$study --quiet; \
 	  else $(BIN)/taskgroup run studies/$$study.yaml --quiet; fi \
 	  && rm -rf models/$$study && $(BIN)/taskgroup export runs/$$study --out models/$$study || exit 1; \

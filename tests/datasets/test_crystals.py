@@ -1,5 +1,8 @@
 """The built-in datasets against the calculations of others."""
 
+import csv
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -26,6 +29,9 @@ TEXTBOOK = {
 }
 
 
+MP = Path(__file__).parents[3] / "shared" / "data" / "mp" / "properties.csv"
+
+
 @pytest.fixture(scope="module")
 def crystals():
     return load_dataset("crystals")
@@ -49,6 +55,65 @@ def test_textbook_insulators_have_a_gap_and_metals_have_none(crystals) -> None:
     assert sorted(order, key=gaps.__getitem__, reverse=True) == order
     assert gaps["Si-diamond"] > 0.4
     assert gaps["Ge-diamond"] < 0.05  # PBE closes it
+
+
+# C11, C12, C44 (GPa), measured at room temperature: Kittel, Introduction to Solid State Physics, 8th ed., ch. 3
+ELASTIC = {
+    "C-diamond": (1076, 125, 577),
+    "Si-diamond": (165.7, 63.9, 79.6),
+    "MgO-rocksalt": (297, 95, 156),
+    "LiF-rocksalt": (111.2, 42.0, 62.8),
+    "NaCl-rocksalt": (48.7, 12.4, 12.6),
+    "ZnSe-zincblende": (85.9, 50.6, 40.6),
+}
+
+
+@pytest.mark.parametrize("name", ELASTIC)
+def test_shear_moduli_are_those_of_measured_elastic_constants(crystals, name: str) -> None:
+    c11, c12, c44 = ELASTIC[name]
+    voigt = (c11 - c12 + 3 * c44) / 5
+    reuss = 5 * (c11 - c12) * c44 / (4 * c44 + 3 * (c11 - c12))
+    row = crystals.ids.index(name)
+    assert crystals.targets.column("shear_modulus")[row] == pytest.approx((voigt + reuss) / 2, rel=0.15)
+    assert crystals.targets.column("mechanically_stable")[row] == 1
+
+
+def test_stable_crystals_alone_have_a_shear_modulus_and_no_hexagonal_one_was_strained(crystals) -> None:
+    shear, stable = (crystals.targets.column(name) for name in ("shear_modulus", "mechanically_stable"))
+    np.testing.assert_array_equal(np.isfinite(shear), stable == 1)
+    assert (shear[stable == 1] > 0).all()
+    assert (stable == 0).sum() >= 10
+    assert not any(np.isfinite(stable[row]) for row, name in enumerate(crystals.ids) if name.endswith("-hcp"))
+    by_name = dict(zip(crystals.ids, stable, strict=True))
+    assert by_name["NaCl-rocksalt"] == 1
+    assert by_name["NaCl-cesiumchloride"] == 0  # C44 < 0
+
+
+SPACE_GROUPS = {"rocksalt": 225, "zincblende": 216, "cesiumchloride": 221, "fluorite": 225, "diamond": 227}
+
+
+@pytest.mark.skipif(not MP.exists(), reason="needs Materials Project properties in ../shared/data/mp")
+def test_shear_moduli_agree_with_those_of_materials_project(crystals) -> None:
+    with MP.open() as file:
+        rows = [row for row in csv.DictReader(file) if float(row["G_VRH"] or 0) > 0]
+    theirs = {(row["formula"], int(row["spacegroup"]), int(row["nsites"])): row for row in rows}
+    pairs = []
+    for name, formula, species, ours, volume in zip(
+        crystals.ids,
+        crystals.formulas,
+        crystals.species,
+        crystals.targets.column("shear_modulus"),
+        crystals.targets.column("volume"),
+        strict=True,
+    ):
+        row = theirs.get((formula, SPACE_GROUPS.get(name.split("-")[-1], 0), len(species)))
+        same = row is not None and abs(float(row["volume_per_atom"]) * len(species) / volume - 1) < 0.1
+        if same and np.isfinite(ours):
+            pairs.append((ours, float(row["G_VRH"])))
+    ratio = np.divide(*np.array(pairs).T)
+    assert len(pairs) >= 20
+    assert np.median(np.abs(ratio - 1)) < 0.05
+    assert np.mean(np.abs(ratio - 1) < 0.2) > 0.9
 
 
 # Spin moment, Bohr magnetons per atom, as PBE is known to give it. Our k-grids and volumes are coarse: 0.15.

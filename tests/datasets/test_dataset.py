@@ -18,7 +18,7 @@ def crystals() -> Dataset:
     return load_dataset("crystals")
 
 
-def test_the_crystals_carry_nine_targets_in_their_units(crystals: Dataset) -> None:
+def test_the_crystals_carry_eleven_targets_in_their_units(crystals: Dataset) -> None:
     assert {spec.name: spec.unit for spec in crystals.targets.specs} == {
         "bulk_modulus": "GPa",
         "volume": "Å^3",
@@ -29,6 +29,8 @@ def test_the_crystals_carry_nine_targets_in_their_units(crystals: Dataset) -> No
         "band_gap": "eV",
         "bandwidth": "eV",
         "is_metal": "",
+        "shear_modulus": "GPa",
+        "mechanically_stable": "",
     }
     crystals.targets.check()
     assert len(crystals) == len(set(crystals.ids)) > 100

@@ -16,7 +16,7 @@ SPLITS = ROOT / "studies" / "splits"
 STRUCTURES = ROOT.parent / "shared" / "data" / "mp" / "structures.jsonl.gz"
 
 
-@pytest.mark.parametrize("study", ["quickstart", "eight_properties", "magnets"])
+@pytest.mark.parametrize("study", ["quickstart", "eight_properties", "elastic", "magnets"])
 def test_studies_of_built_in_data_use_the_registered_split(study: str) -> None:
     config = load_study(ROOT / "studies" / f"{study}.yaml")
     dataset = load_dataset(config.dataset)

@@ -1,7 +1,8 @@
 """The processes that work on one run at the same time, on one machine or several: who lives, and what they recorded.
 
 Each is known by ``HOST-PID`` and touches a file of that name in ``workers/`` of the run folder as long as it lives. On
-its own machine a process that is gone is known at once; elsewhere by its file, which is then no longer touched.
+its own machine a process that is gone is known at once; elsewhere by its file, which is then no longer touched. (The
+file counts here as well: the number of a process that is gone may belong to another one now.)
 """
 
 import json
@@ -58,13 +59,11 @@ class Peers:
         host, _, pid = name.rpartition("-")
         if name == self.name or not host or not pid.isdigit():
             return False
-        if host == socket.gethostname():
-            return _exists(int(pid))
         try:
             silent = self._pulse.stat().st_mtime - (self._pulse.parent / name).stat().st_mtime
         except FileNotFoundError:
             return False
-        return silent < _SILENT
+        return silent < _SILENT and (host != socket.gethostname() or _exists(int(pid)))
 
     def others(self) -> list[str]:
         """The other processes that live."""

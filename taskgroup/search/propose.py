@@ -20,6 +20,7 @@ class Proposer:
         self.targets = tuple(sorted(targets))
         self._default = default
         self._affinity_of = affinity_of
+        self._clustered: dict[GroupingSettings, Grouping] = {}
 
     def grouping(self, settings: GroupingSettings) -> Grouping:
         """The grouping of these settings."""
@@ -30,6 +31,11 @@ class Proposer:
         if settings.method == "random":
             k = settings.k or len(self.grouping(self._default))
             return Grouping.random(self.targets, k, settings.seed)
+        if settings not in self._clustered:
+            self._clustered[settings] = self._cluster(settings)
+        return self._clustered[settings]
+
+    def _cluster(self, settings: GroupingSettings) -> Grouping:
         graph = target_graph(
             self._affinity_of(settings.affinity),
             sparsifier=settings.sparsifier,

@@ -65,6 +65,10 @@ def test_who_lives(tmp_path: Path):
         far = tmp_path / "workers" / "elsewhere-7"
         far.touch()
         assert peers.lives("elsewhere-7")
+        again = tmp_path / "workers" / f"{here}-{os.getppid()}"  # lives, but has another process's number
+        again.touch()
+        os.utime(again, (time.time() - 120,) * 2)
+        assert not peers.lives(again.name)
         os.utime(far, (time.time() - 120,) * 2)
         assert not peers.lives("elsewhere-7")
     assert not (tmp_path / "workers" / peers.name).exists()

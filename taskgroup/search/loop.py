@@ -143,7 +143,8 @@ class SearchLoop:
     def run(self, n_trials: int, time_limit: float | None = None) -> None:
         """Run trials until ``n_trials`` are finished in all, or no more may start after ``time_limit`` seconds.
 
-        A trial that repeats an earlier one costs nothing and does not count, up to ``n_trials`` repeats.
+        A trial that repeats an earlier one costs nothing and does not count, up to ``n_trials`` repeats. Trials that a
+        kill interrupted are run in any case.
         """
         deadline = None if time_limit is None else time.monotonic() + time_limit
         self._stop.clear()
@@ -163,7 +164,7 @@ class SearchLoop:
     def _work(self, evaluator: Evaluator, n_trials: int, deadline: float | None) -> None:
         while not self._stop.is_set() and (deadline is None or time.monotonic() < deadline):
             with self._lock:
-                if self._started + self._met() >= n_trials:
+                if self._started + self._met() >= n_trials and not self._trials.to_retry():
                     return
                 self._started += 1
                 asked = self._trials.ask()

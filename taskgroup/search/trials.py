@@ -111,6 +111,11 @@ class Trials:
         running = self._study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
         return [trial.user_attrs.get("owner", "") for trial in running]
 
+    def to_retry(self) -> bool:
+        """Whether trials wait that a kill interrupted."""
+        waiting = self._waiting and self._study.get_trials(deepcopy=False, states=(TrialState.WAITING,))
+        return any("retry_of" in trial.user_attrs for trial in waiting or ())
+
     def look_again(self) -> None:
         """Trials may have been queued."""
         self._waiting = True

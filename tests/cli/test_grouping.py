@@ -81,12 +81,12 @@ def test_options_reach_the_clustering(call):
 
 
 def test_affinities_are_printed_as_matrix_csv_and_json(call, table):
-    expected = affinity_matrix(load_dataset("crystals").targets, "kendall")
-    _, out, _ = call("affinity", "crystals", "--measure", "kendall")
+    expected = affinity_matrix(load_dataset("magnets").targets, "kendall")
+    _, out, _ = call("affinity", "magnets", "--measure", "kendall")
     assert all(name in out for name in expected.names)
     off = ~np.eye(len(expected.names), dtype=bool)
     assert out.count("(") == np.count_nonzero(expected.p[off] > 0.05)  # pairs that may be related by chance
-    _, out, _ = call("affinity", "crystals", "--measure", "kendall", "--format", "json")
+    _, out, _ = call("affinity", "magnets", "--measure", "kendall", "--format", "json")
     assert np.array_equal(Affinity.from_json(out).values, expected.values)
     _, out, _ = call("affinity", table, "--format", "csv")
     rows = {(row["helper"], row["target"]): row for row in csv.DictReader(io.StringIO(out))}

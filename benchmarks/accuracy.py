@@ -16,8 +16,9 @@ the interval of a difference to every target alone is a paired bootstrap over te
 
 import argparse
 import json
+import re
 import time
-from collections.abc import Container, Iterable
+from collections.abc import Container, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ from rich.table import Table
 from sklearn.ensemble import ExtraTreesClassifier, ExtraTreesRegressor, RandomForestClassifier, RandomForestRegressor
 
 from taskgroup.datasets import load_dataset, write_store
+from taskgroup.datasets.composition import STATISTICS, composition_statistics
 from taskgroup.models.descriptors import descriptors
 from taskgroup.search import Study, load_study
 from taskgroup.search.compare import compare, compare_unsearched, held_out_rows
@@ -37,27 +39,14 @@ from taskgroup.training.metrics import weighted_metric
 Draws = dict[str, NDArray[np.float64]]
 FORESTS = ("composition forest", "descriptor forest")
 DRAWS = 1000
-_ELEMENT = ("Z", "X", "atomic_radius", "group", "row", "mendeleev_no", "atomic_mass", "melting_point", "molar_volume")
 
 
-def composition_statistics(formulas: Iterable[str]) -> NDArray[np.float64]:
-    """Mean, deviation, extremes and range of element properties, weighted by the formula (as in Ward et al., 2016)."""
-    from pymatgen.core import Composition
-
-    rows = []
-    for formula in formulas:
-        composition = Composition(formula)
-        weights = np.array([composition.get_atomic_fraction(e) for e in composition])
-        values = np.array([[_number(element, name) for name in _ELEMENT] for element in composition])
-        mean = weights @ values
-        spread = np.sqrt(weights @ (values - mean) ** 2)
-        rows.append(np.concatenate([mean, spread, values.min(0), values.max(0), np.ptp(values, axis=0), [len(values)]]))
-    return np.array(rows)
-
-
-def _number(element: Any, name: str) -> float:
-    value = getattr(element, name)
-    return float(value) if value is not None and np.isfinite(float(value)) else 0.0
+def composition_numbers(formulas: Sequence[str]) -> NDArray[np.float64]:
+    """What the composition forest sees: statistics of element properties, their ranges, and how many elements."""
+    statistics = np.nan_to_num(composition_statistics(formulas))
+    *_, least, largest = np.split(statistics, len(STATISTICS), axis=1)
+    counts = [len(set(re.findall("[A-Z][a-z]?", formula))) for formula in formulas]
+    return np.column_stack([statistics, largest - least, counts])
 
 
 def forest_draws(data: StudyData, numbers: NDArray, scored: Container[str] | None, extra: bool) -> Draws:
@@ -111,7 +100,7 @@ def run_fold(
     }
     dataset = data.dataset
     forests = {
-        "composition forest": (composition_statistics(dataset.formulas), False),
+        "composition forest": (composition_numbers(dataset.formulas), False),
         "descriptor forest": (_descriptors(data, out, study.config.space.model.get("magnetisation", True)), True),
     }
     return {name: forest_draws(data, numbers, scored, extra) for name, (numbers, extra) in forests.items()} | found

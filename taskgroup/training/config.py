@@ -11,6 +11,12 @@ class TrainConfig(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     epochs: int = Field(30, ge=1, le=10_000, description="passes over the training rows")
+    pretrain: int = Field(
+        0,
+        ge=0,
+        le=10_000,
+        description="epochs in which the backbone first learns the composition from the density of all training rows",
+    )
     batch_size: int = Field(32, ge=2, le=65_536, description="rows a step")
     lr: float = Field(2e-3, gt=0, le=1, description="AdamW learning rate at its highest, after the warm-up")
     weight_decay: float = Field(

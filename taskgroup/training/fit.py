@@ -17,6 +17,7 @@ from taskgroup.errors import ConfigError, TrainingFailed
 from taskgroup.training.checkpoint import Checkpoint
 from taskgroup.training.data import pick_device
 from taskgroup.training.hooks import Hook
+from taskgroup.training.pretrain import pretrained_backbone
 from taskgroup.training.result import GroupJob
 from taskgroup.training.run import EpochReport, Fit, Run
 
@@ -71,6 +72,8 @@ def fit_epochs(
         run = Run(dataset, split, job, pick_device(device), hooks)
         if checkpoint and (saved := checkpoint.load(job.key)):
             run.restore(*saved)
+        elif job.training.pretrain and (learnt := pretrained_backbone(dataset, split, job, run.device)):
+            run.begin_with(learnt)
         run.notify("on_start")
     yield from list(run.reports)
     while not run.over:

@@ -101,6 +101,11 @@ class Run:
         done, patience = len(self.reports), self.config.patience
         return done >= self.config.epochs or bool(patience and done - self.choice.best >= patience)
 
+    def begin_with(self, backbone: dict[str, Tensor]) -> None:
+        """Begin with these weights of the backbone."""
+        for network in {self.network, self.validated}:
+            network.backbone.load_state_dict(backbone)
+
     def notify(self, method: str) -> None:
         """Call a method of every hook."""
         for hook in self.hooks:

@@ -1,0 +1,59 @@
+"""What a formula says of a crystal: statistics of the properties of its elements (as in Ward et al., 2016).
+
+They are what composition models know, and what a network can be asked to tell from the density first, since every row
+has them (``TrainConfig.pretrain``). doi:10.1038/npjcompumats.2016.28
+"""
+
+import warnings
+from collections.abc import Iterable
+from functools import cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+from taskgroup.errors import InputError
+
+PROPERTIES = (
+    "Z", "X", "atomic_radius", "group", "row", "mendeleev_no", "atomic_mass", "melting_point", "molar_volume",
+)  # fmt: skip
+STATISTICS = ("mean", "deviation", "least", "largest")
+
+
+def composition_names() -> tuple[str, ...]:
+    """The columns of ``composition_statistics``, such as ``mean-Z``."""
+    return tuple(f"{statistic}-{name}" for statistic in STATISTICS for name in PROPERTIES)
+
+
+def composition_statistics(formulas: Iterable[str]) -> NDArray[np.float64]:
+    """Mean, deviation (both weighted by the formula), least and largest of element properties: [rows, columns].
+
+    Units are pymatgen's (Å, u, K, cm^3/mol). NaN where a property of an element is not known, such as the
+    electronegativity of neon. Raises InputError: not a formula.
+    """
+    rows = [_statistics(formula) for formula in formulas]
+    return np.array(rows).reshape(len(rows), len(composition_names()))
+
+
+@cache
+def _statistics(formula: str) -> NDArray[np.float64]:
+    from pymatgen.core import Composition
+
+    try:
+        atoms = {str(element): amount for element, amount in Composition(formula).fractional_composition.items()}
+        values = np.array([_properties(symbol) for symbol in atoms])
+    except ValueError as error:
+        raise InputError(f"composition: '{formula}' is not a formula of elements ({error})") from None
+    weights = np.array(list(atoms.values()))
+    mean = weights @ values
+    deviation = np.sqrt(weights @ (values - mean) ** 2)
+    return np.concatenate([mean, deviation, values.min(axis=0), values.max(axis=0)])
+
+
+@cache
+def _properties(symbol: str) -> tuple[float, ...]:
+    from pymatgen.core import Element
+
+    with warnings.catch_warnings():  # what is not known is told by NaN
+        warnings.simplefilter("ignore")
+        found = [getattr(Element(symbol), name) for name in PROPERTIES]
+    return tuple(float("nan") if value is None else float(value) for value in found)

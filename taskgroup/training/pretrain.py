@@ -1,0 +1,67 @@
+"""Pre-training: what all targets share first learns to tell the composition from the density.
+
+The statistics of the elements (``taskgroup.datasets.composition``) cost nothing to know and every row has them, with a
+label of the group or without. They are learnt, not shown: a network sees the density alone, then as before.
+
+Groups of equal hyper-parameters, seed and rows begin with the same weights, which are made once a process.
+"""
+
+import hashlib
+from collections import OrderedDict
+from dataclasses import replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from taskgroup.datasets import Dataset, Split, Target, TargetTable
+from taskgroup.datasets.composition import composition_names, composition_statistics
+from taskgroup.errors import TrainingFailed
+from taskgroup.training.result import GroupJob, canonical_json
+from taskgroup.training.run import Run
+
+_KEPT = 32  # backbones a process keeps
+_cache: OrderedDict[str, dict[str, Tensor]] = OrderedDict()
+
+
+def composition_targets(dataset: Dataset, split: Split) -> TargetTable:
+    """The statistics of every row's elements; those that training rows do not differ in are left out.
+
+    Raises InputError: a row whose formula is not one.
+    """
+    values = composition_statistics(dataset.formulas)
+    differ = np.array([len(np.unique(column[~np.isnan(column)])) > 1 for column in values[split.train].T])
+    names = [name for name, keep in zip(composition_names(), differ, strict=True) if keep]
+    return TargetTable(tuple(Target(f"composition-{name}") for name in names), dataset.ids, values[:, differ])
+
+
+def pretrained_backbone(dataset: Dataset, split: Split, job: GroupJob, device: torch.device) -> dict[str, Tensor]:
+    """Weights of a job's backbone after ``pretrain`` epochs on the composition of all training rows, by its recipe.
+
+    None at all where these rows have one composition: there is nothing to learn.
+
+    Raises TrainingFailed as ``fit_epochs`` does; InputError: see ``composition_targets``.
+    """
+    training = job.training.model_copy(
+        update={"epochs": job.training.pretrain, "pretrain": 0, "patience": 0, "ema": 0.0, "balance": "mean"}
+    )
+    settings = [job.model.model_dump(mode="json"), training.model_dump(mode="json"), job.seed, str(device)]
+    content = canonical_json([dataset.inputs_hash, dataset.formulas, split.id, *settings])
+    key = hashlib.sha256(content.encode()).hexdigest()
+    if key not in _cache:
+        table = composition_targets(dataset, split)
+        own = replace(job, targets=table.names, training=training) if table.names else None
+        _cache[key] = _trained(Run(replace(dataset, targets=table), split, own, device, ())) if own else {}
+        if len(_cache) > _KEPT:
+            _cache.popitem(last=False)
+    _cache.move_to_end(key)
+    return _cache[key]
+
+
+def _trained(run: Run) -> dict[str, Tensor]:
+    try:
+        while not run.over:
+            run.epoch()
+    except TrainingFailed as error:
+        raise TrainingFailed(f"pre-training on the composition: {error.fail_kind}", error.fail_kind) from error
+    return {name: tensor.detach().clone() for name, tensor in run.network.backbone.state_dict().items()}

@@ -17,7 +17,7 @@ import optuna
 from optuna.trial import TrialState
 from pydantic import ValidationError
 
-from taskgroup.errors import ConfigError, InputError, TaskgroupError, TrainingFailed
+from taskgroup.errors import ConfigError, InputError, RunError, TaskgroupError, TrainingFailed
 from taskgroup.grouping import Group, Grouping
 from taskgroup.search.assemble import trained_groups
 from taskgroup.search.config import StudyConfig
@@ -65,6 +65,16 @@ def open_optuna(config: StudyConfig, storage: optuna.storages.BaseStorage) -> op
         direction="maximize",
         load_if_exists=True,
     )
+
+
+def refuse_another(study: optuna.Study, folder: Path) -> None:
+    """Raise RunError where a storage holds trials of the study that a new run in ``folder`` has not made."""
+    begun = [trial for trial in study.get_trials(deepcopy=False) if trial.state != TrialState.WAITING]
+    if begun and not (folder / "study.json").exists():
+        raise RunError(
+            f"storage: it holds {len(begun)} trials of a study '{study.study_name}' that another run than {folder} "
+            "began; go on with that one ('taskgroup resume'), or choose another name with --set name=..."
+        )
 
 
 def enqueue_baselines(study: optuna.Study, config: StudyConfig, space: Space) -> None:

@@ -25,6 +25,7 @@ from taskgroup.search.loop import (
     enqueue_baselines,
     open_optuna,
     open_storage,
+    refuse_another,
     searched_space,
     settle_interrupted,
 )
@@ -146,6 +147,7 @@ class Study:
         data = StudyData(self.config)
         with _locked(self.folder), Peers(self.folder) as peers, self._evaluators(data, peers) as evaluators:
             study = open_optuna(self.config, open_storage(self.config, self.folder))
+            refuse_another(study, self.folder)
             enqueue_baselines(study, self.config, searched_space(self.config))
             write_study(self.folder, self._study_record(data))  # from here on others may join
             store = evaluators[0].store

@@ -19,6 +19,7 @@ from taskgroup.errors import RunError, TaskgroupError
 from taskgroup.export import load_bundle
 from taskgroup.search import ResultStore, Study
 from taskgroup.search.executors import EXECUTORS, Failure, InlineExecutor
+from taskgroup.search.loop import enqueue_baselines, open_optuna, open_storage, searched_space
 from taskgroup.search.plan import StudyData
 from taskgroup.tracking import rows_from_mlflow, tracking_uri
 from taskgroup.training import GroupJob, mean_skill
@@ -206,6 +207,16 @@ def test_two_processes_cannot_work_on_one_run(make_config, tmp_path: Path):
         fcntl.flock(file, fcntl.LOCK_EX)
         with pytest.raises(RunError, match="another process"):
             Study(make_config(), folder).run()
+
+
+def test_two_runs_cannot_share_one_study_of_a_storage(make_config, tmp_path: Path):
+    config = make_config(f"storage=journal:{tmp_path / 'journal.log'}", "search.n_trials=4")
+    first, second = Study(config, tmp_path / "first"), Study(config, tmp_path / "second")
+    enqueue_baselines(open_optuna(config, open_storage(config, first.folder)), config, searched_space(config))
+    first.run()  # baselines that a killed start had queued belong to nobody yet
+    with pytest.raises(RunError, match=r"holds 4 trials of a study 'small' that another run"):
+        second.run()
+    assert len(first.resume().records()) > 4
 
 
 def test_workers_in_threads_finish_the_same_number_of_trials(make_config, tmp_path: Path):

@@ -13,7 +13,8 @@ The peer is what one would write without taskgroup: an Optuna study with the sam
 SQLite, ``report`` and ``should_prune`` (MedianPruner) after each epoch, and the same values logged to MLflow at the end
 of a trial. "open" is what opening the history takes, once a run. Times are medians over trials, lowest to highest.
 A trial's time ends when Optuna is told; MLflow is written by a thread while the next trial trains, here waited for
-before it begins. "cpu" is processor time of all that, MLflow included: the share of a 60 s trial is the larger of both.
+before it begins. "journal" is ours with ``storage: journal:PATH`` in the place of SQLite. "cpu" is processor time of
+all that, MLflow included: the share of a 60 s trial is the larger of both.
 """
 
 import argparse
@@ -21,6 +22,7 @@ import json
 import logging
 import math
 import random
+import shutil
 import sqlite3
 import statistics
 import subprocess
@@ -371,13 +373,30 @@ def _summary(trials: list[dict]) -> dict:
     return {part: (statistics.median(v), min(v), max(v)) for part in parts for v in [_ms(trials, part)]}
 
 
+def with_journal(config: StudyConfig, folder: Path) -> StudyConfig:
+    """The study with a copy of its history in a folder beside, Optuna's part of it in a journal file."""
+    beside = folder.with_name(f"{folder.name}-journal")
+    journal = config.model_copy(update={"storage": f"journal:{beside / 'study.journal'}"})
+    if not beside.exists():
+        shutil.copytree(folder, beside, ignore=shutil.ignore_patterns("*.db"))
+        shutil.copy(folder / "mlflow.db", beside)
+        optuna.copy_study(
+            from_study_name=config.name,
+            from_storage=open_storage(config, folder),
+            to_storage=open_storage(journal, beside),
+        )
+    return journal
+
+
 def measure(size: int, folder: Path, repeats: int) -> dict:
     """Both at one size of history."""
     config = study_config()
     data = StudyData(config)
     if not (folder / "study.json").exists():
         History(config, data, folder).fill(size)
+    journal = with_journal(config, folder)
     ours = measure_ours(config, data, folder, repeats)
+    journaled = measure_ours(journal, data, folder.with_name(f"{folder.name}-journal"), repeats)
     peer = measure_peer(config, data, folder, repeats)
     ratios = [theirs["total"] / our["total"] for our, theirs in zip(ours["trials"], peer, strict=True)]
     return {
@@ -385,6 +404,7 @@ def measure(size: int, folder: Path, repeats: int) -> dict:
         "results": ours["results"],
         "open_s": ours["open_s"],
         "ours_ms": _summary(ours["trials"]),
+        "journal_ms": _summary(journaled["trials"]),
         "peer_ms": _summary(peer),
         "share": max(statistics.median(_ms(ours["trials"], part)) for part in ("total", "cpu")) / 1000 / TRIAL_SECONDS,
         "ratio": (statistics.median(ratios), min(ratios), max(ratios)),
@@ -408,16 +428,18 @@ def print_row(row: dict, head: bool) -> None:
     if head:
         print(
             f"{'trials':>7} {'results':>8} {'open':>8}   {'ours, ms a trial':<24} {'share of 60 s':>13}   "
-            f"{'peer, ms a trial':<28} {'peer / ours':<18} parts of ours, of the peer (ms)"
+            f"{'journal, ms a trial':<24} {'peer, ms a trial':<28} {'peer / ours':<18} "
+            "parts of ours, with a journal, of the peer (ms)"
         )
-    ours, peer = row["ours_ms"], row["peer_ms"]
+    ours, journal, peer = row["ours_ms"], row["journal_ms"], row["peer_ms"]
     cell = "{:.1f} ({:.1f}-{:.1f})".format
     parts = " | ".join(
-        ", ".join(f"{name} {side[name][0]:.1f}" for name in side if name != "total") for side in (ours, peer)
+        ", ".join(f"{name} {side[name][0]:.1f}" for name in side if name != "total") for side in (ours, journal, peer)
     )
     print(
         f"{row['trials']:>7} {row['results']:>8} {row['open_s']:>6.1f} s   {cell(*ours['total']):<24} "
-        f"{row['share']:>13.2%}   {cell(*peer['total']):<28} {cell(*row['ratio']):<18} {parts}",
+        f"{row['share']:>13.2%}   {cell(*journal['total']):<24} {cell(*peer['total']):<28} "
+        f"{cell(*row['ratio']):<18} {parts}",
         flush=True,
     )
 

@@ -5,6 +5,7 @@ target; a column without a single number is no target. A column that is a number
 """
 
 import json
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from taskgroup.datasets.target import Target, TargetTable
+from taskgroup.datasets.units import parse_unit
 from taskgroup.errors import TargetError, did_you_mean
 
 if TYPE_CHECKING:
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
 ID_COLUMNS = ("id", "material_id", "name", "file", "filename", "mp_id", "task_id")
 _MISSING = frozenset({"", "nan", "na", "n/a", "none", "null", "<na>", "-"})
 _UNIT_ROW = frozenset({"", "unit", "units", "[unit]", "[units]", "(unit)", "(units)", "#unit", "#units"})
+_HEADER = re.compile(r"(.+?)(?:\s*(?:\((.+)\)|\[(.+)\]))?")  # name (unit), name [unit]
 _TRUTH = {"true": 1.0, "false": 0.0, "yes": 1.0, "no": 0.0}
 
 
@@ -41,8 +44,8 @@ def read_properties(
     """Read a property table.
 
     Args:
-        path: ``.csv``, ``.tsv``, ``.parquet``, or ``.json`` (a list of records). A row under the header whose id is
-            empty or ``unit`` holds the units.
+        path: ``.csv``, ``.tsv``, ``.parquet``, or ``.json`` (a list of records). Units stand in the header, as in
+            ``bulk modulus (GPa)``, or in a row under it whose id is empty or ``unit``. Spaces in names become ``_``.
         id_column: by default the first of ``ID_COLUMNS`` that is there.
         targets: which columns, and what they mean: names; or a mapping (or YAML file of one)
             ``{name: {kind, unit, transform, description}}``. By default every column that holds numbers.
@@ -50,11 +53,10 @@ def read_properties(
     Raises TargetError: no id column, ids twice, text in a number, a unit that does not parse, an unknown target.
     """
     source = Path(path)
-    frame = _read_frame(source)
+    frame, units = _named(_read_frame(source), id_column, source)
     column = _find_id_column(frame, id_column, source)
-    units: dict[str, str] = {}
     if len(frame) and frame[column].iloc[0].lower() in _UNIT_ROW:
-        units = {name: frame[name].iloc[0] for name in frame.columns if name != column}
+        units |= {name: unit for name, unit in frame.iloc[0].items() if unit and name != column}
         frame = frame.iloc[1:]
     ids = tuple(frame[column])
     if "" in ids:
@@ -107,10 +109,31 @@ def _read_frame(path: Path) -> "pd.DataFrame":
             raise
         raise TargetError(f"{path}: cannot be read as a property table ({str(error).splitlines()[0]})") from error
     frame.columns = [str(name).strip() for name in frame.columns]
-    repeated = frame.columns[frame.columns.duplicated()]
+    return frame.map(_text)
+
+
+def _named(frame: "pd.DataFrame", id_column: str | None, path: Path) -> tuple["pd.DataFrame", dict[str, str]]:
+    """The frame with columns named as targets are, and the units that stood in its header."""
+    parts = {header: (header, "") if header == id_column else _header(header) for header in frame.columns}
+    units = {name: unit for name, unit in parts.values() if unit}
+    named = frame.set_axis([parts[header][0] for header in frame.columns], axis=1)
+    repeated = named.columns[named.columns.duplicated()]
     if len(repeated):
         raise TargetError(f"{path}: column '{repeated[0]}' stands there twice")
-    return frame.map(_text)
+    return named, units
+
+
+def _header(header: str) -> tuple[str, str]:
+    """Name and unit in a header; brackets that hold no unit are left to the rule for names."""
+    found = _HEADER.fullmatch(header)
+    if found is None:
+        return header, ""
+    name, *unit = found.groups()
+    try:
+        unit = parse_unit("".join(filter(None, unit)), header)
+    except TargetError:
+        return header, ""
+    return "_".join(name.split()), unit
 
 
 def _text(cell: Any) -> str:

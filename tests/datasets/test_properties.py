@@ -52,6 +52,24 @@ def test_the_row_of_units_is_known_by_its_first_cell(tmp_path: Path, first: str)
     assert read(tmp_path, f"id,x\n{first},g/cm^3\na,1\nb,2\n").table.spec("x").unit == "g/cm^3"
 
 
+def test_units_in_the_header_are_read_and_spaces_in_names_become_underscores(tmp_path: Path) -> None:
+    text = "id,Bulk modulus (GPa),energy [eV/atom],gap(eV),zT (uW/(cm K^2 s))\na,1,2,3,4\nb,5,6,7,8\n"
+    table = read(tmp_path, text).table
+    assert {spec.name: spec.unit for spec in table.specs} == {
+        "Bulk_modulus": "GPa", "energy": "eV/atom", "gap": "eV", "zT": "uW/(cm K^2 s)",
+    }  # fmt: skip
+    np.testing.assert_array_equal(table.column("gap"), [3, 7])
+    assert read(tmp_path, text, targets=["gap", "zT"]).table.names == ("gap", "zT")
+    assert read(tmp_path, "crystal (id),x y\na,1\nb,2\n", id_column="crystal (id)").table.names == ("x_y",)
+
+
+def test_brackets_in_a_header_that_hold_no_unit_are_part_of_the_name_which_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(TargetError, match=r"log10\(K_VRH\).*a name is made of"):
+        read(tmp_path, "id,log10(K_VRH)\na,1\nb,2\n")
+    with pytest.raises(TargetError, match="column 'x' stands there twice"):
+        read(tmp_path, "id,x (eV),x [GPa]\na,1,2\nb,3,4\n")
+
+
 def test_a_targets_file_chooses_columns_and_says_what_they_mean(tmp_path: Path) -> None:
     said = tmp_path / "targets.yaml"
     said.write_text("gap: {unit: eV, transform: signed_log}\nbulk_modulus:\n")
@@ -84,7 +102,7 @@ def test_a_column_of_0_and_1_stays_a_number_where_that_was_said(tmp_path: Path) 
         ("id,x\nA,1\nB,2_0\n", {}, "'x', row 'B': needs a number, got '2_0'"),
         ("id,x\nA,1\nB,inf\n", {}, "'x', row 'B': values are finite"),
         ("id,x\n,GPaa\nA,1\n", {}, "'x': unit 'GPaa' does not parse"),
-        ("id,bulk modulus\nA,1\nB,2\n", {}, "'bulk modulus': a name is made of"),
+        ("id,bulk:modulus\nA,1\nB,2\n", {}, "'bulk:modulus': a name is made of"),
         ("id,x,x\nA,1,2\n", {}, "column 'x' stands there twice"),
         ("id,x\nA,1\nB,2\n", {"targets": ["y"]}, "no column for target 'y'"),
         ("id,x\nA,1\nB,2\n", {"targets": {"x": {"units": "eV"}}}, "unknown field 'units'; did you mean 'unit'"),

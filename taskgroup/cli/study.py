@@ -156,7 +156,9 @@ def _conduct(study: "Study", act: Callable, quiet: bool, as_json: bool) -> int:
         with StudyDisplay(quiet or as_json) as display:
             act(study, interruptible(display.hooks))
     except KeyboardInterrupt:
-        click.echo(f"Stopped. Finished groups are kept; go on with: taskgroup resume {study.folder}", file=sys.stderr)
+        begun = (study.folder / "study.json").exists()
+        goes_on = f"Finished groups are kept; go on with: taskgroup resume {study.folder}"
+        click.echo(f"Stopped. {goes_on if begun else 'Nothing had begun.'}", file=sys.stderr)
         return 130
     except OSError as error:
         raise TaskgroupError(

@@ -205,10 +205,11 @@ def load_study(source: str | Path | dict[str, Any], overrides: tuple[str, ...] =
     else:
         path = find_config(source, "studies")
         content, name, near = read_yaml(path), str(path), path.parent.parent / "search_spaces"
-    space = content.get("space")
-    if isinstance(space, str):
-        content["space"] = read_yaml(find_config(space, "search_spaces", near))
-    apply_overrides(content, overrides)
+    whole = tuple(override for override in overrides if override.partition("=")[0].strip() == "space")
+    apply_overrides(content, whole)  # another file, before its keys are overridden
+    if isinstance(content.get("space"), str):
+        content["space"] = read_yaml(find_config(content["space"], "search_spaces", near))
+    apply_overrides(content, tuple(override for override in overrides if override not in whole))
     if isinstance(content.get("space"), dict):
         content["space"] = load_space(content["space"], f"{name}: space")
     try:

@@ -68,10 +68,14 @@ class Finaliser:
             return done
         finalists = self._finalists(records)
         self.on_phase("reevaluate", len(finalists))
-        again = {each: members for each in finalists if (members := self._trained_again(each.plan)) is not None}
+        again = {}
+        for each in finalists:
+            members, failure = _members(self.evaluator, each.plan)
+            if failure is None:
+                again[each] = members
         if not again:
-            raise TaskgroupError("none of the best plans could be trained again; see the trials' fail_reason")
-        first_alone = self._trained_again(alone_plan(next(iter(again)).plan)) or []
+            raise TaskgroupError(f"none of the best groupings could be trained again: {failure.reason}")
+        first_alone, _ = _members(self.evaluator, alone_plan(next(iter(again)).plan))
         chosen = self._choice(again, first_alone)
         members = refit(self.evaluator, chosen.plan)
         self.on_phase("refit", len(members))
@@ -96,11 +100,6 @@ class Finaliser:
         )
         write_final(self.folder, final)
         return final
-
-    def _trained_again(self, plan: Plan) -> list[Evaluation] | None:
-        """The members of a plan; None where one cannot be trained."""
-        members, failure = _members(self.evaluator, plan)
-        return None if failure else members
 
     def _choice(self, again: Mapping[Finalist, list[Evaluation]], alone: list[Evaluation]) -> Finalist:
         """The best assembly, of no more networks than it takes, of all groups that were trained again.

@@ -58,7 +58,8 @@ class StudyData:
 
     ``train_share`` is the share of the training rows that jobs use, for learning curves.
 
-    Raises ConfigError: an unknown target, fewer than two targets, or folds that do not exist.
+    Raises ConfigError: an unknown target, fewer than two targets, folds that do not exist, or validation rows that
+    can tell no target's skill.
     """
 
     def __init__(self, config: StudyConfig, train_share: float = 1.0) -> None:
@@ -79,6 +80,23 @@ class StudyData:
         _check_folds(config.split)
         self.split = config.split
         self.splits: Splits = self.dataset.splits(by=config.split.by, folds=config.split.folds, seed=config.split.seed)
+        self._check_labels()
+
+    def _check_labels(self) -> None:
+        """Raise ConfigError where the search could not tell of any target how well it is learnt."""
+        most = 0
+        for fold in self.split.validation_folds:
+            values = self.targets.values[self.splits.split(self.split.test_fold, fold).validation]
+            for column in values.T:
+                known = column[np.isfinite(column)]
+                if len(np.unique(known)) > 1:
+                    return
+                most = max(most, len(known))
+        raise ConfigError(
+            f"split: skill needs two different values in a validation fold, found at most {most} labelled rows of any "
+            f"target in fold {', '.join(map(str, self.split.validation_folds))} of {self.split.folds}: more rows are "
+            "needed, or fewer folds"
+        )
 
     @cached_property
     def training_rows(self) -> np.ndarray:

@@ -53,6 +53,15 @@ def test_faults_are_named_in_one_line(change: dict, message: str):
     assert "\n" not in str(caught.value)
 
 
+def test_another_space_can_be_named_and_its_keys_overridden_in_any_order():
+    overrides = ("space.training.epochs=7", "space=peaks")
+    for given in (overrides, overrides[::-1]):
+        space = load_study(MINIMAL, given).space
+        assert (space.model["backbone"], space.training["epochs"]) == ("peaks", 7)
+    with pytest.raises(ConfigError, match=r"no file 'peeks'.*did you mean 'peaks'"):
+        load_study(MINIMAL, ("space=peeks",))
+
+
 @pytest.mark.parametrize("override", ["n_trials", "=3", "name.x=3", "search.seed=[1"])
 def test_overrides_that_cannot_be_are_refused(override: str):
     with pytest.raises(ConfigError, match="--set"):

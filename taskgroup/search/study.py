@@ -152,8 +152,8 @@ class Study:
             write_study(self.folder, self._study_record(data))  # from here on others may join
             store = evaluators[0].store
             tracker = self._tracker(data)
-            tracker.sync(self.records())
             later = Later()
+            later.call(tracker.sync, self.records())
 
             def on_record(trial: TrialRecord) -> None:
                 append_record(self.folder, trial)

@@ -37,7 +37,8 @@ __all__ = [
 def gramian(losses: Tensor, shared: Sequence[Tensor]) -> Tensor:
     """Inner products ``[T, T]`` of the task gradients on the shared parameters; ``losses`` [T] keeps its graph."""
     gradients = task_gradients(losses, shared)
-    return gradients @ gradients.T
+    products = gradients @ gradients.T
+    return (products + products.T) / 2  # some processors round (i, j) and (j, i) differently
 
 
 def cosines(gram: Tensor) -> Tensor:

@@ -40,7 +40,7 @@ def _statistics(formula: str) -> NDArray[np.float64]:
 
     try:
         atoms = {str(element): amount for element, amount in Composition(formula).fractional_composition.items()}
-        values = np.array([_properties(symbol) for symbol in atoms])
+        values = np.array([element_properties(symbol) for symbol in atoms])
     except ValueError as error:
         raise InputError(f"composition: '{formula}' is not a formula of elements ({error})") from None
     weights = np.array(list(atoms.values()))
@@ -50,7 +50,8 @@ def _statistics(formula: str) -> NDArray[np.float64]:
 
 
 @cache
-def _properties(symbol: str) -> tuple[float, ...]:
+def element_properties(symbol: str) -> tuple[float, ...]:
+    """The ``PROPERTIES`` of an element, such as ``"Na"``; NaN where not known. Raises ValueError: no element."""
     from pymatgen.core import Element
 
     with warnings.catch_warnings():  # what is not known is told by NaN

@@ -3,14 +3,16 @@
 import torch
 from torch import Tensor, nn
 
+from taskgroup.datasets.composition import PROPERTIES
 from taskgroup.models.backbone import Backbone
 from taskgroup.models.config import ModelConfig
+from taskgroup.models.peaks import NEAR
 
 _HEADS = 8
-_LEVELS = 80  # soft bins of the logarithm of the height: narrow enough to tell an element from its neighbour
+_BINS, _LOWEST, _HIGHEST = 32, -2.0, 4.0  # of each number that tells the element; in deviations
+_ELEMENT_WIDTH = 128
 _FARTHEST = 5.0  # deviations; a rare surrounding must not throw a prediction off
 _LEAST_VARIANCE = 1e-4  # a column that hardly varies says nothing
-_LOWEST, _HIGHEST = -4.6, 2.2  # of the scaled height: 0.02 to 500 e/Å^3
 _LARGEST_SCORE = 20.0  # of attention: its exponential stays finite
 _ABSENT = -1e4  # below every feature
 _VANISHING = 30.0  # exp(-30) is nothing beside 1; far smaller numbers are denormal, and processors slow at them
@@ -21,7 +23,7 @@ class PeakScale(nn.Module):
 
     def __init__(self, columns: int) -> None:
         super().__init__()
-        self.register_buffer("batches", torch.zeros(()))
+        self.register_buffer("seen", torch.zeros(()))
         self.register_buffer("mean", torch.zeros(columns))
         self.register_buffer("square", torch.ones(columns))
 
@@ -29,16 +31,41 @@ class PeakScale(nn.Module):
         """[R, columns], present (1 or 0) [R, 1] -> the same shape."""
         if self.training:
             with torch.no_grad():
-                count = present.sum().clamp_min(1)
-                self.batches += 1
-                self.mean += ((peaks * present).sum(0) / count - self.mean) / self.batches
-                self.square += ((peaks.square() * present).sum(0) / count - self.square) / self.batches
+                count = present.sum()
+                self.seen += count
+                total = self.seen.clamp_min(1)
+                self.mean += ((peaks * present).sum(0) - count * self.mean) / total
+                self.square += ((peaks.square() * present).sum(0) - count * self.square) / total
         deviation = (self.square - self.mean.square()).clamp_min(_LEAST_VARIANCE).sqrt()
         return ((peaks - self.mean) / deviation).clamp(-_FARTHEST, _FARTHEST)
 
 
+class ElementNetwork(nn.Module):
+    """Which element a peak is, in as many numbers as there are ``PROPERTIES``, from its height and near shape alone.
+
+    Each of its columns goes through soft bins, since one element differs from the next by little. Pre-training makes
+    the numbers the properties of the element, standardised; without it they are what the targets make of them.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("bins", torch.linspace(_LOWEST, _HIGHEST, _BINS), persistent=False)
+        self.net = nn.Sequential(
+            nn.Linear((2 + NEAR) * (1 + _BINS), _ELEMENT_WIDTH), nn.SiLU(),
+            nn.Linear(_ELEMENT_WIDTH, _ELEMENT_WIDTH), nn.SiLU(),
+            nn.Linear(_ELEMENT_WIDTH, len(PROPERTIES)),
+        )  # fmt: skip
+
+    def forward(self, scaled: Tensor) -> Tensor:
+        """Scaled columns [R, columns] -> [R, len(PROPERTIES)]."""
+        near = scaled[:, 1 : 3 + NEAR]
+        distance = (near[:, :, None] - self.bins) * ((_BINS - 1) / (_HIGHEST - _LOWEST))
+        binned = torch.exp(-distance.square().clamp_max(_VANISHING)).flatten(1)
+        return self.net(torch.cat([near, binned], dim=1))
+
+
 class PeakNetwork(Backbone):
-    """A perceptron embeds each peak by height and surroundings; mean, deviation, maximum and attention pool them.
+    """A perceptron embeds each peak by element and surroundings; mean, deviation, maximum and attention pool them.
 
     Sets of any size (Zaheer et al., arXiv:1703.06114), with attention over the peaks (Ilse et al., arXiv:1802.04712).
     """
@@ -48,21 +75,24 @@ class PeakNetwork(Backbone):
     def __init__(self, config: ModelConfig, in_channels: int) -> None:
         super().__init__(config, in_channels)
         width = 8 * config.width
-        self.register_buffer("levels", torch.linspace(_LOWEST, _HIGHEST, _LEVELS), persistent=False)
         self.scale = PeakScale(in_channels)
+        self.element = ElementNetwork()
         self.embed = nn.Sequential(
-            nn.Linear(in_channels + _LEVELS, width), nn.SiLU(), nn.Dropout(config.dropout),
+            nn.Linear(in_channels + len(PROPERTIES), width), nn.SiLU(), nn.Dropout(config.dropout),
             nn.Linear(width, width), nn.SiLU(),
         )  # fmt: skip
         self.score = nn.Linear(width, _HEADS)
         self.n_features = 4 * width
 
+    def elements(self, peaks: Tensor) -> Tensor:
+        """What ``ElementNetwork`` says of peaks [R, columns] that are all there."""
+        return self.element(self.scale(peaks, peaks.new_ones(len(peaks), 1)))
+
     def forward(self, fields: Tensor, lattice: Tensor) -> Tensor:
         """Peaks [B, K, columns], the first column 1 for those that are there -> [B, F]."""
         peaks, present, owner = _listed(fields)
-        distance = (peaks[:, 1:2] - self.levels) * (_LEVELS / (_HIGHEST - _LOWEST))
-        levels = torch.exp(-distance.square().clamp_max(_VANISHING))
-        found = self.embed(torch.cat([self.scale(peaks, present), levels], dim=1)).float()
+        scaled = self.scale(peaks, present)
+        found = self.embed(torch.cat([scaled, self.element(scaled)], dim=1)).float()
         share = (_LARGEST_SCORE * (self.score(found).float() / _LARGEST_SCORE).tanh()).exp()
         heads = (found.unflatten(1, (_HEADS, -1)) * share[:, :, None]).flatten(1)
 

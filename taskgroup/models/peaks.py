@@ -17,10 +17,11 @@ from torch import Tensor, nn
 from taskgroup.models.fields import low_passes
 from taskgroup.models.lattice import reciprocal
 
-RADII = (0.3, 0.6, 0.9, 1.2, 1.5, 1.8, 2.1, 2.5, 3.0, 3.5, 4.0, 5.0)  # Å
+RADII = (0.15, 0.3, 0.45, 0.6, 0.75, 0.9, 1.2, 1.5, 1.8, 2.1, 2.5, 3.0, 3.5, 4.0, 5.0)  # Å
 # Far spheres have the same number of points, so they see a smoother density: width (Å) of a further Gaussian, number of
 # radii that look at it. Else atoms fall between their points and the numbers depend on the orientation.
-SMOOTHED = ((0.0, 3), (0.35, 4), (0.8, 5))
+SMOOTHED = ((0.0, 6), (0.35, 4), (0.8, 5))
+NEAR = 7  # radii that see the atom itself more than what surrounds it
 ORDERS = 4  # largest l
 MOST_PEAKS = 48  # the highest are kept
 _CANDIDATES = 64
@@ -28,9 +29,10 @@ _LEAST_DENSITY = 1e-4  # e/Å^3
 _LEAST_HEIGHT = 0.02  # e/Å^3
 _LEAST_SHARE = 0.003  # of the highest peak: less lies between atoms; hydrogen beside gold has just more
 _SAME = 0.45  # Å; maxima closer than this are one
-# Curvatures of the logarithm at a peak, in that of the highest one: waves of a coarse grid are sharper than any atom,
-# bumps between atoms flatter.
-_SHARPEST, _FLATTEST = 1.33, 0.12
+# Curvatures of the logarithm at a peak. Waves of a coarse grid are sharper than atoms: than the highest peak by a third,
+# and than a point seen through the low-pass of 0.20 Å (3 / s^2, 1/Å^2). Bumps between atoms are flatter.
+_SHARPER, _SHARPEST = 1.33, 75.0
+_FLATTER, _FLATTEST = 0.12, 8.5
 _EXACT = 15
 _CHUNK = 64  # peaks interpolated at a time
 
@@ -74,6 +76,12 @@ def peak_table(density: Tensor, lattice: Tensor) -> Tensor:
     return table
 
 
+def peak_positions(density: Tensor, lattice: Tensor) -> tuple[Tensor, Tensor]:
+    """Where the peaks of ``peak_table`` are: fractional [B, MOST_PEAKS, 3], and present [B, MOST_PEAKS]."""
+    at, _, _, present = find_peaks(_logarithm(density)[:, 0].double(), lattice.double())
+    return at / density.shape[-1], present
+
+
 def _logarithm(density: Tensor) -> Tensor:
     """The density [B, C, N, N, N] with the logarithm of its first channel."""
     return torch.cat([density[:, :1].clamp_min(_LEAST_DENSITY).log(), density[:, 1:]], dim=1)
@@ -111,9 +119,11 @@ def find_peaks(logarithm: Tensor, lattice: Tensor) -> tuple[Tensor, Tensor, Tens
         height.gather(1, order),
         curvature.gather(1, order),
     )
-    relative = curvature / curvature[:, :1].clamp_max(-1e-6)
+    highest = curvature[:, :1].clamp_max(-1e-6)
+    sharpest = (_SHARPER * highest).clamp_max(-_SHARPEST)
+    flattest = (_FLATTER * highest).clamp_max(-_FLATTEST)
     floor = (height[:, :1] + math.log(_LEAST_SHARE)).clamp_min(math.log(_LEAST_HEIGHT))
-    likely = (relative < _SHARPEST) & (relative > _FLATTEST) & (height > floor)
+    likely = (curvature > sharpest) & (curvature < flattest) & (height > floor)
     likely[:, 0] = True  # there is always one
     likely &= found.isfinite().gather(1, order)
     return at, height, curvature, likely & ~_repeats(at / n, lattice, likely)

@@ -1,7 +1,8 @@
 """Pre-training: what all targets share first learns to tell the composition from the density.
 
 The statistics of the elements (``taskgroup.datasets.composition``) cost nothing to know and every row has them, with a
-label of the group or without. They are learnt, not shown: a network sees the density alone, then as before.
+label of the group or without. They are learnt, not shown: a network sees the density alone, then as before. Networks on
+peaks learn the elements at the peaks before that, see ``elements``.
 
 Groups of equal hyper-parameters, seed and rows begin with the same weights, which are made once a process.
 """
@@ -17,6 +18,8 @@ from torch import Tensor
 from taskgroup.datasets import Dataset, Split, Target, TargetTable
 from taskgroup.datasets.composition import composition_names, composition_statistics
 from taskgroup.errors import TrainingFailed
+from taskgroup.models.peak_network import PeakNetwork
+from taskgroup.training.elements import learn_elements, peak_elements
 from taskgroup.training.result import GroupJob, canonical_json
 from taskgroup.training.run import Run
 
@@ -46,16 +49,39 @@ def pretrained_backbone(dataset: Dataset, split: Split, job: GroupJob, device: t
         update={"epochs": job.training.pretrain, "pretrain": 0, "patience": 0, "ema": 0.0, "balance": "mean"}
     )
     settings = [job.model.model_dump(mode="json"), training.model_dump(mode="json"), job.seed, str(device)]
-    content = canonical_json([dataset.inputs_hash, dataset.formulas, split.id, *settings])
+    content = canonical_json([dataset.inputs_hash, dataset.formulas, _atoms(dataset), split.id, *settings])
     key = hashlib.sha256(content.encode()).hexdigest()
     if key not in _cache:
         table = composition_targets(dataset, split)
-        own = replace(job, targets=table.names, training=training) if table.names else None
-        _cache[key] = _trained(Run(replace(dataset, targets=table), split, own, device, ())) if own else {}
+        if table.names:
+            own = replace(job, targets=table.names, training=training)
+            run = Run(replace(dataset, targets=table), split, own, device, ())
+            _learn_elements(run, dataset, split)
+            _cache[key] = _trained(run)
+        else:
+            _cache[key] = {}
         if len(_cache) > _KEPT:
             _cache.popitem(last=False)
     _cache.move_to_end(key)
     return _cache[key]
+
+
+def _atoms(dataset: Dataset) -> str:
+    """A hash of the atoms of all rows."""
+    digest = hashlib.sha256()
+    for species, sites in zip(dataset.species, dataset.frac_coords, strict=True):
+        digest.update(" ".join(species).encode() + sites.tobytes())
+    return digest.hexdigest()
+
+
+def _learn_elements(run: Run, dataset: Dataset, split: Split) -> None:
+    network = run.network.backbone.net
+    if not isinstance(network, PeakNetwork):
+        return
+    rows, _ = run.data.batch(torch.as_tensor(split.train, device=run.device))
+    peaks, _ = run.network.view.split(rows)
+    with run.random:
+        learn_elements(network, peaks, peak_elements(dataset, split.train), torch.Generator().manual_seed(run.job.seed))
 
 
 def _trained(run: Run) -> dict[str, Tensor]:

@@ -1,4 +1,4 @@
-"""Pre-training on the composition: what it looks at, that groups share it, and that it helps."""
+"""Pre-training on the composition: what it looks at, that groups share it, and that it helps (elements and all)."""
 
 from dataclasses import replace
 
@@ -122,14 +122,14 @@ def test_a_resumed_fit_does_not_learn_it_again(elements, tmp_path, monkeypatch):
 
 def test_formation_energy_gains_from_it_on_real_crystals():
     data = load_dataset("crystals").with_targets(["formation_energy"])
-    model, skills = ModelConfig(backbone="descriptors"), {}
-    for epochs in (0, 60):
+    model, skills = ModelConfig(backbone="peaks"), {}
+    for epochs in (0, 10):
         training = TrainConfig(epochs=60, pretrain=epochs, lr=0.003, batch_size=64, weight_decay=0.05)
-        for fold in (2, 3, 4):
+        for fold in (2, 3):
             job = GroupJob(
                 data.targets.names, model, training, 0, "crystals", data.hash, _BY_SYSTEM | {"validation_fold": fold}
             )
             skills[epochs, fold] = fit(data, data.splits().split(0, fold), job).result.skills["formation_energy"]
-    gains = [skills[60, fold] - skills[0, fold] for fold in (2, 3, 4)]
+    gains = [skills[10, fold] - skills[0, fold] for fold in (2, 3)]
     assert min(gains) > 0
     assert np.mean(gains) > 0.02

@@ -29,8 +29,8 @@ _LEAST_DENSITY = 1e-4  # e/Å^3
 _LEAST_HEIGHT = 0.02  # e/Å^3
 _LEAST_SHARE = 0.003  # of the highest peak: less lies between atoms; hydrogen beside gold has just more
 _SAME = 0.45  # Å; maxima closer than this are one
-# Curvatures of the logarithm at a peak. Waves of a coarse grid are sharper than atoms: than the highest peak by a third,
-# and than a point seen through the low-pass of 0.20 Å (3 / s^2, 1/Å^2). Bumps between atoms are flatter.
+# Curvatures of the logarithm at a peak. Waves of a coarse grid are sharper than atoms: than the highest by a third, and
+# than a point seen through the low-pass of 0.20 Å (3 / s^2, 1/Å^2). Bumps between atoms are flatter.
 _SHARPER, _SHARPEST = 1.33, 75.0
 _FLATTER, _FLATTEST = 0.12, 8.5
 _EXACT = 15

@@ -1,7 +1,7 @@
 """The first lesson of a network on peaks: which element makes a peak, told by the atoms of the training rows.
 
-A density comes with its atoms, so every peak of a training row has the name of an element for nothing. What is learnt is
-the look of an element in the density; a network never sees an atom, then as before.
+A density comes with its atoms, so every peak of a training row has the name of an element for nothing. What is learnt
+is the look of an element in the density; a network never sees an atom, then as before.
 """
 
 import numpy as np
@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from taskgroup.datasets import Dataset, Split
+from taskgroup.datasets import Dataset
 from taskgroup.datasets.composition import PROPERTIES, element_properties
 from taskgroup.models.peak_network import PeakNetwork
 from taskgroup.models.peaks import peak_positions

@@ -9,9 +9,10 @@ from torch import Tensor
 
 from taskgroup.models.backbone import Backbone
 from taskgroup.models.config import ModelConfig
+from taskgroup.models.peaks import n_columns
 from taskgroup.models.registry import find_backbone
 
-_CHANNELS, _ROWS, _GRID, _PEAKS = 3, 5, 8, 6
+_CHANNELS, _ROWS, _GRID, _PEAKS, _COLUMNS = 3, 5, 8, 6, n_columns(1)
 
 
 class BackboneConformance:
@@ -25,20 +26,24 @@ class BackboneConformance:
 
     def make(self) -> Backbone:
         """The backbone under test, with fixed random weights, its running statistics filled, in evaluation mode."""
-        torch.manual_seed(0)
-        config = ModelConfig(backbone=self.name, **self.settings)
-        backbone = find_backbone(self.name)(config, _CHANNELS)
+        backbone = self._new(seed=0)
         with torch.no_grad():
             backbone(*self.inputs(seed=1))
         return backbone.eval()
 
+    def _new(self, seed: int) -> Backbone:
+        torch.manual_seed(seed)
+        kind = find_backbone(self.name)
+        config = ModelConfig(backbone=self.name, **self.settings)
+        return kind(config, _COLUMNS if kind.sees == "peaks" else _CHANNELS)
+
     def inputs(self, rows: int = _ROWS, seed: int = 0, grid: int = _GRID) -> tuple[Tensor, Tensor]:
-        """Random fields and cells."""
+        """Random fields (of a network on peaks: rows of its table) and cells."""
         generator = torch.Generator().manual_seed(seed)
         shapes = {
             "grid": (_CHANNELS, grid, grid, grid),
             "distribution": (_CHANNELS,),
-            "peaks": (_PEAKS, _CHANNELS),
+            "peaks": (_PEAKS, _COLUMNS),
         }
         sees = find_backbone(self.name).sees
         fields = torch.randn(rows, *shapes[sees], generator=generator)
@@ -76,8 +81,7 @@ class BackboneConformance:
 
     def test_the_state_dict_holds_all_of_it(self) -> None:
         first, inputs = self.make(), self.inputs()
-        torch.manual_seed(1)
-        second = find_backbone(self.name)(ModelConfig(backbone=self.name, **self.settings), _CHANNELS)
+        second = self._new(seed=1)
         second.load_state_dict(first.state_dict())
         torch.testing.assert_close(second.eval()(*inputs), first(*inputs), rtol=0, atol=0)
 

@@ -13,8 +13,10 @@ from numpy.typing import NDArray
 
 from taskgroup.errors import InputError
 
+_SHELLS = {"s": 2, "p": 6, "d": 10, "f": 14}  # electrons that each holds
 PROPERTIES = (
     "Z", "X", "atomic_radius", "group", "row", "mendeleev_no", "atomic_mass", "melting_point", "molar_volume",
+    "ionization_energy", "electron_affinity", "average_ionic_radius", *(f"empty_{shell}" for shell in _SHELLS),
 )  # fmt: skip
 STATISTICS = ("mean", "deviation", "least", "largest")
 
@@ -27,7 +29,7 @@ def composition_names() -> tuple[str, ...]:
 def composition_statistics(formulas: Iterable[str]) -> NDArray[np.float64]:
     """Mean, deviation (both weighted by the formula), least and largest of element properties: [rows, columns].
 
-    Units are pymatgen's (Å, u, K, cm^3/mol). NaN where a property of an element is not known, such as the
+    Units are pymatgen's (Å, u, K, cm^3/mol, eV). NaN where a property of an element is not known, such as the
     electronegativity of neon. Raises InputError: not a formula.
     """
     rows = [_statistics(formula) for formula in formulas]
@@ -51,10 +53,16 @@ def _statistics(formula: str) -> NDArray[np.float64]:
 
 @cache
 def element_properties(symbol: str) -> tuple[float, ...]:
-    """The ``PROPERTIES`` of an element, such as ``"Na"``; NaN where not known. Raises ValueError: no element."""
+    """The ``PROPERTIES`` of an element, such as ``"Na"``; NaN where not known. Raises ValueError: no element.
+
+    ``empty_d`` is how many electrons the free atom's outermost d shell could still take, 0 where it has none.
+    """
     from pymatgen.core import Element
 
+    element = Element(symbol)
+    outermost = {shell: count for _, shell, count in sorted(element.full_electronic_structure)}
+    empty = {f"empty_{shell}": room - outermost.get(shell, room) for shell, room in _SHELLS.items()}
     with warnings.catch_warnings():  # what is not known is told by NaN
         warnings.simplefilter("ignore")
-        found = [getattr(Element(symbol), name) for name in PROPERTIES]
+        found = [empty[name] if name in empty else getattr(element, name) for name in PROPERTIES]
     return tuple(float("nan") if value is None else float(value) for value in found)

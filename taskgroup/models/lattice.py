@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-N_LATTICE_FEATURES = 3
+N_LATTICE_FEATURES = 5
 
 
 def reciprocal(lattice: Tensor) -> Tensor:
@@ -20,16 +20,17 @@ def volume(lattice: Tensor) -> Tensor:
 
 
 def lattice_features(lattice: Tensor) -> Tensor:
-    """Volume and shape [B, 3] of cells [B, 3, 3] (Å): the same after any rotation, reordering or reversal of vectors.
+    """Volume and shape [B, 5] of cells [B, 3, 3] (Å): the same after any rotation, reordering or reversal of vectors.
 
     With the metric G = L L^T: log V, log(tr G / 3 V^(2/3)) and log(tr G^-1 V^(2/3) / 3), which together know the
-    eigenvalues of G; the last two are zero for a cube. Brought to the order of 1 for cells of 10 to 1000 Å^3.
+    eigenvalues of G; the last two are zero for a cube. Then V^(1/3) and V, since targets may be linear in them. Brought
+    to the order of 1 for cells of 10 to 1000 Å^3.
     """
     size = volume(lattice).abs()
     edge = size ** (1 / 3)
     long = lattice.square().sum((1, 2)) / (3 * edge.square())
     thin = reciprocal(lattice).square().sum((1, 2)) * edge.square() / 3
-    return torch.stack([(torch.log(size) - 4) / 1.5, torch.log(long), torch.log(thin)], dim=1)
+    return torch.stack([(torch.log(size) - 4) / 1.5, torch.log(long), torch.log(thin), edge / 4, size / 60], dim=1)
 
 
 def _cross(a: Tensor, b: Tensor) -> Tensor:

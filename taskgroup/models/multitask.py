@@ -106,7 +106,11 @@ class MultiTaskNetwork(nn.Module):
 
 
 class Trunk(nn.Module):
-    """All that targets share: the backbone, the distribution beside it, the cell, joined to features [B, F]."""
+    """All that targets share: the backbone, the distribution beside it, the cell, joined to features [B, F].
+
+    Features are a layer's plus a linear map's, so that what is a plain sum (mass over volume) need not be bent and
+    unbent, nor be known through dropout.
+    """
 
     def __init__(self, config: ModelConfig, view: View) -> None:
         super().__init__()
@@ -118,9 +122,9 @@ class Trunk(nn.Module):
         if kind.sees != "distribution" and view.n_statistics:
             self.statistics = DescriptorNetwork(config, view.n_statistics)
             joined += self.statistics.n_features
-        self.join = nn.Sequential(
-            nn.BatchNorm1d(joined), nn.Linear(joined, config.features), nn.SiLU(), nn.Dropout(config.dropout)
-        )
+        self.norm = nn.BatchNorm1d(joined)
+        self.bent = nn.Sequential(nn.Linear(joined, config.features), nn.SiLU(), nn.Dropout(config.dropout))
+        self.straight = nn.Linear(joined, config.features)
 
     def forward(self, seen: Tensor, statistics: Tensor, lattice: Tensor) -> Tensor:
         """What the view shows, the distribution [B, D] and cells [B, 3, 3] -> [B, F]."""
@@ -129,7 +133,8 @@ class Trunk(nn.Module):
             parts.append(self.statistics(statistics, lattice))
         if self.uses_cell:
             parts.append(lattice_features(lattice))
-        return self.join(torch.cat(parts, dim=1))
+        joined = self.norm(torch.cat(parts, dim=1))
+        return self.bent(joined) + self.straight(joined)
 
 
 class Heads(nn.Module):

@@ -6,9 +6,14 @@ from torch import Tensor, nn
 from taskgroup.datasets.composition import PROPERTIES
 from taskgroup.models.backbone import Backbone
 from taskgroup.models.config import ModelConfig
+from taskgroup.models.lattice import volume
+from taskgroup.models.neighbours import DISTANCES
 from taskgroup.models.peaks import NEAR
 
 _HEADS = 8
+_ROUNDS = 1  # of messages between neighbours
+_WORDS = 32  # numbers in a message
+_DENSE, _ROOM = 32, 20.0  # numbers a peak adds up per volume; Å^3 of a usual atom
 _BINS, _LOWEST, _HIGHEST = 32, -2.0, 4.0  # of each number that tells the element; in deviations
 _ELEMENT_WIDTH = 128
 _FARTHEST = 5.0  # deviations; a rare surrounding must not throw a prediction off
@@ -65,9 +70,11 @@ class ElementNetwork(nn.Module):
 
 
 class PeakNetwork(Backbone):
-    """A perceptron embeds each peak by element and surroundings; mean, deviation, maximum and attention pool them.
+    """A perceptron embeds each peak by element and surroundings, neighbours tell it theirs; then all are pooled.
 
-    Sets of any size (Zaheer et al., arXiv:1703.06114), with attention over the peaks (Ilse et al., arXiv:1802.04712).
+    Pooled are mean, deviation, maximum, attention and number per volume. Sets of any size (Zaheer et al.,
+    arXiv:1703.06114), with attention over the peaks (Ilse et al., arXiv:1802.04712) and messages between them by
+    distance (Schütt et al., doi:10.1063/1.5019779).
     """
 
     sees = "peaks"
@@ -75,47 +82,81 @@ class PeakNetwork(Backbone):
     def __init__(self, config: ModelConfig, in_channels: int) -> None:
         super().__init__(config, in_channels)
         width = 8 * config.width
+        self.columns = in_channels
         self.scale = PeakScale(in_channels)
         self.element = ElementNetwork()
         self.embed = nn.Sequential(
             nn.Linear(in_channels + len(PROPERTIES), width), nn.SiLU(), nn.Dropout(config.dropout),
             nn.Linear(width, width), nn.SiLU(),
         )  # fmt: skip
+        self.rounds = nn.ModuleList(Messages(width, config.dropout) for _ in range(_ROUNDS))
         self.score = nn.Linear(width, _HEADS)
-        self.n_features = 4 * width
+        self.dense = nn.Linear(width, _DENSE)
+        self.n_features = 4 * width + _DENSE + 1
 
     def elements(self, peaks: Tensor) -> Tensor:
-        """What ``ElementNetwork`` says of peaks [R, columns] that are all there."""
-        return self.element(self.scale(peaks, peaks.new_ones(len(peaks), 1)))
+        """What ``ElementNetwork`` says of peaks [R, columns] that are all there; what is behind the columns is not read."""
+        return self.element(self.scale(peaks[:, : self.columns], peaks.new_ones(len(peaks), 1)))
 
     def forward(self, fields: Tensor, lattice: Tensor) -> Tensor:
         """Peaks [B, K, columns], the first column 1 for those that are there -> [B, F]."""
-        peaks, present, owner = _listed(fields)
+        peaks, present, owner, slot = _listed(fields[:, :, : self.columns])
+        last = int(slot.max()) + 1 if fields.is_cpu and not torch.compiler.is_compiling() else fields.shape[1]
+        near = fields[:, :last, self.columns :].unflatten(2, (len(DISTANCES), -1))[..., :last].flatten(1, 2)
         scaled = self.scale(peaks, present)
         found = self.embed(torch.cat([scaled, self.element(scaled)], dim=1)).float()
+        for messages in self.rounds:
+            found = messages(found, near, present, owner, slot)
         share = (_LARGEST_SCORE * (self.score(found).float() / _LARGEST_SCORE).tanh()).exp()
         heads = (found.unflatten(1, (_HEADS, -1)) * share[:, :, None]).flatten(1)
 
         def total(values: Tensor) -> Tensor:
-            return values.new_zeros(len(fields), values.shape[1]).index_add(0, owner, values * present)
+            return values.new_zeros(fields.shape[0], values.shape[1]).index_add(0, owner, values * present)
 
-        count, weight = total(present).clamp_min(1), total(share).clamp_min(1e-30)
+        number = total(present)
+        count, weight = number.clamp_min(1), total(share).clamp_min(1e-30)
         mean = total(found) / count
         deviation = (total((found - mean[owner]).square()) / count + 1e-6).sqrt()
-        highest = found.new_full((len(fields), found.shape[1]), _ABSENT)
+        highest = found.new_full((fields.shape[0], found.shape[1]), _ABSENT)
         highest = highest.scatter_reduce(0, owner[:, None].expand_as(found), found + (1 - present) * _ABSENT, "amax")
         attended = total(heads).unflatten(1, (_HEADS, -1)) / weight[:, :, None]
-        return torch.cat([mean, deviation, highest, attended.flatten(1)], dim=1)
+        room = volume(lattice).abs()[:, None] / _ROOM
+        dense = total(self.dense(found).float()) / room
+        return torch.cat([mean, deviation, highest, attended.flatten(1), dense, (count / room).log()], dim=1)
 
 
-def _listed(fields: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """All peaks of a batch [B, K, columns] one below the other: [R, columns], present [R, 1], whose they are [R].
+class Messages(nn.Module):
+    """Each peak learns what is around it: for each distance the sum of what its neighbours say, added to what it knew."""
+
+    def __init__(self, width: int, dropout: float) -> None:
+        super().__init__()
+        self.say = nn.Linear(width, _WORDS)
+        self.hear = nn.Sequential(
+            nn.Linear(width + len(DISTANCES) * _WORDS, width), nn.SiLU(), nn.Dropout(dropout), nn.Linear(width, width)
+        )
+
+    def forward(self, found: Tensor, near: Tensor, present: Tensor, owner: Tensor, slot: Tensor) -> Tensor:
+        """Listed peaks [R, W] and how near [B, K * distances, K] those of a crystal are -> [R, W]."""
+        distances = len(DISTANCES)
+        peaks = near.shape[2]
+        said = near.new_zeros(near.shape[0] * peaks, _WORDS).index_copy(
+            0, owner * peaks + slot, self.say(found).float() * present
+        )
+        heard = (near @ said.unflatten(0, (-1, peaks))).unflatten(1, (peaks, distances))
+        heard = heard.flatten(0, 1).index_select(0, owner * peaks + slot).flatten(1)
+        return found + self.hear(torch.cat([found, heard], dim=1)).float()
+
+
+def _listed(fields: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """All peaks of a batch [B, K, columns] one below the other: [R, columns], present [R, 1], whose and which [R].
 
     On a CPU only those that are there, a third or less of all. Elsewhere all: to count them the host would wait for the
     device, and a traced program may not depend on the number.
     """
     present = fields[:, :, 0] > 0.5
     if fields.is_cpu and not torch.compiler.is_compiling():
-        return fields[present], present.new_ones(int(present.sum()), 1, dtype=fields.dtype), present.nonzero()[:, 0]
-    owner = torch.arange(len(fields), device=fields.device).repeat_interleave(fields.shape[1])
-    return fields.flatten(0, 1), present.flatten()[:, None].to(fields.dtype), owner
+        owner, slot = present.nonzero(as_tuple=True)
+        return fields[owner, slot], fields.new_ones(len(owner), 1), owner, slot
+    owner = torch.arange(fields.shape[0], device=fields.device)[:, None].expand(present.shape).flatten()
+    slot = torch.arange(fields.shape[1], device=fields.device).expand(present.shape).flatten()
+    return fields.flatten(0, 1), present.flatten()[:, None].to(fields.dtype), owner, slot

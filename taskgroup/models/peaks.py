@@ -9,6 +9,7 @@ interpolation goes.
 """
 
 import math
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -42,44 +43,56 @@ def n_columns(channels: int) -> int:
     return 3 + len(RADII) * (1 + ORDERS) + (channels - 1) * (1 + len(RADII))
 
 
-def peak_table(density: Tensor, lattice: Tensor) -> Tensor:
-    """Peaks [B, MOST_PEAKS, columns] of densities [B, C, N, N, N] (e/Å^3) in cells [B, 3, 3] (Å), highest first.
+class Peaks(NamedTuple):
+    """Where the peaks of densities are, highest first: K = ``MOST_PEAKS`` for each of B crystals.
+
+    ``at`` [B, K, 3] fractional; ``height`` [B, K], the logarithm of the density there; ``curvature`` [B, K], the
+    Laplacian of the logarithm, 1/Å^2 (of a Gaussian of width s, -3 / s^2); ``present`` [B, K], whether there is one.
+    """
+
+    at: Tensor
+    height: Tensor
+    curvature: Tensor
+    present: Tensor
+
+
+def peak_table(density: Tensor, lattice: Tensor, peaks: Peaks) -> Tensor:
+    """What the peaks of densities [B, C, N, N, N] (e/Å^3) in cells [B, 3, 3] (Å) look like: [B, K, columns].
 
     Columns are of the order of 1: present (1 or 0), logarithm of the height, curvature of the logarithm; then for each
     radius the cube root of the mean density on the sphere, and for each order l from 1 the norm of the coefficients of
     the density's cube root; then, of a magnetisation, its signed cube roots at the peak and on the spheres. Rows
     without a peak are zero.
     """
-    logarithm = _logarithm(density)[:, 0].double()
-    at, height, curvature, present = find_peaks(logarithm, lattice.double())
-    which, slot = present.nonzero(as_tuple=True)
+    at, height, curvature, present = peaks
     n = density.shape[-1]
-    table = density.new_zeros(*present.shape, n_columns(density.shape[1]))
     inverse = reciprocal(lattice.float())
     blurred = low_passes(density.float(), inverse, [width for width, _ in SMOOTHED if width])
     coefficients = [_spline_coefficients(_logarithm(field)) for field in (density.float(), *blurred)]
     spheres = torch.tensor(RADII)[:, None, None] * torch.tensor(_rule()[0], dtype=torch.float32)
     steps = spheres.to(density.device).split([count for _, count in SMOOTHED])
-    parts = []
-    for start in range(0, len(which), _CHUNK):
-        rows, peaks = which[start : start + _CHUNK], slot[start : start + _CHUNK]
-        centre = at[rows, peaks].float()[:, None]
+
+    def around(rows: Tensor, centre: Tensor) -> Tensor:
         here = _interpolated(coefficients[0], rows, centre)
-        around = [
+        further = [
             _interpolated(spline, rows, centre + step.flatten(0, 1) @ (inverse[rows] * n))
             for spline, step in zip(coefficients, steps, strict=True)
         ]
-        parts.append(_profiles(torch.cat([here, *around], dim=1)))
-    if parts:
-        head = torch.stack([torch.ones_like(height), (height - 3) / 1.5, curvature / 15 + 3], dim=2)
-        table[which, slot] = torch.cat([head[which, slot].float(), torch.cat(parts)], dim=1).to(table)
+        return _profiles(torch.cat([here, *further], dim=1))
+
+    head = torch.stack([torch.ones_like(height), (height - 3) / 1.5, curvature / 15 + 3], dim=2).float()
+    centres = (at * n).float()
+    if torch.compiler.is_compiling():  # a traced program may not depend on how many there are
+        rows = torch.arange(at.shape[0], device=at.device)[:, None].expand(present.shape).flatten()
+        profiles = around(rows, centres.flatten(0, 1)[:, None]).unflatten(0, present.shape)
+        return torch.cat([head, profiles], dim=2) * present[..., None]
+    table = density.new_zeros(*present.shape, n_columns(density.shape[1]))
+    which, slot = present.nonzero(as_tuple=True)
+    for start in range(0, len(which), _CHUNK):
+        rows, chosen = which[start : start + _CHUNK], slot[start : start + _CHUNK]
+        profiles = around(rows, centres[rows, chosen][:, None])
+        table[rows, chosen] = torch.cat([head[rows, chosen], profiles], dim=1).to(table)
     return table
-
-
-def peak_positions(density: Tensor, lattice: Tensor) -> tuple[Tensor, Tensor]:
-    """Where the peaks of ``peak_table`` are: fractional [B, MOST_PEAKS, 3], and present [B, MOST_PEAKS]."""
-    at, _, _, present = find_peaks(_logarithm(density)[:, 0].double(), lattice.double())
-    return at / density.shape[-1], present
 
 
 def _logarithm(density: Tensor) -> Tensor:
@@ -87,11 +100,9 @@ def _logarithm(density: Tensor) -> Tensor:
     return torch.cat([density[:, :1].clamp_min(_LEAST_DENSITY).log(), density[:, 1:]], dim=1)
 
 
-def find_peaks(logarithm: Tensor, lattice: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Peaks of log densities [B, N, N, N]: where [B, K, 3] (grid points), height and curvature [B, K], present [B, K].
-
-    K is MOST_PEAKS. Curvature is the Laplacian of the logarithm, 1/Å^2; of a Gaussian of width s, -3 / s^2.
-    """
+def find_peaks(density: Tensor, lattice: Tensor) -> Peaks:
+    """The peaks of densities [B, C, N, N, N] (e/Å^3; the first channel's) in cells [B, 3, 3] (Å)."""
+    logarithm, lattice = _logarithm(density)[:, 0].double(), lattice.double()
     n = logarithm.shape[-1]
     wrapped = nn.functional.pad(logarithm[:, None], (1,) * 6, mode="circular")
     highest = nn.functional.max_pool3d(wrapped, 3, stride=1)[:, 0]
@@ -104,7 +115,7 @@ def find_peaks(logarithm: Tensor, lattice: Tensor) -> tuple[Tensor, Tensor, Tens
     cube = logarithm.flatten(1).gather(1, flat.flatten(1)).view(*index.shape, 3, 3, 3)
     slope, bend = _derivatives(cube)
     bent = bend - 1e-3 * torch.eye(3).to(bend)  # a plateau has no curvature to divide by
-    shift = -torch.linalg.solve(bent, slope).clamp(-0.75, 0.75)
+    shift = -(slope[..., None, :] @ reciprocal(bent.flatten(0, 1)).unflatten(0, index.shape))[..., 0, :].clamp(-0.75, 0.75)
     height = (
         cube[..., 1, 1, 1]
         + (slope * shift).sum(-1)
@@ -126,7 +137,7 @@ def find_peaks(logarithm: Tensor, lattice: Tensor) -> tuple[Tensor, Tensor, Tens
     likely = (curvature > sharpest) & (curvature < flattest) & (height > floor)
     likely[:, 0] = True  # there is always one
     likely &= found.isfinite().gather(1, order)
-    return at, height, curvature, likely & ~_repeats(at / n, lattice, likely)
+    return Peaks(at / n, height, curvature, likely & ~_repeats(at / n, lattice, likely))
 
 
 def _derivatives(cube: Tensor) -> tuple[Tensor, Tensor]:
@@ -162,10 +173,8 @@ def _repeats(fractional: Tensor, lattice: Tensor, likely: Tensor) -> Tensor:
 def _spline_coefficients(fields: Tensor) -> Tensor:
     """Coefficients of the periodic cubic B-spline through values [B, C, N, N, N]."""
     n = fields.shape[-1]
-    basis = torch.zeros(n, n, dtype=torch.float64)
-    for step, weight in ((-1, 1 / 6), (0, 4 / 6), (1, 1 / 6)):
-        basis += weight * torch.eye(n, dtype=torch.float64).roll(step, 0)
-    solve = torch.linalg.inv(basis).to(fields)
+    basis = sum(weight * np.roll(np.eye(n), step, 0) for step, weight in ((-1, 1 / 6), (0, 4 / 6), (1, 1 / 6)))
+    solve = torch.from_numpy(np.linalg.inv(basis)).to(fields)
     fields = fields @ solve.T
     fields = (solve @ fields.flatten(3).unflatten(3, (n, n))).view_as(fields)
     return torch.einsum("xi,bciyz->bcxyz", solve, fields)

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from taskgroup.models.backbone import Backbone
 from taskgroup.models.config import ModelConfig
+from taskgroup.models.neighbours import DISTANCES
 from taskgroup.models.peaks import n_columns
 from taskgroup.models.registry import find_backbone
 
@@ -43,7 +44,7 @@ class BackboneConformance:
         shapes = {
             "grid": (_CHANNELS, grid, grid, grid),
             "distribution": (_CHANNELS,),
-            "peaks": (_PEAKS, _COLUMNS),
+            "peaks": (_PEAKS, _COLUMNS + len(DISTANCES) * _PEAKS),
         }
         sees = find_backbone(self.name).sees
         fields = torch.randn(rows, *shapes[sees], generator=generator)

@@ -18,7 +18,8 @@ from taskgroup.models.config import ModelConfig
 from taskgroup.models.distribution import distribution, n_statistics
 from taskgroup.models.fields import density_fields, scale_values
 from taskgroup.models.lattice import reciprocal
-from taskgroup.models.peaks import MOST_PEAKS, n_columns, peak_table
+from taskgroup.models.neighbours import DISTANCES, nearness
+from taskgroup.models.peaks import MOST_PEAKS, find_peaks, n_columns, peak_table
 
 _ORDERS = ((0, 1, 2), (0, 2, 1), (1, 0, 2), (1, 2, 0), (2, 0, 1), (2, 1, 0))
 
@@ -201,7 +202,10 @@ class DescriptorView(InvariantView):
 
 
 class PeakView(InvariantView):
-    """The peaks of the density, with the distribution behind them: rows [B, K * columns + D]."""
+    """The peaks of the density and how near they are, with the distribution behind: rows [B, K * columns + D].
+
+    The first ``n_columns`` of a peak say what it looks like, the others how near to it the others are.
+    """
 
     def __init__(self, config: ModelConfig, in_channels: int) -> None:
         super().__init__(config, in_channels)
@@ -218,15 +222,18 @@ class PeakView(InvariantView):
     def prepare(self, density: Tensor, lattice: Tensor) -> Tensor:
         """Rows of densities [B, C, N, N, N] (e/Å^3) in cells [B, 3, 3] (Å)."""
         density = self._seen(density)
-        peaks = peak_table(density, lattice).flatten(1)
+        peaks = find_peaks(density, lattice)
+        near = nearness(peaks.at, peaks.present, lattice.float())
+        rows = torch.cat([peak_table(density, lattice, peaks), near], dim=2).flatten(1)
         if not self.n_statistics:
-            return peaks
-        return torch.cat([peaks, distribution(self._fields(density, lattice), density)], dim=1)
+            return rows
+        return torch.cat([rows, distribution(self._fields(density, lattice), density)], dim=1)
 
     def split(self, rows: Tensor) -> tuple[Tensor, Tensor]:
-        """Peaks [B, K, columns] and the distribution [B, D]."""
-        size = MOST_PEAKS * self.n_columns
-        return rows[:, :size].unflatten(1, (MOST_PEAKS, self.n_columns)), rows[:, size:]
+        """Peaks [B, K, columns and nearness] and the distribution [B, D]."""
+        columns = self.n_columns + len(DISTANCES) * MOST_PEAKS
+        size = MOST_PEAKS * columns
+        return rows[:, :size].unflatten(1, (MOST_PEAKS, columns)), rows[:, size:]
 
 
 def _orthogonal(count: int, generator: torch.Generator, device: torch.device) -> Tensor:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from taskgroup.datasets import Dataset
 from taskgroup.datasets.composition import PROPERTIES, element_properties
 from taskgroup.models.peak_network import PeakNetwork
-from taskgroup.models.peaks import peak_positions
+from taskgroup.models.peaks import find_peaks
 
 _NEAREST = 0.4  # Å between a peak and the atom that makes it
 _STEPS, _BATCH = 1000, 256
@@ -30,7 +30,8 @@ def peak_elements(dataset: Dataset, rows: NDArray[np.int64]) -> NDArray[np.float
         some = rows[start : start + _CHUNK]
         density = torch.from_numpy(dataset.densities(some))
         lattice = torch.from_numpy(dataset.lattices[some])
-        at, present = (tensor.numpy() for tensor in peak_positions(density, lattice))
+        peaks = find_peaks(density, lattice)
+        at, present = peaks.at.numpy(), peaks.present.numpy()
         values = np.full((*present.shape, len(PROPERTIES)), np.nan, dtype=np.float32)
         for i, row in enumerate(some):
             sites, species = dataset.frac_coords[row], dataset.species[row]
@@ -67,7 +68,7 @@ def learn_elements(
     wanted = torch.from_numpy(np.nan_to_num(labels)).to(here)
     weight = torch.from_numpy(~np.isnan(labels)).to(here)
     network.train()
-    network.scale(here, here.new_ones(len(here), 1))
+    network.scale(here[:, : network.columns], here.new_ones(len(here), 1))
     optimizer = torch.optim.AdamW(network.element.parameters(), lr=_LR)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, _LR, total_steps=_STEPS, pct_start=_WARMUP)
     for _ in range(_STEPS):

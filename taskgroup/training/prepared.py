@@ -17,9 +17,9 @@ import torch
 from torch import Tensor
 
 _log = logging.getLogger(__name__)
-_MOST_BYTES = 1 << 28  # of one file: grids of thousands of crystals would fill a disk
+_MOST_BYTES = 1 << 29  # of one file: grids of thousands of crystals would fill a disk
 _MOST_IN_ALL = 1 << 31  # the files that were used longest ago go first
-_CODE = ("distribution", "fields", "lattice", "peaks", "views")  # modules that decide what is prepared
+_CODE = ("distribution", "fields", "lattice", "neighbours", "peaks", "views")  # modules that decide what is prepared
 
 
 def cache_folder() -> Path:

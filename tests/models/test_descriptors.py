@@ -7,6 +7,7 @@ import torch
 from taskgroup.datasets import load_dataset
 from taskgroup.models import ModelConfig, descriptors
 from taskgroup.models.descriptors import DescriptorNetwork
+from taskgroup.models.lattice import N_LATTICE_FEATURES
 
 from .conftest import make_cells, make_densities
 
@@ -26,7 +27,7 @@ def test_batches_do_not_matter_and_settings_do():
         descriptors(density, cells, batch_size=1), descriptors(density, cells), rtol=1e-4, atol=1e-5
     )
     fewer = descriptors(density, cells, ModelConfig(backbone="descriptors", widths=(), fields=("density",)))
-    assert fewer.shape == (3, 28 + 4 + 1 + 3)
+    assert fewer.shape == (3, 28 + 4 + 1 + N_LATTICE_FEATURES)
 
 
 @pytest.mark.filterwarnings("default")

@@ -28,7 +28,8 @@ def test_a_cube_has_a_volume_and_no_shape():
     features = lattice_features(torch.eye(3).double()[None] * torch.tensor([2.0, 5.0])[:, None, None])
     assert features.shape == (2, N_LATTICE_FEATURES)
     torch.testing.assert_close(features[:, 0], (torch.log(torch.tensor([8.0, 125.0])) - 4) / 1.5, check_dtype=False)
-    assert features[:, 1:].abs().max() < 1e-12
+    assert features[:, 1:3].abs().max() < 1e-12
+    torch.testing.assert_close(features[:, 3:], torch.tensor([[2 / 4, 8 / 60], [5 / 4, 125 / 60]]).double())
 
 
 def test_cells_of_equal_volume_and_different_metric_differ():

@@ -9,6 +9,7 @@ from pymatgen.core import Lattice, Structure
 from scipy.ndimage import map_coordinates
 
 from taskgroup.densities import promolecule
+from taskgroup.models.neighbours import DISTANCES
 from taskgroup.models.peak_network import PeakScale
 from taskgroup.models.peaks import (
     MOST_PEAKS,
@@ -49,16 +50,20 @@ def gaussians(lattice, places, heights, width, n=32):
 
 def table_of(structure, n=32):
     density = promolecule(structure, n=n)
-    return peak_table(torch.tensor(density.values[None]).float(), torch.tensor(density.lattice[None]).float())[0]
+    return looks(torch.tensor(density.values[None]).float(), torch.tensor(density.lattice[None]).float())[0]
+
+
+def looks(density, lattice):
+    return peak_table(density, lattice, find_peaks(density, lattice))
 
 
 def test_a_gaussian_is_found_between_the_grid_points_with_its_height_and_width():
     lattice = make_cells(1)
     place, width = (0.413, 0.207, 0.871), 0.3
-    logarithm = gaussians(lattice[0], [place], [7.0], width).clamp_min(1e-4).log()
-    at, height, curvature, present = find_peaks(logarithm[None], lattice.double())
+    density = gaussians(lattice[0], [place], [7.0], width)
+    at, height, curvature, present = find_peaks(density[None, None], lattice)
     assert present.sum() == 1
-    np.testing.assert_allclose(at[0, 0] / 32, place, atol=2e-4)
+    np.testing.assert_allclose(at[0, 0], place, atol=2e-4)
     assert height[0, 0].exp() == pytest.approx(7.0, rel=1e-3)
     assert curvature[0, 0] == pytest.approx(-3 / width**2, rel=1e-2)
 
@@ -66,7 +71,7 @@ def test_a_gaussian_is_found_between_the_grid_points_with_its_height_and_width()
 def test_the_mean_on_spheres_around_a_gaussian_is_its_closed_form():
     lattice, width, height = torch.eye(3)[None] * 6, 0.5, 5.0
     density = gaussians(lattice[0], [(0.51, 0.27, 0.66)], [height], width).float()
-    table = peak_table(density[None, None], lattice)[0, 0]
+    table = looks(density[None, None], lattice)[0, 0]
     blurs = [blur for blur, count in SMOOTHED for _ in range(count)]
     for i, (radius, blur) in enumerate(zip(RADII[:5], blurs, strict=False)):
         square = width**2 + blur**2  # of the Gaussian that a far sphere sees
@@ -78,10 +83,9 @@ def test_the_mean_on_spheres_around_a_gaussian_is_its_closed_form():
 @pytest.mark.parametrize("structure", [SALT, RUTILE, WURTZITE], ids=["NaCl", "TiO2", "ZnO"])
 def test_the_peaks_of_free_atoms_are_the_atoms(structure):
     density = promolecule(structure, n=32)
-    logarithm = torch.tensor(density.values).clamp_min(1e-4).log()
-    at, height, _, present = find_peaks(logarithm, torch.tensor(density.lattice[None]))
+    at, height, _, present = find_peaks(torch.tensor(density.values[None]), torch.tensor(density.lattice[None]))
     assert present.sum() == len(structure)
-    places = (at[0, present[0]] / 32).numpy()
+    places = at[0, present[0]].numpy()
     distances = structure.lattice.get_all_distances(places, structure.frac_coords)
     nearest = distances.argmin(axis=1)
     assert sorted(nearest) == list(range(len(structure)))
@@ -117,7 +121,7 @@ def test_more_peaks_than_are_kept_leave_the_highest():
     places = torch.cartesian_prod(*[torch.arange(4) / 4] * 3).double().numpy()
     heights = 1 + np.arange(64) / 64
     density = gaussians(torch.eye(3) * 6, places, heights, 0.3).float()
-    table = peak_table(density[None, None], torch.eye(3)[None] * 6)[0]
+    table = looks(density[None, None], torch.eye(3)[None] * 6)[0]
     assert table.shape == (MOST_PEAKS, n_columns(1))
     assert table[:, 0].sum() == MOST_PEAKS
     assert (table[:, 1].diff() <= 1e-5).all()
@@ -126,7 +130,7 @@ def test_more_peaks_than_are_kept_leave_the_highest():
 
 @pytest.mark.parametrize("value", [0.0, 3.0])
 def test_a_density_without_a_maximum_has_one_peak_at_most_and_no_nan(value):
-    table = peak_table(torch.full((2, 1, 8, 8, 8), value), torch.eye(3).repeat(2, 1, 1) * 4)
+    table = looks(torch.full((2, 1, 8, 8, 8), value), torch.eye(3).repeat(2, 1, 1) * 4)
     assert torch.isfinite(table).all()
     assert (table[..., 0].sum(1) <= 2).all()
 
@@ -148,7 +152,7 @@ def test_a_magnetisation_is_seen_with_its_sign():
     lattice = torch.eye(3)[None] * 5
     density = gaussians(lattice[0], [(0.2, 0.3, 0.4)], [5.0], 0.4).float()
     up, down = (
-        peak_table(torch.stack([density, sign * 0.5 * density])[None], lattice)[0, 0, n_columns(1) :]
+        looks(torch.stack([density, sign * 0.5 * density])[None], lattice)[0, 0, n_columns(1) :]
         for sign in (1, -1)
     )
     assert len(up) == 1 + len(RADII)
@@ -160,8 +164,11 @@ def test_the_order_of_peaks_does_not_matter_to_the_network():
     network = make_network(backbone="peaks", descriptors=False)
     rows = network.view.prepare(torch.tensor(promolecule(RUTILE, n=32).values[None]).float(), make_cells(1))
     peaks, rest = network.view.split(rows)
-    turned = peaks.clone()
-    turned[:, :6] = peaks[:, [3, 5, 0, 1, 4, 2]]
+    order = torch.arange(MOST_PEAKS)
+    order[:6] = torch.tensor([3, 5, 0, 1, 4, 2])
+    own, near = peaks.split([network.view.n_columns, peaks.shape[2] - network.view.n_columns], dim=2)
+    near = near.unflatten(2, (len(DISTANCES), MOST_PEAKS))[:, order][..., order].flatten(2)
+    turned = torch.cat([own[:, order], near], dim=2)
     seen = [network.backbone(table, rest, make_cells(1)) for table in (peaks, turned)]
     torch.testing.assert_close(*seen)
 

@@ -160,7 +160,7 @@ def test_rows_are_predicted_at_the_epoch_the_others_chose(dataset, split):
             self.outputs.append(predict_rows(context.network, dataset, split.validation))
 
     watch = Watch()
-    found = fit(dataset, split, make_job(dataset, epochs=12, lr=0.05, augment=False), hooks=[watch])
+    found = fit(dataset, split, make_job(dataset, epochs=30, lr=0.05, augment=False), hooks=[watch])
     systems = np.array(dataset.chemical_systems)[split.validation]
     part = np.searchsorted(np.unique(systems), systems) % 5
     specs = dataset.targets.select(found.result.targets).specs

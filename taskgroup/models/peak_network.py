@@ -95,11 +95,11 @@ class PeakNetwork(Backbone):
         self.n_features = 4 * width + _DENSE + 1
 
     def elements(self, peaks: Tensor) -> Tensor:
-        """What ``ElementNetwork`` says of peaks [R, columns] that are all there; what is behind the columns is not read."""
+        """What ``ElementNetwork`` says of peaks [R, columns and nearness] that are all there."""
         return self.element(self.scale(peaks[:, : self.columns], peaks.new_ones(len(peaks), 1)))
 
     def forward(self, fields: Tensor, lattice: Tensor) -> Tensor:
-        """Peaks [B, K, columns], the first column 1 for those that are there -> [B, F]."""
+        """Peaks [B, K, columns and nearness], the first column 1 for those that are there -> [B, F]."""
         peaks, present, owner, slot = _listed(fields[:, :, : self.columns])
         last = int(slot.max()) + 1 if fields.is_cpu and not torch.compiler.is_compiling() else fields.shape[1]
         near = fields[:, :last, self.columns :].unflatten(2, (len(DISTANCES), -1))[..., :last].flatten(1, 2)
@@ -126,7 +126,7 @@ class PeakNetwork(Backbone):
 
 
 class Messages(nn.Module):
-    """Each peak learns what is around it: for each distance the sum of what its neighbours say, added to what it knew."""
+    """Each peak learns, for each distance, the sum of what its neighbours say."""
 
     def __init__(self, width: int, dropout: float) -> None:
         super().__init__()

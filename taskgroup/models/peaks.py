@@ -115,7 +115,8 @@ def find_peaks(density: Tensor, lattice: Tensor) -> Peaks:
     cube = logarithm.flatten(1).gather(1, flat.flatten(1)).view(*index.shape, 3, 3, 3)
     slope, bend = _derivatives(cube)
     bent = bend - 1e-3 * torch.eye(3).to(bend)  # a plateau has no curvature to divide by
-    shift = -(slope[..., None, :] @ reciprocal(bent.flatten(0, 1)).unflatten(0, index.shape))[..., 0, :].clamp(-0.75, 0.75)
+    inverse = reciprocal(bent.flatten(0, 1)).unflatten(0, index.shape)
+    shift = -(slope[..., None, :] @ inverse)[..., 0, :].clamp(-0.75, 0.75)
     height = (
         cube[..., 1, 1, 1]
         + (slope * shift).sum(-1)

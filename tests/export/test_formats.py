@@ -26,14 +26,14 @@ def together(make_together, dataset):
 def make_together(bundle):
     """A bundle of one group, so that tracing is done once a format."""
 
-    def make(dataset, members, **view):
+    def make(dataset, members, backbone="resnet3d", **view):
         group = Group(bundle.targets)
         specs = [bundle.spec.target(name) for name in group.targets]
         scaler = TargetScaler.fit(specs, dataset.targets.select(group.targets).values)
         networks = []
         for seed in range(members):
             torch.manual_seed(seed)
-            config = ModelConfig(backbone="resnet3d", width=4, stages=1, grid=4, features=8, head_width=4, **view)
+            config = ModelConfig(backbone=backbone, width=4, stages=1, grid=4, features=8, head_width=4, **view)
             networks.append(MultiTaskNetwork(config, specs, scaler, 1).eval())
         return Bundle(replace(bundle.spec, grouping=Grouping((group,))), {group: networks})
 
@@ -86,6 +86,18 @@ def test_the_pt2_program_gives_the_numbers_of_the_bundle(programs, together, dat
             return torch.export.load(programs / "group0.pt2").module()(torch.tensor(density), torch.tensor(lattice))
 
     assert_same_as_bundle(together, dataset, run)
+
+
+def test_the_peaks_of_a_density_are_found_by_the_program_too(make_together, dataset, tmp_path) -> None:
+    bundle = make_together(dataset, 1, backbone="peaks", descriptors=False)
+    export_programs(bundle, tmp_path, "pt2")
+    program = torch.export.load(tmp_path / "group0.pt2").module()
+
+    def run(density, lattice):
+        with torch.no_grad():
+            return program(torch.tensor(density), torch.tensor(lattice))
+
+    assert_same_as_bundle(bundle, dataset, run)
 
 
 def test_the_onnx_program_gives_the_numbers_of_the_bundle(programs, together, dataset) -> None:

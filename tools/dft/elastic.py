@@ -2,11 +2,12 @@
 
     OMP_NUM_THREADS=1 nice python3 tools/dft/elastic.py OUT --packed crystals.json.gz [PART PARTS] [--only NAME ...]
 
-For each cubic crystal in the packed dataset that has none: the stress under a stretch and under a shear around the equilibrium found
-before. Atoms relax in the strained cell: most prototypes have none that may, but the sublattices of zincblende,
-diamond, fluorite and half-Heusler shift under shear, and C44 would be too large without it. A strain moves a Fermi
-surface through the k-grid, so metals are strained on two grids, with a wide smearing: what both say can be trusted
-(``pack.py`` asks how well they agree). Free-electron metals such as Al need more than either, and are left out there.
+For each cubic crystal in the packed dataset that has none: the stress under a stretch and under a shear around the
+equilibrium found before. Atoms relax in the strained cell: most prototypes have none that may, but the sublattices of
+zincblende, diamond, fluorite and half-Heusler shift under shear, and C44 would be too large without it. A strain moves
+a Fermi surface through the k-grid, so metals are strained on two grids, with a wide smearing: what both say can be
+trusted (``pack.py`` asks how well they agree). Free-electron metals such as Al need more than either, and are left out
+there.
 Writes OUT/NAME.elastic, or OUT/NAME.elastic.fail, whole or not at all; what is there is not computed again. The
 cheap come first: insulators (half a minute), then metals by their atoms (minutes), among equals in a shuffled order.
 """

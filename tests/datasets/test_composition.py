@@ -5,7 +5,7 @@ import warnings
 import numpy as np
 import pytest
 
-from taskgroup.datasets.composition import composition_names, composition_statistics
+from taskgroup.datasets.composition import PROPERTIES, composition_names, composition_statistics, element_properties
 from taskgroup.errors import InputError
 
 
@@ -33,6 +33,16 @@ def test_what_is_not_known_is_nan_without_a_warning():
         found = _of("Ne")
     assert np.isnan(found["mean-X"])
     assert found["mean-Z"] == 10
+
+
+@pytest.mark.parametrize(
+    ("symbol", "places"),
+    [("He", [0, 0, 0, 0]), ("Na", [1, 0, 0, 0]), ("O", [0, 2, 0, 0]), ("Fe", [0, 0, 4, 0]), ("Pd", [0, 0, 0, 0]),
+     ("Ga", [0, 5, 0, 0]), ("Gd", [0, 0, 9, 7])],
+)  # fmt: skip
+def test_places_left_in_the_outermost_shells_are_those_of_the_free_atom(symbol, places):
+    found = dict(zip(PROPERTIES, element_properties(symbol), strict=True))
+    assert [found[f"empty_{shell}"] for shell in "spdf"] == places
 
 
 def test_no_rows_have_no_statistics():

@@ -28,15 +28,19 @@ def nearness(at: Tensor, present: Tensor, lattice: Tensor) -> Tensor:
     images = _images(lattice)
     if torch.compiler.is_compiling():  # a traced program may not depend on how many there are
         owner = torch.arange(at.shape[0], device=at.device)[:, None].expand(present.shape).flatten()
-        found = _near(at[owner], at.flatten(0, 1), lattice[owner], images) * present[owner, None]
-        return (found * present.flatten()[:, None, None]).flatten(1).unflatten(0, present.shape).to(lattice.dtype)
+        weights = _weights(_distances(at[owner], at.flatten(0, 1), lattice[owner], images)).sum(2).transpose(1, 2)
+        both = present.flatten()[:, None, None] * present[owner, None]
+        return (weights * both).flatten(1).unflatten(0, present.shape)
     owner, slot = present.nonzero(as_tuple=True)
     last = int(slot.max()) + 1 if len(slot) else 0
     found = lattice.new_zeros(*present.shape, len(DISTANCES), at.shape[1])
     for start in range(0, len(owner), _CHUNK):
         rows, peaks = owner[start : start + _CHUNK], slot[start : start + _CHUNK]
-        near = _near(at[rows, :last], at[rows, peaks], lattice[rows], images) * present[rows, None, :last]
-        found[rows, peaks, :, :last] = near.to(found)
+        distance = _distances(at[rows, :last], at[rows, peaks], lattice[rows], images)
+        which, other, image = ((distance < _FARTHEST) & present[rows, :last, None]).nonzero(as_tuple=True)
+        near = found.new_zeros(len(rows), last, len(DISTANCES))
+        near.index_put_((which, other), _weights(distance[which, other, image]), accumulate=True)
+        found[rows, peaks, :, :last] = near.transpose(1, 2)
     return found.flatten(2)
 
 
@@ -50,11 +54,16 @@ def _images(lattice: Tensor) -> Tensor:
     return torch.cartesian_prod(line, line, line)
 
 
-def _near(others: Tensor, peak: Tensor, lattice: Tensor, images: Tensor) -> Tensor:
-    """[P, distances, K] of positions [P, K, 3] around positions [P, 3] in cells [P, 3, 3]."""
+def _distances(others: Tensor, peak: Tensor, lattice: Tensor, images: Tensor) -> Tensor:
+    """Å between positions [P, K, 3] with their images and positions [P, 3] in cells [P, 3, 3]: [P, K, images]."""
     apart = others - peak[:, None]
-    vectors = ((apart - apart.round())[:, :, None] + images) @ lattice[:, None].to(apart)
-    distance = vectors.float().square().sum(-1).clamp_min(1e-12).sqrt()
+    lattice = lattice.to(apart)
+    here, steps = ((apart - apart.round()) @ lattice).float(), (images.to(lattice) @ lattice).float()
+    return (here[:, :, None] + steps[:, None]).square().sum(-1).clamp_min(1e-12).sqrt()
+
+
+def _weights(distance: Tensor) -> Tensor:
+    """The faded Gaussians of distances: [...] -> [..., distances]; nothing for a peak itself."""
     fade = (distance.clamp_max(_FARTHEST) * (math.pi / (2 * _FARTHEST))).cos().square() * (distance > _ITSELF)
     offset = (distance[..., None] - torch.tensor(DISTANCES).to(distance)) / _WIDTH
-    return (fade[..., None] * torch.exp(-offset.square().clamp_max(_VANISHING))).sum(2).transpose(1, 2)
+    return fade[..., None] * torch.exp(-offset.square().clamp_max(_VANISHING))

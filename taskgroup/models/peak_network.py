@@ -95,14 +95,15 @@ class PeakNetwork(Backbone):
         self.n_features = 4 * width + _DENSE + 1
 
     def elements(self, peaks: Tensor) -> Tensor:
-        """What ``ElementNetwork`` says of peaks [R, columns and nearness] that are all there."""
+        """What ``ElementNetwork`` says of peaks [R, columns, ...] that are all there."""
         return self.element(self.scale(peaks[:, : self.columns], peaks.new_ones(len(peaks), 1)))
 
     def forward(self, fields: Tensor, lattice: Tensor) -> Tensor:
-        """Peaks [B, K, columns and nearness], the first column 1 for those that are there -> [B, F]."""
+        """Peaks [B, K, columns, nearness, ...], the first column 1 for those that are there -> [B, F]."""
         peaks, present, owner, slot = _listed(fields[:, :, : self.columns])
         last = int(slot.max()) + 1 if fields.is_cpu and not torch.compiler.is_compiling() else fields.shape[1]
-        near = fields[:, :last, self.columns :].unflatten(2, (len(DISTANCES), -1))[..., :last].flatten(1, 2)
+        near = fields[:, :last, self.columns :][..., : len(DISTANCES) * fields.shape[1]]
+        near = near.unflatten(2, (len(DISTANCES), -1))[..., :last].flatten(1, 2)
         scaled = self.scale(peaks, present)
         found = self.embed(torch.cat([scaled, self.element(scaled)], dim=1)).float()
         for messages in self.rounds:

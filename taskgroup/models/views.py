@@ -204,7 +204,8 @@ class DescriptorView(InvariantView):
 class PeakView(InvariantView):
     """The peaks of the density and how near they are, with the distribution behind: rows [B, K * columns + D].
 
-    The first ``n_columns`` of a peak say what it looks like, the others how near to it the others are.
+    The first ``n_columns`` of a peak say what it looks like, further ones how near to it the others are; the last three
+    are its fractional position, which no network looks at.
     """
 
     def __init__(self, config: ModelConfig, in_channels: int) -> None:
@@ -224,14 +225,14 @@ class PeakView(InvariantView):
         density = self._seen(density)
         peaks = find_peaks(density, lattice)
         near = nearness(peaks.at, peaks.present, lattice.float())
-        rows = torch.cat([peak_table(density, lattice, peaks), near], dim=2).flatten(1)
+        rows = torch.cat([peak_table(density, lattice, peaks), near, peaks.at.to(near)], dim=2).flatten(1)
         if not self.n_statistics:
             return rows
         return torch.cat([rows, distribution(self._fields(density, lattice), density)], dim=1)
 
     def split(self, rows: Tensor) -> tuple[Tensor, Tensor]:
-        """Peaks [B, K, columns and nearness] and the distribution [B, D]."""
-        columns = self.n_columns + len(DISTANCES) * MOST_PEAKS
+        """Peaks [B, K, columns, nearness and position] and the distribution [B, D]."""
+        columns = self.n_columns + len(DISTANCES) * MOST_PEAKS + 3
         size = MOST_PEAKS * columns
         return rows[:, :size].unflatten(1, (MOST_PEAKS, columns)), rows[:, size:]
 

@@ -129,7 +129,7 @@ class ProcessExecutor(Executor):
         failures: dict[str, Failure] = {}
         finished = False
         try:
-            self._send({"jobs": [job.to_dict() for job in jobs], "keep": keep, "threads": self.threads})
+            self._send({"jobs": [job.to_dict() for job in jobs], "keep": keep, "threads": self.at_once})
             while True:
                 message = self._receive(deadline)
                 if message is None:

@@ -12,38 +12,30 @@ from torch import Tensor, nn
 from taskgroup.datasets import Dataset
 from taskgroup.datasets.composition import PROPERTIES, element_properties
 from taskgroup.models.peak_network import PeakNetwork
-from taskgroup.models.peaks import find_peaks
 
 _NEAREST = 0.4  # Å between a peak and the atom that makes it
 _STEPS, _BATCH = 1000, 256
 _LR, _WARMUP = 0.003, 0.1
-_CHUNK = 64  # crystals
 
 
-def peak_elements(dataset: Dataset, rows: NDArray[np.int64]) -> NDArray[np.float32]:
+def peak_elements(dataset: Dataset, rows: NDArray[np.int64], peaks: Tensor) -> NDArray[np.float32]:
     """The properties of the element at each peak of these rows: [rows, peaks, len(PROPERTIES)].
 
-    NaN where there is no peak, no atom within 0.4 Å of it, or a property is not known. Peaks are those of ``PeakView``.
+    ``peaks`` are theirs, as ``PeakView.split`` gives them. NaN where there is no peak, no atom within 0.4 Å of it, or a
+    property is not known.
     """
-    found = []
-    for start in range(0, len(rows), _CHUNK):
-        some = rows[start : start + _CHUNK]
-        density = torch.from_numpy(dataset.densities(some))
-        lattice = torch.from_numpy(dataset.lattices[some])
-        peaks = find_peaks(density, lattice)
-        at, present = peaks.at.numpy(), peaks.present.numpy()
-        values = np.full((*present.shape, len(PROPERTIES)), np.nan, dtype=np.float32)
-        for i, row in enumerate(some):
-            sites, species = dataset.frac_coords[row], dataset.species[row]
-            if not len(sites):
-                continue
-            apart = at[i][:, None] - sites
-            distance = np.linalg.norm((apart - apart.round()) @ dataset.lattices[row], axis=2)
-            nearest = distance.argmin(1)
-            for peak in np.flatnonzero(present[i] & (distance.min(1) < _NEAREST)):
-                values[i, peak] = element_properties(species[nearest[peak]])
-        found.append(values)
-    return np.concatenate(found)
+    present, places = peaks[:, :, 0].cpu().numpy() > 0.5, peaks[:, :, -3:].cpu().numpy()
+    values = np.full((*present.shape, len(PROPERTIES)), np.nan, dtype=np.float32)
+    for i, row in enumerate(rows):
+        sites, species = dataset.frac_coords[row], dataset.species[row]
+        if not len(sites):
+            continue
+        apart = places[i][:, None] - sites
+        distance = np.linalg.norm((apart - apart.round()) @ dataset.lattices[row], axis=2)
+        nearest = distance.argmin(1)
+        for peak in np.flatnonzero(present[i] & (distance.min(1) < _NEAREST)):
+            values[i, peak] = element_properties(species[nearest[peak]])
+    return values
 
 
 def learn_elements(

@@ -81,7 +81,8 @@ def _learn_elements(run: Run, dataset: Dataset, split: Split) -> None:
     rows, _ = run.data.batch(torch.as_tensor(split.train, device=run.device))
     peaks, _ = run.network.view.split(rows)
     with run.random:
-        learn_elements(network, peaks, peak_elements(dataset, split.train), torch.Generator().manual_seed(run.job.seed))
+        elements = peak_elements(dataset, split.train, peaks)
+        learn_elements(network, peaks, elements, torch.Generator().manual_seed(run.job.seed))
 
 
 def _trained(run: Run) -> dict[str, Tensor]:

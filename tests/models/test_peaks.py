@@ -166,9 +166,9 @@ def test_the_order_of_peaks_does_not_matter_to_the_network():
     peaks, rest = network.view.split(rows)
     order = torch.arange(MOST_PEAKS)
     order[:6] = torch.tensor([3, 5, 0, 1, 4, 2])
-    own, near = peaks.split([network.view.n_columns, peaks.shape[2] - network.view.n_columns], dim=2)
+    own, near, place = peaks.split([network.view.n_columns, len(DISTANCES) * MOST_PEAKS, 3], dim=2)
     near = near.unflatten(2, (len(DISTANCES), MOST_PEAKS))[:, order][..., order].flatten(2)
-    turned = torch.cat([own[:, order], near], dim=2)
+    turned = torch.cat([own[:, order], near, place[:, order]], dim=2)
     seen = [network.backbone(table, rest, make_cells(1)) for table in (peaks, turned)]
     torch.testing.assert_close(*seen)
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from taskgroup.errors import ConfigError
-from taskgroup.search.executors import Executor, InlineExecutor, ProcessExecutor, make_executor
+from taskgroup.search.executors import Executor, InlineExecutor, ProcessExecutor, available_cores, make_executor
 from taskgroup.search.plan import Recipe, StudyData
 from taskgroup.search.space import settings_of
 from taskgroup.search.worker import network_path, prediction_path
@@ -60,6 +60,17 @@ def test_a_worker_process_gives_what_this_process_gives(worker, jobs, tmp_path: 
         np.testing.assert_array_equal(ours, theirs)
         assert network_path(tmp_path, key).exists()
         assert not network_path(tmp_path / "inline", key).exists()
+
+
+def test_a_worker_is_told_its_threads_since_small_networks_set_its_own_to_one(monkeypatch, jobs, tmp_path: Path):
+    told, send = [], ProcessExecutor._send
+    monkeypatch.setattr(ProcessExecutor, "_send", lambda self, message: (told.append(message), send(self, message)))
+    executor = ProcessExecutor(tmp_path)
+    try:
+        train(executor, jobs("level", epochs=1))
+    finally:
+        executor.close()
+    assert [message["threads"] for message in told if "jobs" in message] == [available_cores()]
 
 
 @pytest.mark.parametrize("kind", ["inline", "process"])

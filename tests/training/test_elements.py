@@ -10,6 +10,7 @@ from pymatgen.core import Element
 from taskgroup.datasets import load_dataset
 from taskgroup.datasets.composition import PROPERTIES
 from taskgroup.models import ModelConfig
+from taskgroup.models.multitask import make_view
 from taskgroup.training import GroupJob, TrainConfig, pretrain
 from taskgroup.training.data import prepare_fields
 from taskgroup.training.elements import learn_elements, peak_elements
@@ -37,12 +38,18 @@ def _job(dataset, **training):
     return GroupJob(("volume",), model, settings, 0, dataset.name, dataset.hash, keys)
 
 
+def _elements(dataset):
+    view = make_view(ModelConfig(backbone="peaks", descriptors=False, widths=()), 1)
+    peaks, _ = view.split(prepare_fields(dataset, view, CPU).fields)
+    return peak_elements(dataset, np.arange(len(dataset)), peaks)
+
+
 def _split(dataset):
     return dataset.splits(folds=4).split(test_fold=0, validation_fold=1)
 
 
 def test_nearly_every_atom_of_the_crystals_is_a_peak_and_nearly_every_peak_an_atom(crystals):
-    found = peak_elements(crystals, np.arange(len(crystals)))
+    found = _elements(crystals)
     numbers = [sorted(row[~np.isnan(row[:, 0]), 0]) for row in found]
     true = [sorted(Element(symbol).Z for symbol in species) for species in crystals.species]
     assert np.mean([a == b for a, b in zip(numbers, true, strict=True)]) > 0.97
@@ -57,7 +64,7 @@ def test_elements_are_recognised_in_chemical_systems_not_seen_before(crystals):
     split = _split(crystals)
     run = Run(crystals, split, _job(crystals), CPU, ())
     peaks, _ = run.network.view.split(run.data.fields)
-    properties = peak_elements(crystals, np.arange(len(crystals)))
+    properties = _elements(crystals)
     network = run.network.backbone.net
     assert learn_elements(network, peaks[split.train], properties[split.train], torch.Generator().manual_seed(0))
     outside = np.concatenate([split.validation, split.test])
@@ -89,7 +96,7 @@ def test_only_atoms_of_training_rows_are_looked_at(crystals):
 
 def test_without_atoms_there_is_nothing_to_learn(crystals):
     bare = replace(crystals, species=((),) * len(crystals), frac_coords=(np.zeros((0, 3)),) * len(crystals))
-    properties = peak_elements(bare, np.arange(8))
+    properties = _elements(bare)[:8]
     assert np.isnan(properties).all()
     run = Run(bare, _split(bare), _job(bare), CPU, ())
     before = {name: tensor.clone() for name, tensor in run.network.state_dict().items()}
@@ -99,7 +106,7 @@ def test_without_atoms_there_is_nothing_to_learn(crystals):
 
 
 def test_an_element_without_a_known_property_teaches_the_others(crystals):
-    properties = peak_elements(crystals, np.arange(len(crystals)))
+    properties = _elements(crystals)
     properties[..., PROPERTIES.index("X")][::2] = np.nan  # as for neon
     run = Run(crystals, _split(crystals), _job(crystals), CPU, ())
     peaks, _ = run.network.view.split(run.data.fields)

@@ -62,7 +62,7 @@ class ModelConfig(BaseModel):
     pooling: Literal["mean_max", "distribution", "attention"] = Field(
         "distribution", description="how the features of all grid points become features of the crystal"
     )
-    features: int = Field(64, ge=1, le=4096, description="shared features that the heads see")
+    features: int = Field(64, ge=1, le=4096, description="shared features that the heads see, beside the cell's")
     head_width: int = Field(32, ge=1, le=4096, description="hidden units of each target's head")
     dropout: float = Field(0.1, ge=0, lt=1, description="of the shared features")
 

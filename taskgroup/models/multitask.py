@@ -36,14 +36,14 @@ class MultiTaskNetwork(nn.Module):
         self.config, self.targets, self.scaler, self.in_channels = config, tuple(targets), scaler, in_channels
         self.view = make_view(config, in_channels)
         self.backbone = Trunk(config, self.view)
-        self.heads = Heads(config.features, config.head_width, len(self.targets), config.dropout)
+        self.heads = Heads(self.n_features, config.head_width, len(self.targets), config.dropout)
         self.register_buffer("mean", torch.tensor(scaler.mean, dtype=torch.float32))
         self.register_buffer("std", torch.tensor(scaler.std, dtype=torch.float32))
 
     @property
     def n_features(self) -> int:
         """F, the length of the shared features."""
-        return self.config.features
+        return self.backbone.n_features
 
     def features(self, fields: Tensor, lattice: Tensor) -> Tensor:
         """Shared features [B, F] of prepared rows and their cells [B, 3, 3] (Å)."""
@@ -109,7 +109,7 @@ class Trunk(nn.Module):
     """All that targets share: the backbone, the distribution beside it, the cell, joined to features [B, F].
 
     Features are a layer's plus a linear map's, so that what is a plain sum (mass over volume) need not be bent and
-    unbent, nor be known through dropout.
+    unbent, nor be known through dropout; behind them stand the numbers of the cell once more, as they are.
     """
 
     def __init__(self, config: ModelConfig, view: View) -> None:
@@ -125,6 +125,7 @@ class Trunk(nn.Module):
         self.norm = nn.BatchNorm1d(joined)
         self.bent = nn.Sequential(nn.Linear(joined, config.features), nn.SiLU(), nn.Dropout(config.dropout))
         self.straight = nn.Linear(joined, config.features)
+        self.n_features = config.features + N_LATTICE_FEATURES * self.uses_cell
 
     def forward(self, seen: Tensor, statistics: Tensor, lattice: Tensor) -> Tensor:
         """What the view shows, the distribution [B, D] and cells [B, 3, 3] -> [B, F]."""
@@ -134,7 +135,8 @@ class Trunk(nn.Module):
         if self.uses_cell:
             parts.append(lattice_features(lattice))
         joined = self.norm(torch.cat(parts, dim=1))
-        return self.bent(joined) + self.straight(joined)
+        features = self.bent(joined) + self.straight(joined)
+        return torch.cat([features, joined[:, -N_LATTICE_FEATURES:]], dim=1) if self.uses_cell else features
 
 
 class Heads(nn.Module):

@@ -42,7 +42,10 @@ class GroupProgram(nn.Module):
 
     def forward(self, density: Tensor, lattice: Tensor) -> tuple[Tensor, Tensor]:
         """Values and standard deviations [B, T] in units."""
-        outputs = torch.stack([member.predict(density, lattice) for member in self.members])[:, :, self.columns]
+        views = {member.view.key: member.view for member in self.members}
+        rows = {key: view.prepare(density, lattice) for key, view in views.items()}
+        each = [member.decode(member(rows[member.view.key], lattice.float())) for member in self.members]
+        outputs = torch.stack(each)[:, :, self.columns]
         learnt = torch.stack([_to_learnt(t, outputs[:, :, i]) for i, t in enumerate(self.targets)], dim=-1)
         mean = learnt.mean(0)
         variance = learnt.var(0) if len(self.members) > 1 else torch.zeros_like(mean)

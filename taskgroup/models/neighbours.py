@@ -16,7 +16,7 @@ _WIDTH, _FARTHEST = 0.5, 6.0  # Å
 _ITSELF = 1e-3  # Å
 _VANISHING = 30.0  # exp(-30) is nothing beside 1
 _TRACED_REACH = 3  # cells to either side in a traced program; else as many as there are within the farthest
-_CHUNK = 64  # peaks at a time
+_MOST = 1 << 21  # distances at a time
 
 
 def nearness(at: Tensor, present: Tensor, lattice: Tensor) -> Tensor:
@@ -34,8 +34,9 @@ def nearness(at: Tensor, present: Tensor, lattice: Tensor) -> Tensor:
     owner, slot = present.nonzero(as_tuple=True)
     last = int(slot.max()) + 1 if len(slot) else 0
     found = lattice.new_zeros(*present.shape, len(DISTANCES), at.shape[1])
-    for start in range(0, len(owner), _CHUNK):
-        rows, peaks = owner[start : start + _CHUNK], slot[start : start + _CHUNK]
+    chunk = max(1, _MOST // max(1, last * len(images)))
+    for start in range(0, len(owner), chunk):
+        rows, peaks = owner[start : start + chunk], slot[start : start + chunk]
         distance = _distances(at[rows, :last], at[rows, peaks], lattice[rows], images)
         which, other, image = ((distance < _FARTHEST) & present[rows, :last, None]).nonzero(as_tuple=True)
         near = found.new_zeros(len(rows), last, len(DISTANCES))
@@ -46,12 +47,11 @@ def nearness(at: Tensor, present: Tensor, lattice: Tensor) -> Tensor:
 
 def _images(lattice: Tensor) -> Tensor:
     """Whole steps [M, 3] along the lattice vectors that reach all images within ``_FARTHEST``."""
-    reach = _TRACED_REACH
+    reach = [_TRACED_REACH] * 3
     if not torch.compiler.is_compiling():
-        steps = _FARTHEST * reciprocal(lattice.double()).square().sum(1).max().sqrt()  # between planes of the lattice
-        reach = math.ceil(float(steps) - 0.5)  # half a step nearer: positions differ by half a vector at most
-    line = torch.arange(-reach, reach + 1, device=lattice.device)
-    return torch.cartesian_prod(line, line, line)
+        steps = _FARTHEST * reciprocal(lattice.double()).square().sum(1).amax(0).sqrt()  # between planes of the lattice
+        reach = [math.ceil(step - 0.5) for step in steps.tolist()]  # positions differ by half a vector at most
+    return torch.cartesian_prod(*[torch.arange(-n, n + 1, device=lattice.device) for n in reach])
 
 
 def _distances(others: Tensor, peak: Tensor, lattice: Tensor, images: Tensor) -> Tensor:

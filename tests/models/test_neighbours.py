@@ -42,7 +42,14 @@ def test_a_place_without_a_peak_is_near_to_nothing():
     assert found[1:].abs().max() == found[:, :, 1:].abs().max() == 0
 
 
-@pytest.mark.parametrize("steps", [[[1, 1, 0], [0, 1, 0], [0, 0, 1]], [[1, 0, 0], [2, 1, 0], [0, -3, 1]], [[1, 9, 0], [0, 1, 0], [0, 0, 1]]])
+@pytest.mark.parametrize(
+    "steps",
+    [
+        [[1, 1, 0], [0, 1, 0], [0, 0, 1]],
+        [[1, 0, 0], [2, 1, 0], [0, -3, 1]],
+        [[1, 9, 0], [0, 1, 0], [0, 0, 1]],
+    ],
+)
 def test_another_cell_of_the_same_crystal_changes_nothing(steps):
     sheared = Structure(
         Lattice(np.array(steps) @ WURTZITE.lattice.matrix), WURTZITE.species,

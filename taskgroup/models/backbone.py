@@ -23,8 +23,9 @@ class Backbone(nn.Module):
         config: the settings; a subclass reads what it needs.
         in_channels: of what it sees: channels C' of the grid, the length D of the distribution, columns of a peak.
 
-    ``n_features`` is F. A backbone works on grids of any size that ``config.patch`` divides, and on a single row in
-    evaluation. ``sees`` is ``grid`` ([B, C', n, n, n]), ``distribution`` ([B, D]) or ``peaks`` ([B, K, columns]).
+    ``n_features`` is F; the last ``n_plain`` of them are plain sums, which heads see as they are, too. A backbone works
+    on grids of any size that ``config.patch`` divides, and on a single row in evaluation. ``sees`` is ``grid``
+    ([B, C', n, n, n]), ``distribution`` ([B, D]) or ``peaks`` ([B, K, columns]).
 
     A plug-in names its subclass under the entry point group ``taskgroup.backbones`` and runs
     ``taskgroup.models.testing.BackboneConformance`` in its tests.
@@ -32,6 +33,7 @@ class Backbone(nn.Module):
 
     sees: Literal["grid", "distribution", "peaks"] = "grid"
     n_features: int
+    n_plain: int = 0
 
     def __init__(self, config: ModelConfig, in_channels: int) -> None:
         super().__init__()

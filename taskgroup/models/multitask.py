@@ -106,10 +106,10 @@ class MultiTaskNetwork(nn.Module):
 
 
 class Trunk(nn.Module):
-    """All that targets share: the backbone, the distribution beside it, the cell, joined to features [B, F].
+    """All that targets share: the distribution beside the backbone, the backbone, the cell, joined to features [B, F].
 
     Features are a layer's plus a linear map's, so that what is a plain sum (mass over volume) need not be bent and
-    unbent, nor be known through dropout; behind them stand the numbers of the cell once more, as they are.
+    unbent, nor be known through dropout; behind them, as they are, stand the backbone's plain sums and the cell.
     """
 
     def __init__(self, config: ModelConfig, view: View) -> None:
@@ -117,6 +117,7 @@ class Trunk(nn.Module):
         kind = find_backbone(config.backbone)
         self.sees, self.uses_cell = kind.sees, config.lattice_features
         self.net = kind(config, {"grid": view.out_channels, "peaks": view.n_columns}.get(kind.sees, view.n_statistics))
+        self.n_plain = self.net.n_plain + N_LATTICE_FEATURES * self.uses_cell
         joined = self.net.n_features + N_LATTICE_FEATURES * self.uses_cell
         self.statistics = None
         if kind.sees != "distribution" and view.n_statistics:
@@ -125,34 +126,35 @@ class Trunk(nn.Module):
         self.norm = nn.BatchNorm1d(joined)
         self.bent = nn.Sequential(nn.Linear(joined, config.features), nn.SiLU(), nn.Dropout(config.dropout))
         self.straight = nn.Linear(joined, config.features)
-        self.n_features = config.features + N_LATTICE_FEATURES * self.uses_cell
+        self.n_features = config.features + self.n_plain
 
     def forward(self, seen: Tensor, statistics: Tensor, lattice: Tensor) -> Tensor:
         """What the view shows, the distribution [B, D] and cells [B, 3, 3] -> [B, F]."""
-        parts = [self.net(statistics if self.sees == "distribution" else seen, lattice)]
-        if self.statistics is not None:
-            parts.append(self.statistics(statistics, lattice))
+        parts = [] if self.statistics is None else [self.statistics(statistics, lattice)]
+        parts.append(self.net(statistics if self.sees == "distribution" else seen, lattice))
         if self.uses_cell:
             parts.append(lattice_features(lattice))
         joined = self.norm(torch.cat(parts, dim=1))
-        features = self.bent(joined) + self.straight(joined)
-        return torch.cat([features, joined[:, -N_LATTICE_FEATURES:]], dim=1) if self.uses_cell else features
+        plain = joined[:, joined.shape[1] - self.n_plain :]
+        return torch.cat([self.bent(joined) + self.straight(joined), plain], dim=1)
 
 
 class Heads(nn.Module):
-    """A perceptron with one hidden layer for each target, all in two products: [B, F] -> [B, T]."""
+    """A perceptron with one hidden layer plus a linear map for each target, all in three products: [B, F] -> [B, T]."""
 
     def __init__(self, n_features: int, width: int, n_targets: int, dropout: float) -> None:
         super().__init__()
         self.hidden = nn.Linear(n_features, n_targets * width)
         self.act = nn.Sequential(nn.SiLU(), nn.Dropout(dropout))
         self.weight = nn.Parameter(torch.empty(n_targets, width).uniform_(-1, 1) / width**0.5)
-        self.bias = nn.Parameter(torch.zeros(n_targets))
+        self.straight = nn.Linear(n_features, n_targets)
+        nn.init.zeros_(self.straight.weight)
+        nn.init.zeros_(self.straight.bias)
 
     def forward(self, features: Tensor) -> Tensor:
         """Standardised outputs."""
         hidden = self.act(self.hidden(features)).unflatten(1, self.weight.shape)
-        return (hidden * self.weight).sum(2) + self.bias
+        return (hidden * self.weight).sum(2) + self.straight(features)
 
 
 def make_view(config: ModelConfig, in_channels: int) -> View:

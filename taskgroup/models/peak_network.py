@@ -92,7 +92,8 @@ class PeakNetwork(Backbone):
         self.rounds = nn.ModuleList(Messages(width, config.dropout) for _ in range(_ROUNDS))
         self.score = nn.Linear(width, _HEADS)
         self.dense = nn.Linear(width, _DENSE)
-        self.n_features = 4 * width + _DENSE + 1
+        self.n_plain = _DENSE + 2
+        self.n_features = 4 * width + self.n_plain
 
     def elements(self, peaks: Tensor) -> Tensor:
         """What ``ElementNetwork`` says of peaks [R, columns, ...] that are all there."""
@@ -100,14 +101,13 @@ class PeakNetwork(Backbone):
 
     def forward(self, fields: Tensor, lattice: Tensor) -> Tensor:
         """Peaks [B, K, columns, nearness, ...], the first column 1 for those that are there -> [B, F]."""
-        peaks, present, owner, slot = _listed(fields[:, :, : self.columns])
-        last = int(slot.max()) + 1 if fields.is_cpu and not torch.compiler.is_compiling() else fields.shape[1]
-        near = fields[:, :last, self.columns :][..., : len(DISTANCES) * fields.shape[1]]
-        near = near.unflatten(2, (len(DISTANCES), -1))[..., :last].flatten(1, 2)
-        scaled = self.scale(peaks, present)
+        listed, present, owner, slot = _listed(fields)
+        scaled = self.scale(listed[:, : self.columns], present)
         found = self.embed(torch.cat([scaled, self.element(scaled)], dim=1)).float()
+        near = listed[:, self.columns :][:, : len(DISTANCES) * fields.shape[1]].unflatten(1, (len(DISTANCES), -1))
+        empty = found.new_zeros(*fields.shape[:2], _WORDS)
         for messages in self.rounds:
-            found = messages(found, near, present, owner, slot)
+            found = messages(found, near, present, (owner, slot), empty)
         share = (_LARGEST_SCORE * (self.score(found).float() / _LARGEST_SCORE).tanh()).exp()
         heads = (found.unflatten(1, (_HEADS, -1)) * share[:, :, None]).flatten(1)
 
@@ -123,7 +123,8 @@ class PeakNetwork(Backbone):
         attended = total(heads).unflatten(1, (_HEADS, -1)) / weight[:, :, None]
         room = volume(lattice).abs()[:, None] / _ROOM
         dense = total(self.dense(found).float()) / room
-        return torch.cat([mean, deviation, highest, attended.flatten(1), dense, (count / room).log()], dim=1)
+        plain = [dense, room / count, (count / room).log()]
+        return torch.cat([mean, deviation, highest, attended.flatten(1), *plain], dim=1)
 
 
 class Messages(nn.Module):
@@ -136,20 +137,21 @@ class Messages(nn.Module):
             nn.Linear(width + len(DISTANCES) * _WORDS, width), nn.SiLU(), nn.Dropout(dropout), nn.Linear(width, width)
         )
 
-    def forward(self, found: Tensor, near: Tensor, present: Tensor, owner: Tensor, slot: Tensor) -> Tensor:
-        """Listed peaks [R, W] and how near [B, K * distances, K] those of a crystal are -> [R, W]."""
-        distances = len(DISTANCES)
-        peaks = near.shape[2]
-        said = near.new_zeros(near.shape[0] * peaks, _WORDS).index_copy(
-            0, owner * peaks + slot, self.say(found).float() * present
-        )
-        heard = (near @ said.unflatten(0, (-1, peaks))).unflatten(1, (peaks, distances))
-        heard = heard.flatten(0, 1).index_select(0, owner * peaks + slot).flatten(1)
-        return found + self.hear(torch.cat([found, heard], dim=1)).float()
+    def forward(
+        self, found: Tensor, near: Tensor, present: Tensor, where: tuple[Tensor, Tensor], silence: Tensor
+    ) -> Tensor:
+        """Listed peaks [R, W] -> the same shape.
+
+        ``near`` [R, distances, K] says how near those of its crystal are to each. ``where`` are crystal and slot of
+        each [R], ``silence`` is what nobody says [B, K, words].
+        """
+        said = silence.index_put(where, self.say(found).float() * present)
+        heard = near @ said[where[0]]
+        return found + self.hear(torch.cat([found, heard.flatten(1)], dim=1)).float()
 
 
 def _listed(fields: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """All peaks of a batch [B, K, columns] one below the other: [R, columns], present [R, 1], whose and which [R].
+    """All peaks of a batch [B, K, ...] one below the other: [R, ...], present [R, 1], whose and which [R].
 
     On a CPU only those that are there, a third or less of all. Elsewhere all: to count them the host would wait for the
     device, and a traced program may not depend on the number.

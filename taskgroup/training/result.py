@@ -18,7 +18,7 @@ Metrics = dict[str, dict[str, float | None]]
 Skills = dict[str, float | None]
 _SPLIT_KEYS = frozenset({"by", "folds", "seed", "test_fold", "validation_fold"})
 _SPLIT_OPTIONS = frozenset({"train_share"})
-_MEANING = 3  # raised when equal jobs no longer give equal results: those of earlier versions are then trained again
+_MEANING = 4  # raised when equal jobs no longer give equal results: those of earlier versions are then trained again
 
 
 def canonical_json(value: Any) -> str:

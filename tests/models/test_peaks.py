@@ -152,8 +152,7 @@ def test_a_magnetisation_is_seen_with_its_sign():
     lattice = torch.eye(3)[None] * 5
     density = gaussians(lattice[0], [(0.2, 0.3, 0.4)], [5.0], 0.4).float()
     up, down = (
-        looks(torch.stack([density, sign * 0.5 * density])[None], lattice)[0, 0, n_columns(1) :]
-        for sign in (1, -1)
+        looks(torch.stack([density, sign * 0.5 * density])[None], lattice)[0, 0, n_columns(1) :] for sign in (1, -1)
     )
     assert len(up) == 1 + len(RADII)
     torch.testing.assert_close(up, -down)

@@ -65,7 +65,7 @@ def _jobs(backbone, dataset, epochs, seed):
     """The same job in float32 and in bfloat16."""
     model = ModelConfig(backbone=backbone, width=4, grid=8, features=16, head_width=8, dropout=0)
     for precision in ("float32", "bfloat16"):
-        training = TrainConfig(epochs=epochs, batch_size=32, lr=0.005, augment=False, precision=precision)
+        training = TrainConfig(epochs=epochs, batch_size=32, lr=0.003, augment=False, precision=precision)
         yield GroupJob(("charge", "edge", "heavy"), model, training, seed, "synthetic", dataset.hash, SPLIT)
 
 
@@ -95,6 +95,6 @@ def test_the_fast_path_reaches_the_skill_of_the_plain_loop(backbone):
         for skills, into in zip(_last_skills(dataset, job), (plain, exact), strict=True):
             into.append(mean_skill(skills))
         rounded.append(mean_skill(fit(dataset, split, in_bfloat16, device="cpu").result.curve[-1]))
-    assert min(plain) > 0.9
+    assert min(plain) > 0.95
     assert mean(exact) == pytest.approx(mean(plain), abs=0.01)
     assert mean(rounded) > mean(plain) - 0.01

@@ -5,6 +5,7 @@ in any trial. So groups are stopped, not trials: a group goes on as long as it m
 """
 
 import contextlib
+import math
 from collections import deque
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
@@ -107,8 +108,14 @@ class Hopes:
 def best_so_far(curve: Sequence[Mapping[str, float]]) -> list[Mapping[str, float]]:
     """After each epoch of a learning curve, the skills at the epoch whose mean skill was the best until then."""
     best: list[Mapping[str, float]] = []
+    highest = -math.inf
     for skills in curve:
-        best.append(skills if not best or mean_skill(skills) > mean_skill(best[-1]) else best[-1])
+        mean = mean_skill(skills)
+        if not best or mean > highest:
+            best.append(skills)
+            highest = mean
+        else:
+            best.append(best[-1])
     return best
 
 

@@ -105,9 +105,8 @@ class PeakNetwork(Backbone):
         scaled = self.scale(listed[:, : self.columns], present)
         found = self.embed(torch.cat([scaled, self.element(scaled)], dim=1)).float()
         near = listed[:, self.columns :][:, : len(DISTANCES) * fields.shape[1]].unflatten(1, (len(DISTANCES), -1))
-        empty = found.new_zeros(*fields.shape[:2], _WORDS)
         for messages in self.rounds:
-            found = messages(found, near, present, (owner, slot), empty)
+            found = messages(found, near, present, owner, slot, fields.shape[0])
         share = (_LARGEST_SCORE * (self.score(found).float() / _LARGEST_SCORE).tanh()).exp()
         heads = (found.unflatten(1, (_HEADS, -1)) * share[:, :, None]).flatten(1)
 
@@ -138,15 +137,12 @@ class Messages(nn.Module):
         )
 
     def forward(
-        self, found: Tensor, near: Tensor, present: Tensor, where: tuple[Tensor, Tensor], silence: Tensor
+        self, found: Tensor, near: Tensor, present: Tensor, owner: Tensor, slot: Tensor, crystals: int
     ) -> Tensor:
-        """Listed peaks [R, W] -> the same shape.
-
-        ``near`` [R, distances, K] says how near those of its crystal are to each. ``where`` are crystal and slot of
-        each [R], ``silence`` is what nobody says [B, K, words].
-        """
-        said = silence.index_put(where, self.say(found).float() * present)
-        heard = near @ said[where[0]]
+        """Listed peaks [R, W] -> the same shape; ``near`` [R, distances, K] is how near to each its crystal's are."""
+        room = found.new_zeros(crystals, near.shape[2], _WORDS)
+        said = room.index_put((owner, slot), self.say(found).float() * present)
+        heard = near @ said[owner]
         return found + self.hear(torch.cat([found, heard.flatten(1)], dim=1)).float()
 
 

@@ -10,6 +10,7 @@ from safetensors.torch import load, save
 
 from taskgroup.errors import ConfigError
 from taskgroup.models import MultiTaskNetwork
+from taskgroup.models.lattice import N_LATTICE_FEATURES, lattice_features
 
 from .conftest import TARGETS, make_cells, make_densities, make_network, train_a_little
 
@@ -118,6 +119,21 @@ def test_targets_share_the_backbone_and_nothing_else():
     assert gradients[-1][1].abs().max() > 0
     names = {name.split(".")[0] for name, _ in network.named_parameters()}
     assert names == {"backbone", "heads"}
+
+
+@pytest.mark.parametrize("settings", [{"backbone": "descriptors"}, {"backbone": "peaks"}], ids=["descriptors", "peaks"])
+def test_heads_see_the_numbers_of_the_cell_as_they_are(settings):
+    density, lattice = make_densities(6), make_cells(6)
+    network = train_a_little(make_network(**settings), density, lattice)
+    with torch.no_grad():
+        network.heads.weight.zero_()  # the perceptrons say nothing
+        network.heads.straight.weight.zero_()
+        network.heads.straight.weight[0, -N_LATTICE_FEATURES] = 1
+        found = network(network.view.prepare(density, lattice), lattice)[:, 0]
+    number = lattice_features(lattice)[:, 0]
+    slope = (found[1] - found[0]) / (number[1] - number[0])
+    torch.testing.assert_close(found - found[0], slope * (number - number[0]), rtol=1e-3, atol=1e-4)
+    assert slope > 0
 
 
 def test_one_target_is_enough():

@@ -74,6 +74,14 @@ def test_a_stopped_trial_counts_with_what_it_had_reached_and_a_failed_one_not_at
     assert [trial.state.name for trial in study.get_trials()] == ["COMPLETE", "PRUNED", "FAIL"]
 
 
+def test_a_trial_that_others_have_closed_stays_as_they_closed_it(study, space):
+    known = Trials(study, space, SEARCH)
+    asked = known.ask()
+    study.tell(asked.number, state=TrialState.FAIL)
+    known.tell(ended(asked, 0.5))
+    assert [(trial.state, trial.value) for trial in study.get_trials()] == [(TrialState.FAIL, None)]
+
+
 def test_queued_trials_come_first_in_their_order(study, space):
     for name, lr, batch_size in (("first", 0.05, 16), ("second", 0.002, 64)):
         parameters = {"training.lr": lr, "training.batch_size": batch_size}

@@ -142,6 +142,7 @@ def skill_draws(frame: "pd.DataFrame", data: StudyData, rows: NDArray) -> dict[s
 
 
 def bounds(draws: NDArray) -> tuple[float, float]:
+    """The 95 % interval of bootstrap draws, those that are undefined left out; NaN where all are."""
     known = draws[np.isfinite(draws)]
     low, high = np.quantile(known, [0.025, 0.975]) if len(known) else (np.nan, np.nan)
     return float(low), float(high)

@@ -79,7 +79,7 @@ class Trials:
         running = create_trial(
             state=TrialState.RUNNING, params=near.params, distributions=near.distributions, user_attrs=attributes
         )
-        storage = self._study._storage
+        storage = self._study._storage  # study.add_trial does not say which number the trial got
         number = storage.get_trial_number_from_id(storage.create_new_trial(self._study._study_id, running))
         self._asked[number] = self._near, near
         return Asked(number, settings, attributes)
@@ -138,7 +138,7 @@ class Trials:
 def tell(study: optuna.Study, record: TrialRecord) -> None:
     """Close a running trial as its record says, unless others have taken this process for dead and closed it.
 
-    ``study.tell`` would read the trial from the storage twice, which takes as long as the rest of a trial's record.
+    To the storage itself: ``study.tell`` reads the trial back first, and so takes twice as long.
     """
     storage, values = study._storage, None if record.objective is None else [record.objective]
     trial = storage.get_trial_id_from_study_id_trial_number(study._study_id, record.number)

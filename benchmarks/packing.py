@@ -1,10 +1,13 @@
-"""Many small networks: trained at once in processes of one thread each, against one after the other with all threads.
+"""Many small networks: trained at once, against one after the other.
 
     python benchmarks/packing.py [--networks 4] [--repeats 3] [--threads 2] [--json]
 
-Both train the same jobs (one target, several seeds) an epoch of each in turn, as a trial of a study does, from warm
-processes: libraries loaded, fields prepared. "one by one" gives every network all threads, the usual way. The two run
-in turns within a repeat, so that what else the machine does hits them alike; ratios are medians (lowest-highest).
+All ways train the same jobs (two targets, several seeds) from warm processes: libraries loaded, fields prepared. "one
+by one" is the usual way: on a CPU every network gets all threads, on a GPU its operations are asked for one after the
+other. "packed" is what a trial of a study does: on a CPU processes of one thread each, on a GPU all networks at once,
+their steps recorded as CUDA graphs; "recorded" there are such steps, one network after the other. The ways run in turns
+within a repeat, so that what else the machine does hits them alike; ratios over one by one are medians
+(lowest-highest).
 """
 
 import argparse
@@ -14,6 +17,7 @@ import statistics
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -22,59 +26,60 @@ from taskgroup.datasets import Dataset, load_dataset
 from taskgroup.models import ModelConfig
 from taskgroup.search.lanes import Lanes, is_small
 from taskgroup.search.worker import train_in_step
-from taskgroup.training import GroupJob, TrainConfig
+from taskgroup.training import GroupJob, TrainConfig, pick_device
 
 SIZES = ((8, 8, 12), (16, 8, 5), (16, 16, 4), (32, 8, 1))  # grid points an axis, width, epochs
+GPU_SIZES = ((8, 8, 20), (16, 16, 20), (32, 8, 20), (32, 16, 20), (0, 16, 20))  # grid 0: on peaks
 SPLIT = {"by": "chemical_system", "folds": 5, "seed": 0, "test_fold": 0, "validation_fold": 1}
 
 
 def make_jobs(dataset: Dataset, grid: int, width: int, epochs: int, networks: int) -> list[GroupJob]:
     """Equal networks of several seeds."""
-    model, training = ModelConfig(grid=grid, width=width), TrainConfig(epochs=epochs)
-    targets = ("band_gap", "bulk_modulus")
+    model = ModelConfig(grid=grid, width=width) if grid else ModelConfig(backbone="peaks", width=width)
+    training, targets = TrainConfig(epochs=epochs), ("band_gap", "bulk_modulus")
     return [GroupJob(targets, model, training, seed, dataset.name, dataset.hash, SPLIT) for seed in range(networks)]
 
 
-def seconds(jobs: list[GroupJob], folder: Path, threads: int, beside: Lanes | None) -> float:
-    """What training all of them takes. Raises RuntimeError: one failed."""
+def seconds(parts: Sequence[Sequence[GroupJob]], folder: Path, threads: int, beside: Lanes | None) -> float:
+    """What training all of them takes, one part after the other. Raises RuntimeError: one failed."""
     failures: list[str] = []
     started = time.perf_counter()
-    train_in_step(
-        jobs,
-        folder,
-        lambda epoch, skills: True,
-        lambda result: None,
-        lambda key, kind, reason: failures.append(f"{kind}: {reason}"),
-        threads=threads,
-        beside=beside,
-    )
+    for jobs in parts:
+        train_in_step(
+            jobs,
+            folder,
+            lambda epoch, skills: skills,
+            lambda result: None,
+            lambda key, kind, reason: failures.append(f"{kind}: {reason}"),
+            threads=threads,
+            beside=beside,
+        )
     if failures:
         raise RuntimeError(failures[0])
     return time.perf_counter() - started
 
 
 def measure(dataset: Dataset, size: tuple[int, int, int], folder: Path, beside: Lanes, arguments: argparse.Namespace):
-    """Networks per hour of both ways at one size."""
+    """Epochs of a network per second at one size, all ways."""
     grid, width, epochs = size
     jobs = make_jobs(dataset, grid, width, epochs, arguments.networks)
-    for lanes in (None, beside):  # warm-up
-        seconds([_short(job) for job in jobs], folder, arguments.threads, lanes)
-    times: dict[str, list[float]] = {"one_by_one": [], "packed": []}
-    for _ in range(arguments.repeats):
-        times["one_by_one"].append(seconds(jobs, folder, arguments.threads, None))
-        times["packed"].append(seconds(jobs, folder, arguments.threads, beside))
-    ratios = [a / b for a, b in zip(times["one_by_one"], times["packed"], strict=True)]
-    epochs_done = arguments.networks * epochs
-    return {
-        "grid": grid,
-        "width": width,
-        "networks": arguments.networks,
-        "packs": is_small(jobs[0]),
-        **{f"{name}_epochs_per_s": epochs_done / statistics.median(values) for name, values in times.items()},
-        "ratio": statistics.median(ratios),
-        "ratio_low": min(ratios),
-        "ratio_high": max(ratios),
-    }
+    ways = {"one_by_one": ([[job] for job in jobs], None, "0"), "packed": ([jobs], beside, "1")}
+    if pick_device().type == "cuda":
+        ways["recorded"] = ([[job] for job in jobs], None, "1")
+    times: dict[str, list[float]] = {name: [] for name in ways}
+    for repeat in range(arguments.repeats + 1):
+        for name, (parts, lanes, graphs) in ways.items():
+            os.environ["TASKGROUP_CUDA_GRAPHS"] = graphs
+            todo = parts if repeat else [[_short(job) for job in part] for part in parts]  # the first warms up
+            took = seconds(todo, folder, arguments.threads, lanes)
+            if repeat:
+                times[name].append(took)
+    row: dict[str, object] = {"grid": grid, "width": width, "networks": len(jobs), "packs": is_small(jobs[0])}
+    for name, values in times.items():
+        ratios = [a / b for a, b in zip(times["one_by_one"], values, strict=True)]
+        row[f"{name}_epochs_per_s"] = len(jobs) * epochs / statistics.median(values)
+        row[f"{name}_ratio"] = [statistics.median(ratios), min(ratios), max(ratios)]
+    return row
 
 
 def _short(job: GroupJob) -> GroupJob:
@@ -92,23 +97,29 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     dataset = load_dataset("crystals")
+    sizes = GPU_SIZES if pick_device().type == "cuda" else SIZES
     rows = []
     with tempfile.TemporaryDirectory() as name:
         beside = Lanes(Path(name))
-        for size in SIZES:
+        for size in sizes:
             rows.append(row := measure(dataset, size, Path(name), beside, arguments))
-            ratio = f"{row['ratio']:.2f}, {row['ratio_low']:.2f}-{row['ratio_high']:.2f}"
-            head = "grid  width  networks  one by one, epochs/s  packed, epochs/s   ratio, low-high\n"
-            line = (
-                f"{row['grid']:>4}  {row['width']:>5}  {row['networks']:>8}  {row['one_by_one_epochs_per_s']:>20.2f}  "
-            )
-            line += f"{row['packed_epochs_per_s']:>16.2f}  {ratio:>16}"
-            print(
-                (head if len(rows) == 1 else "") + line, file=sys.stderr if arguments.json else sys.stdout, flush=True
-            )
+            print(_line(row, header=len(rows) == 1), file=sys.stderr if arguments.json else sys.stdout, flush=True)
         beside.close()
     if arguments.json:
         print(json.dumps(rows))
+
+
+def _line(row: dict[str, object], header: bool) -> str:
+    """One line of the table, below the names of the columns if asked."""
+    columns = {name: f"{row[name]:>8}" for name in ("grid", "width", "networks")}
+    columns["one by one, epochs/s"] = f"{row['one_by_one_epochs_per_s']:>20.2f}"
+    for name in ("recorded", "packed"):
+        if f"{name}_ratio" in row:
+            middle, low, high = row[f"{name}_ratio"]
+            columns[f"{name}, epochs/s"] = f"{row[f'{name}_epochs_per_s']:>18.2f}"
+            columns["ratio, low-high" + " " * (name == "packed")] = f"{middle:.2f}, {low:.2f}-{high:.2f}".rjust(18)
+    names = "  ".join(name.rjust(len(value)) for name, value in columns.items()) + "\n" if header else ""
+    return names + "  ".join(columns.values())
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
-from taskgroup.models.layers import KernelConv3d, PeriodicConv3d, laid_out, periodic_convolution
+from taskgroup.models.layers import KernelConv3d, PeriodicConv3d, convolution_dtype, laid_out, periodic_convolution
 
 
 class ChannelAttention(nn.Module):
@@ -46,11 +46,14 @@ class SpatialAttention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, C, n, n, n] -> the same shape, float32."""
+        # cuDNN's float32 gradient of this convolution would be a tenth of a training step
+        precision = convolution_dtype(x) if x.is_cuda else torch.float32
         with torch.autocast(x.device.type, enabled=False):
             x = x.to(torch.float32, memory_format=torch.contiguous_format)
             top = x.amax(1) if torch.compiler.is_compiling() else _Maximum.apply(x)
             lines = torch.cat([x.mean(1), top], dim=3).permute(0, 3, 1, 2)
-            return x * self._scores(lines).permute(0, 2, 3, 1)[:, None].sigmoid()
+            scores = self._scores(lines.to(precision)).float()
+            return x * scores.permute(0, 2, 3, 1)[:, None].sigmoid()
 
     def _scores(self, lines: Tensor) -> Tensor:
         """[B, 2 n, n, n] (means then maxima of a line; x; y) -> [B, n, n, n] (a line; x; y)."""
@@ -58,7 +61,7 @@ class SpatialAttention(nn.Module):
         periodic = isinstance(layer, PeriodicConv3d)
         find = _diagonals if torch.compiler.is_compiling() else _diagonals_once
         taps = find(n, periodic, lines.device)
-        kernel = torch.einsum("cxyk,koi->ocixy", layer.kernel()[0], taps).flatten(1, 2)
+        kernel = torch.einsum("cxyk,koi->ocixy", layer.kernel()[0], taps).flatten(1, 2).to(lines.dtype)
         if periodic and not torch.compiler.is_compiling():
             return periodic_convolution(lines, kernel, 1, 1) + layer.bias
         if periodic:

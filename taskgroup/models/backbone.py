@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from taskgroup.models.config import ModelConfig
-from taskgroup.models.layers import KernelConv3d, PeriodicConv3d
+from taskgroup.models.layers import GridNorm, KernelConv3d, PeriodicConv3d
 from taskgroup.models.pooling import POOLINGS
 
 
@@ -58,7 +58,7 @@ class StagedBackbone(Backbone):
                 bias=False,
                 symmetric=config.symmetric and config.patch > 1,
             ),
-            nn.BatchNorm3d(config.width),
+            GridNorm(config.width),
             nn.SiLU(),
         )
         self.widen = nn.ModuleList(nn.Conv3d(a, b, 1) for a, b in zip(widths, widths[1:], strict=False))

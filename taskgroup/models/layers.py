@@ -122,9 +122,23 @@ class PeriodicConv3d(KernelConv3d):
         return y if self.bias is None else y + self.bias.to(y.dtype)[:, None, None, None]
 
 
+class GridNorm(nn.BatchNorm3d):
+    """Batch normalisation of grids.
+
+    For channels last, PyTorch has GPU kernels in two dimensions alone: there planes are joined, which copies nothing.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[B, C, n, n, n] -> the same shape."""
+        return super().forward(x.flatten(2, 3)).view_as(x) if x.is_cuda else super().forward(x)
+
+    def _check_input_dim(self, x: Tensor) -> None:
+        """Four dimensions too."""
+
+
 def for_convolution(x: Tensor) -> Tensor:
     """[B, C, n, n, n] as convolutions want it, in their precision and channels last: once, where several share it."""
-    return laid_out(x, _convolution_dtype(x), torch.channels_last_3d)
+    return laid_out(x, convolution_dtype(x), torch.channels_last_3d)
 
 
 def laid_out(x: Tensor, dtype: torch.dtype, memory_format: torch.memory_format) -> Tensor:
@@ -168,7 +182,8 @@ def _laid(x: Tensor, dtype: torch.dtype, last: bool) -> Tensor:
     return x.movedim(-1, 1) if last else x
 
 
-def _convolution_dtype(x: Tensor) -> torch.dtype:
+def convolution_dtype(x: Tensor) -> torch.dtype:
+    """The precision that convolutions of ``x`` compute in."""
     return torch.get_autocast_dtype(x.device.type) if torch.is_autocast_enabled(x.device.type) else x.dtype
 
 
@@ -176,7 +191,7 @@ def periodic_convolution(
     x: Tensor, kernel: Tensor, before: int, after: int, stride: int = 1, dilation: int = 1, groups: int = 1
 ) -> Tensor:
     """Convolve [B, C, x, y(, z)], a grid not smaller than ``before`` and ``after``, with a kernel [D, C, k, k(, k)]."""
-    x = x.to(_convolution_dtype(x))
+    x = x.to(convolution_dtype(x))
     return _PeriodicConvolution.apply(x, kernel.to(x.dtype), before, after, stride, dilation, groups)[0]
 
 

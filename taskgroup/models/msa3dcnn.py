@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from taskgroup.models.attention import ChannelAttention, SpatialAttention
 from taskgroup.models.backbone import StagedBackbone, convolution
 from taskgroup.models.config import ModelConfig
-from taskgroup.models.layers import for_convolution, laid_out
+from taskgroup.models.layers import GridNorm, for_convolution, laid_out
 
 
 class MultiScaleBlock(nn.Module):
@@ -28,9 +28,9 @@ class MultiScaleBlock(nn.Module):
             for size, dilation in zip(sizes, config.dilations, strict=True)
             if size
         )
-        self.norm = nn.BatchNorm3d(width)
+        self.norm = GridNorm(width)
         self.mix = nn.Conv3d(width, width, 1, bias=False)
-        self.mix_norm = nn.BatchNorm3d(width)
+        self.mix_norm = GridNorm(width)
         self.channels = ChannelAttention(width)
         self.places = SpatialAttention(convolution(config, 2, 1, bias=True))
         self.act = nn.SiLU()

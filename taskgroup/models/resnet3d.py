@@ -4,6 +4,7 @@ from torch import Tensor, nn
 
 from taskgroup.models.backbone import StagedBackbone, convolution
 from taskgroup.models.config import ModelConfig
+from taskgroup.models.layers import GridNorm
 
 
 class ResidualBlock(nn.Module):
@@ -13,10 +14,10 @@ class ResidualBlock(nn.Module):
         super().__init__()
         self.body = nn.Sequential(
             convolution(config, width, width),
-            nn.BatchNorm3d(width),
+            GridNorm(width),
             nn.SiLU(),
             convolution(config, width, width),
-            nn.BatchNorm3d(width),
+            GridNorm(width),
         )
         self.act = nn.SiLU()
 

@@ -39,6 +39,7 @@ class View(nn.Module):
         self.out_channels = self.in_channels * len(config.fields) * (1 + len(config.widths))
         self.n_statistics = n_statistics(self.out_channels, self.in_channels) if config.descriptors else 0
         self.n_columns = 0  # of a peak
+        self.register_buffer("_axes", torch.tensor(_ORDERS), persistent=False)  # on the device: a copy waits for it
 
     @property
     def key(self) -> str:
@@ -108,7 +109,7 @@ class View(nn.Module):
         One gather of whole points, channels last: half the time of one of single values, and what convolutions want.
         """
         n = rows.shape[-1]
-        stride = torch.tensor([n * n, n, 1], device=rows.device)[order]
+        stride = n ** (2 - order)
         steps = torch.arange(n, device=rows.device)
         x, y, z = ((sign[..., None] * steps + shift[..., None]) % n * stride[..., None]).unbind(1)
         first = torch.arange(len(rows), device=rows.device)[:, None, None, None] * n**3
@@ -132,7 +133,7 @@ class FractionalView(View):
         shift = torch.randint(0, rows.shape[-1], (count, 3), generator=generator, device=device)
         sign = torch.randint(0, 2, (count, 3), generator=generator, device=device) * 2 - 1
         draw = torch.randint(0, len(_ORDERS), (count,), generator=generator, device=device)
-        order = torch.tensor(_ORDERS, device=device)[draw]
+        order = self._axes[draw]
         turned = lattice.gather(1, order[:, :, None].expand(-1, -1, 3)) * sign[:, :, None].to(lattice)
         return self._moved(rows, shift, sign, order, out), turned
 

@@ -6,10 +6,10 @@ would share Python's lock and the random state; grouped convolutions were no fas
 (docs/benchmarks.md). A small network is trained by one thread wherever it is trained, alone or beside others, so that
 its result depends on its job alone.
 
-On a GPU, as many networks as its memory holds by what the largest has taken so far, at most one a CPU core, since each
-needs a core to launch its operations. Processes take turns there unless the system's multi-process service runs.
+On a GPU one process trains all networks of a trial at once, see ``taskgroup.training.recorded``: processes would take
+turns there.
 
-Where memory ends all the same, half as many are tried from then on; the caller trains again alone what failed.
+Where memory ends, half as many are tried from then on; the caller trains again alone what failed.
 """
 
 import contextlib
@@ -23,13 +23,10 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from taskgroup.training import GroupJob, GroupResult, pick_device
 
 _SERVE = "import sys; from taskgroup.search.worker import serve; serve(sys.argv[1])"
 _SMALL = 1 << 16  # values a row after the stem: above every size of benchmarks/packing.py, all of which gain
-_CONTEXT_BYTES = 1 << 29  # what a process takes on a GPU beside its tensors
 _PROCESS_BYTES = 1 << 30  # least memory to leave for a process: libraries, and fields not yet prepared
 
 Skills = Mapping[str, Mapping[str, float]]
@@ -115,21 +112,17 @@ class Lanes:
         self._lanes: list[Lane] = []
         self._most = math.inf  # processes, the worker among them
         self._packed = 1
-        self._largest = 0  # bytes on the GPU that a network has taken
 
     def share(self, jobs: Sequence[GroupJob], keep: bool, threads: int) -> tuple[list[GroupJob], list[Lane]]:
         """Hand jobs out, so that ``threads`` processes train on a CPU; gives the caller's own jobs and the lanes."""
-        device = pick_device(None).type
-        if device not in ("cpu", "cuda"):
+        if pick_device(None).type != "cpu":
             return list(jobs), []
-        on_gpu = device == "cuda"
-        shared = list(jobs) if on_gpu else [job for job in jobs if is_small(job)]
-        most = min(len(shared), self._most, (os.cpu_count() or 1) if on_gpu else threads)
+        shared = [job for job in jobs if is_small(job)]
+        most = min(len(shared), self._most, threads)
         for lane in [lane for lane in self._lanes if not lane.alive]:
             lane.close()
             self._lanes.remove(lane)
-        room = self._room_on_gpu() if on_gpu else _room_for_processes()
-        count = int(min(most - 1, len(self._lanes) + room))
+        count = int(min(most - 1, len(self._lanes) + _room_for_processes()))
         for _ in range(count - len(self._lanes)):
             self._lanes.append(Lane(self._folder))
         lanes = self._lanes[: max(0, count)]
@@ -141,21 +134,10 @@ class Lanes:
             lane.begin(part, keep)
         return parts[0] + [job for job in jobs if job not in shared], lanes
 
-    def heed(self, result: GroupResult) -> None:
-        """Learn from a result how much memory networks take on the GPU."""
-        self._largest = max(self._largest, result.peak_memory)
-
     def back_off(self, kind: str) -> None:
         """Pack half as many from now on, where memory ran out."""
         if kind == "out_of_memory" and self._packed > 1:
             self._most = self._packed // 2
-
-    def _room_on_gpu(self) -> float:
-        """Processes the GPU's free memory still holds; none before a first network has been measured."""
-        if not self._largest:
-            return 0
-        free, _ = torch.cuda.mem_get_info()
-        return free // (self._largest + _CONTEXT_BYTES) - 1  # the worker's own network is yet to come
 
     def close(self) -> None:
         """End all processes."""

@@ -23,7 +23,7 @@ from taskgroup.datasets import Dataset, Split, load_dataset
 from taskgroup.errors import StoreError, TrainingFailed
 from taskgroup.export.network_file import write_network
 from taskgroup.search.lanes import Lanes, is_small
-from taskgroup.training import Fit, GroupJob, GroupResult, fit_epochs
+from taskgroup.training import Fit, GroupJob, GroupResult, fit_halves
 
 PROBE_EVERY = 4  # steps; one joint run a study, so probes may be dear
 
@@ -46,32 +46,43 @@ def train_in_step(
 ) -> None:
     """Train jobs an epoch of each in turn; with ``beside``, some at the same time in processes of one thread.
 
+    On a GPU the epochs of all are computed at the same time: each is begun before the first is waited for.
+
     ``on_epoch(epoch, skills by key)`` answers which keys go on. Finished groups go to ``on_result`` with their
     predictions on disk (and their network, if ``keep``); groups that cannot be trained go to ``on_failure``.
     """
     mine, lanes = jobs, []
     if beside is not None:
         mine, lanes = beside.share(jobs, keep, threads or torch.get_num_threads())
-        on_result, on_failure = _heeded(beside, on_result, on_failure)
+
+    def failed(key: str, kind: str, reason: str) -> None:
+        if beside is not None:
+            beside.back_off(kind)
+        on_failure(key, kind, reason)
+
     threads_of = {job.key: 1 if beside is not None and is_small(job) else threads for job in mine}
-    running = {job.key: fit_epochs(*_data(job), job) for job in mine}
+    running = {job.key: fit_halves(*_data(job), job) for job in mine}
     epoch = 0
     while running or lanes:
         epoch += 1
         skills: dict[str, Mapping[str, float]] = {}
-        for key, epochs in list(running.items()):
-            if threads_of[key]:
-                torch.set_num_threads(threads_of[key])
-            try:
-                skills[key] = dict(next(epochs).skills)
-            except StopIteration as end:
-                del running[key]
-                on_result(_stored(end.value, folder, keep))
-            except TrainingFailed as error:
-                del running[key]
-                on_failure(key, error.fail_kind, str(error))
+        for half in ("begin", "report"):
+            for key, halves in list(running.items()):
+                if threads_of[key]:
+                    torch.set_num_threads(threads_of[key])
+                try:
+                    report = next(halves)
+                except StopIteration as end:
+                    del running[key]
+                    on_result(_stored(end.value, folder, keep))
+                except TrainingFailed as error:
+                    del running[key]
+                    failed(key, error.fail_kind, str(error))
+                else:
+                    if half == "report":
+                        skills[key] = dict(report.skills)
         for lane in lanes:
-            skills |= lane.epoch(on_result, on_failure)
+            skills |= lane.epoch(on_result, failed)
         lanes = [lane for lane in lanes if lane.keys]
         go = on_epoch(epoch, skills) if skills else ()
         for key in [key for key in running if key not in go]:
@@ -79,20 +90,6 @@ def train_in_step(
         for lane in lanes:
             lane.answer(go)
         lanes = [lane for lane in lanes if lane.keys]
-
-
-def _heeded(beside: Lanes, on_result: OnResult, on_failure: OnFailure) -> tuple[OnResult, OnFailure]:
-    """The same callbacks, with the lanes hearing of it first."""
-
-    def result_of(result: GroupResult) -> None:
-        beside.heed(result)
-        on_result(result)
-
-    def failure_of(key: str, kind: str, reason: str) -> None:
-        beside.back_off(kind)
-        on_failure(key, kind, reason)
-
-    return result_of, failure_of
 
 
 def network_path(folder: Path, key: str) -> Path:

@@ -14,7 +14,7 @@ from taskgroup.training.balance import Balancer, balancer_names
 from taskgroup.training.checkpoint import Checkpoint
 from taskgroup.training.config import TrainConfig
 from taskgroup.training.data import pick_device, predict_rows
-from taskgroup.training.fit import fit, fit_epochs
+from taskgroup.training.fit import fit, fit_epochs, fit_halves
 from taskgroup.training.hooks import Hook, HookContext
 from taskgroup.training.metrics import Interval, group_metrics, interval, mean_skill, target_metrics
 from taskgroup.training.result import GroupJob, GroupResult
@@ -34,6 +34,7 @@ __all__ = [
     "balancer_names",
     "fit",
     "fit_epochs",
+    "fit_halves",
     "group_metrics",
     "interval",
     "mean_skill",

@@ -29,7 +29,12 @@ class Balancer(nn.Module):
     Parameters
     ----------
     n_targets: targets of the group; two at least, since a single target needs no balancing.
+
+    ``stays_on_device`` promises that ``backward``, where all targets have labels, does the same operations at each step
+    and never asks the device for a number: a GPU then replays the whole step.
     """
+
+    stays_on_device = False
 
     def __init__(self, n_targets: int) -> None:
         super().__init__()
@@ -59,6 +64,8 @@ class Mean(Balancer):
     Hard to beat when tuned: Kurin et al., NeurIPS 2022, arXiv:2201.04122.
     """
 
+    stays_on_device = True
+
     def combine(self, losses: Tensor, present: Sequence[int]) -> Tensor:
         return losses.mean()
 
@@ -68,6 +75,8 @@ class Uncertainty(Balancer):
 
     Kendall, Gal and Cipolla, CVPR 2018, DOI 10.1109/CVPR.2018.00781.
     """
+
+    stays_on_device = True
 
     def __init__(self, n_targets: int) -> None:
         super().__init__(n_targets)
@@ -83,6 +92,8 @@ class DynamicWeightAverage(Balancer):
 
     Liu, Johns and Davison, CVPR 2019, DOI 10.1109/CVPR.2019.00197. Equal weights in the first two epochs.
     """
+
+    stays_on_device = True
 
     def __init__(self, n_targets: int, temperature: float = 2.0) -> None:
         super().__init__(n_targets)

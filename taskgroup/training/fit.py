@@ -68,6 +68,28 @@ def fit_epochs(
         raise ConfigError(f"dataset '{dataset.name}': hash must be {job.dataset_hash[:12]}, found {dataset.hash[:12]}")
     if isinstance(checkpoint, str | Path):
         checkpoint = Checkpoint(checkpoint)
+    halves = fit_halves(dataset, split, job, device=device, hooks=hooks, checkpoint=checkpoint)
+    while True:
+        try:
+            next(halves)
+            yield next(halves)
+        except StopIteration as end:
+            return end.value
+
+
+def fit_halves(
+    dataset: Dataset,
+    split: Split,
+    job: GroupJob,
+    *,
+    device: str | torch.device | None = None,
+    hooks: Sequence[Hook] = (),
+    checkpoint: Checkpoint | None = None,
+) -> Generator[EpochReport | None, None, Fit]:
+    """``fit_epochs`` in two advances an epoch: one gives None once the epoch is begun, the next its report.
+
+    A GPU computes an epoch that was begun while others are begun; a CPU has computed it by then.
+    """
     with _memory_errors(job):
         run = Run(dataset, split, job, pick_device(device), hooks)
         if checkpoint and (saved := checkpoint.load(job.key)):
@@ -75,15 +97,23 @@ def fit_epochs(
         elif job.training.pretrain and (learnt := pretrained_backbone(dataset, split, job, run.device)):
             run.begin_with(learnt)
         run.notify("on_start")
-    yield from list(run.reports)
-    while not run.over:
+    try:
+        for report in list(run.reports):
+            yield None
+            yield report
+        while not run.over:
+            with _memory_errors(job):
+                run.begin_epoch()
+            yield None
+            with _memory_errors(job):
+                report = run.end_epoch()
+                if checkpoint and not run.over and checkpoint.due():
+                    checkpoint.save(job.key, *run.snapshot())
+            yield report
         with _memory_errors(job):
-            report = run.epoch()
-            if checkpoint and not run.over and checkpoint.due():
-                checkpoint.save(job.key, *run.snapshot())
-        yield report
-    with _memory_errors(job):
-        return run.finish()
+            return run.finish()
+    finally:
+        run.close()
 
 
 @contextlib.contextmanager

@@ -11,14 +11,16 @@ from taskgroup.training.config import TrainConfig
 
 
 def make_optimizer(network: nn.Module, balancer: nn.Module | None, config: TrainConfig) -> optim.Optimizer:
-    """AdamW in one fused kernel; biases, norms and a balancer's parameters do not decay."""
+    """AdamW in one fused kernel; biases, norms and a balancer's parameters do not decay. Can be recorded on a GPU."""
     parameters = list(network.parameters())
     own = list(balancer.parameters()) if balancer is not None else []
     groups = [
         {"params": [p for p in parameters if p.ndim > 1], "weight_decay": config.weight_decay},
         {"params": [p for p in parameters if p.ndim <= 1] + own, "weight_decay": 0.0},
     ]
-    return optim.AdamW([group for group in groups if group["params"]], lr=config.lr, fused=True)
+    on_gpu = parameters[0].is_cuda
+    rate = torch.tensor(config.lr, device=parameters[0].device) if on_gpu else config.lr
+    return optim.AdamW([group for group in groups if group["params"]], lr=rate, fused=True, capturable=on_gpu)
 
 
 def learning_rate(config: TrainConfig, step: int, steps: int) -> float:
@@ -29,10 +31,20 @@ def learning_rate(config: TrainConfig, step: int, steps: int) -> float:
     return config.lr * 0.5 * (1 + math.cos(math.pi * (step - warm) / max(1, steps - warm)))
 
 
-def move_average(average: nn.Module, network: nn.Module, decay: float, step: int) -> None:
-    """Move averaged weights (and running statistics) towards the network's; early steps forget faster."""
-    rate = 1 - min(decay, (1 + step) / (10 + step))
-    torch._foreach_lerp_(list(_floats(average)), list(_floats(network)), rate)
+def average_rate(decay: float, step: int) -> float:
+    """How far averaged weights move towards the network's after so many steps; early steps forget faster."""
+    return 1 - min(decay, (1 + step) / (10 + step))
+
+
+def move_average(average: nn.Module, network: nn.Module, rate: float | Tensor) -> None:
+    """Move averaged weights (and running statistics) towards the network's; a rate on the device is not waited for."""
+    kept, new = list(_floats(average)), list(_floats(network))
+    if isinstance(rate, float):
+        torch._foreach_lerp_(kept, new, rate)
+    else:
+        steps = torch._foreach_sub(new, kept)
+        torch._foreach_mul_(steps, rate)
+        torch._foreach_add_(kept, steps)
 
 
 def match_layouts(parameters: Iterable[nn.Parameter]) -> None:

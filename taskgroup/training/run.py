@@ -1,9 +1,10 @@
 """One training run between its epochs: network, optimiser, random state, best weights; and how all that is saved."""
 
+import contextlib
 import copy
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -23,6 +24,7 @@ from taskgroup.training.hooks import Hook, HookContext
 from taskgroup.training.losses import TargetLosses
 from taskgroup.training.metrics import group_metrics
 from taskgroup.training.optimise import (
+    average_rate,
     bfloat16_wanted,
     learning_rate,
     make_optimizer,
@@ -30,6 +32,7 @@ from taskgroup.training.optimise import (
     move_average,
     use_bfloat16,
 )
+from taskgroup.training.recorded import Recorded, memory_pool
 from taskgroup.training.result import GroupJob, GroupResult, Skills
 
 _CHOICE = ("epochs", "values", "outputs")  # of BestEpochs, in a snapshot
@@ -58,41 +61,49 @@ class Fit:
 
 
 class Run:
-    """A fit, advanced an epoch at a time; see ``fit_epochs`` for the parameters."""
+    """A fit, advanced an epoch at a time; see ``fit_epochs`` for the parameters.
+
+    On a GPU everything goes to a stream of the run's own: while one run's epoch is computed, others can be begun.
+    """
 
     def __init__(
         self, dataset: Dataset, split: Split, job: GroupJob, device: torch.device, hooks: Sequence[Hook]
     ) -> None:
         started = time.perf_counter()
         self.job, self.config, self.device, self.hooks = job, job.training, device, hooks
-        self.table = dataset.targets.select(job.targets)
-        scaler, self.labels = encode_labels(self.table, split, device)
+        self.stream = torch.cuda.Stream(device) if device.type == "cuda" else None
         self.random = _RandomState(job.seed, device)
-        with self.random:
-            self.network = MultiTaskNetwork(job.model, self.table.specs, scaler, dataset.n_channels).to(device)
-        self.data = prepare_fields(dataset, self.network.view, device)
         self.generator = torch.Generator(device).manual_seed(job.seed)
-        self.bfloat16 = bfloat16_wanted(self.config.precision, device)
-        use_bfloat16(self.network, self.bfloat16)
-        self.validated = copy.deepcopy(self.network) if self.config.ema else self.network
+        self.table = dataset.targets.select(job.targets)
         self.validation = split.validation
-        self.validation_rows = torch.as_tensor(split.validation, device=device)
-        labels = np.where(np.isnan(self.table.values), np.nan, self.labels.values.cpu().numpy())
+        with self.in_place():
+            scaler, self.labels = encode_labels(self.table, split, device)
+            self.network = MultiTaskNetwork(job.model, self.table.specs, scaler, dataset.n_channels).to(device)
+            self.data = prepare_fields(dataset, self.network.view, device)
+            self.bfloat16 = bfloat16_wanted(self.config.precision, device)
+            use_bfloat16(self.network, self.bfloat16)
+            self.validated = copy.deepcopy(self.network) if self.config.ema else self.network
+            self.validation_rows = torch.as_tensor(split.validation, device=device)
+            self.target_losses = TargetLosses([spec.kind for spec in self.table.specs], self.config.loss).to(device)
+            several = len(job.targets) > 1
+            self.balancer = make_balancer(self.config.balance, len(job.targets)).to(device) if several else None
+            self.optimizer = make_optimizer(self.network, self.balancer, self.config)
+            known = self.labels.values.cpu().numpy()
+            if self.stream is not None:
+                self.stream.synchronize()  # prepared fields serve other streams too
+        labels = np.where(np.isnan(self.table.values), np.nan, known)
         systems = [dataset.chemical_systems[row] for row in split.validation]
         self.choice = BestEpochs(self.table.specs, labels[split.validation], systems)
-        self.target_losses = TargetLosses([spec.kind for spec in self.table.specs], self.config.loss).to(device)
-        several = len(job.targets) > 1
-        self.balancer = make_balancer(self.config.balance, len(job.targets)).to(device) if several else None
         self.shared = list(self.network.backbone.parameters())
-        self.optimizer = make_optimizer(self.network, self.balancer, self.config)
         rows = len(self.labels.train)
         self.batches = max(1, min(math.ceil(rows / self.config.batch_size), rows // 2))
         self.rooms = [self.data.batch_room(math.ceil(rows / self.batches)) for _ in range(1 + self.config.augment)]
         self.reports: list[EpochReport] = []
         self.best: dict[str, Tensor] = {}
         self.context = HookContext(job, job.targets, self.network, self.shared, self.optimizer, self.target_losses)
-        if device.type == "cuda":
-            torch.cuda.reset_peak_memory_stats(device)
+        pool = memory_pool(device)
+        self._recorded_update = Recorded(self._update, device, [self.generator], pool)
+        self._recorded_outputs = Recorded(self._validation_outputs, device, pool=pool)
         self.seconds = time.perf_counter() - started
 
     @property
@@ -100,6 +111,17 @@ class Run:
         """All epochs are done, or patience has run out."""
         done, patience = len(self.reports), self.config.patience
         return done >= self.config.epochs or bool(patience and done - self.choice.best >= patience)
+
+    @contextlib.contextmanager
+    def in_place(self) -> Iterator[None]:
+        """With the run's random state in force and, on a GPU, on its stream."""
+        if self.stream is None:
+            with self.random:
+                yield
+        else:
+            self.stream.wait_stream(torch.cuda.current_stream(self.device))
+            with self.random, torch.cuda.stream(self.stream):
+                yield
 
     def begin_with(self, backbone: dict[str, Tensor]) -> None:
         """Begin with these weights of the backbone."""
@@ -113,34 +135,47 @@ class Run:
 
     def epoch(self) -> EpochReport:
         """Train and validate once. Raises TrainingFailed: the loss is not finite."""
+        self.begin_epoch()
+        return self.end_epoch()
+
+    def begin_epoch(self) -> None:
+        """Train and validate once; a GPU is only told to, and the host does not wait for it."""
         started = time.perf_counter()
-        number = self.context.epoch = len(self.reports) + 1
-        with self.random:
-            loss = self.train()
+        self.context.epoch = len(self.reports) + 1
+        with self.in_place():
+            loss, outputs = self.train(), self._outputs(self.validated, self._recorded_outputs)
+        self._begun = loss, outputs, time.perf_counter() - started
+
+    def end_epoch(self) -> EpochReport:
+        """Report the epoch that was begun. Raises TrainingFailed: the loss is not finite."""
+        started = time.perf_counter()
+        number = self.context.epoch
+        with self.in_place():
+            total, outputs, seconds = self._begun
+            loss = total.item() / self.batches
             if not math.isfinite(loss):
                 raise TrainingFailed(f"{', '.join(self.job.targets)}: loss is {loss} in epoch {number}", "nan")
-            skills = self.choice.see(number, self._outputs(self.validated).cpu().numpy())
+            skills = self.choice.see(number, outputs.cpu().numpy())
             if self.choice.best == number:
                 self.best = {name: t.detach().clone() for name, t in self.validated.state_dict().items()}
-            seconds = time.perf_counter() - started
+            seconds += time.perf_counter() - started
             self.seconds += seconds
             self.context.report = EpochReport(number, skills, loss, seconds)
             self.reports.append(self.context.report)
             self.notify("on_epoch")
         return self.context.report
 
-    def train(self) -> float:
-        """One pass over the training rows; the mean over steps of the mean loss of a target."""
+    def train(self) -> Tensor:
+        """One pass over the training rows; the sum over steps of the mean loss of a target, on the device."""
         self.network.train()
         order = torch.randperm(len(self.labels.train), generator=self.generator, device=self.device)
         batches = self.labels.train[order].tensor_split(self.batches)
-        present = self._present_targets(batches)
         total = torch.zeros((), device=self.device)
-        for rows, targets in zip(batches, present, strict=True):
-            total += self._step(rows, targets)
+        for rows, targets, rates in zip(batches, self._present_targets(batches), self._rates(), strict=True):
+            total += self._step(rows, targets, *rates)
         if self.balancer is not None:
             self.balancer.end_epoch()
-        return total.item() / self.batches
+        return total
 
     def _present_targets(self, batches: Sequence[Tensor]) -> list[list[int]]:
         """Targets with a label in each batch; asked of the device once, before the steps."""
@@ -150,11 +185,36 @@ class Run:
         there = torch.stack([self.labels.present[rows].any(0) for rows in batches]).tolist()
         return [[i for i in range(n_targets) if batch[i]] for batch in there]
 
-    def _step(self, rows: Tensor, present_targets: list[int]) -> Tensor:
+    def _rates(self) -> list[tuple[float | Tensor, float | Tensor]]:
+        """For each step of an epoch the learning rate and that of the averaged weights; on a GPU they lie there."""
+        first, steps = self.context.step, self.config.epochs * self.batches
+        rates = [
+            (learning_rate(self.config, step, steps), average_rate(self.config.ema, step + 1))
+            for step in range(first, first + self.batches)
+        ]
+        if self.stream is None:
+            return rates
+        return [tuple(pair.unbind()) for pair in torch.tensor(rates, device=self.device)]
+
+    def _step(self, rows: Tensor, present_targets: list[int], rate: float | Tensor, average: float | Tensor) -> Tensor:
         """One update; the mean loss, still on the device."""
+        self.context.present_targets = present_targets
+        update = self._recorded_update if self._may_be_recorded(present_targets) else self._update
+        loss = update(rows, rate, average)
+        self.context.step += 1
+        return loss
+
+    def _may_be_recorded(self, present_targets: list[int]) -> bool:
+        """Whether the next step does what all others do, on the device alone."""
+        if self.data.rest is not None or any(_overrides_on_step(hook) for hook in self.hooks):
+            return False
+        every = len(present_targets) == len(self.job.targets)
+        return self.balancer is None or (every and self.balancer.stays_on_device)
+
+    def _update(self, rows: Tensor, rate: float | Tensor, average: float | Tensor) -> Tensor:
+        """Forward, backward and the optimiser; the mean loss."""
         context = self.context
         context.labels, context.present = self.labels.values[rows], self.labels.present[rows]
-        context.present_targets = present_targets
         fields, lattice = self.data.batch(rows, self.rooms[0])
         if self.config.augment:
             fields, lattice = self.network.view.augment(fields, lattice, self.generator, self.rooms[1])
@@ -167,38 +227,41 @@ class Run:
         if self.balancer is None:
             losses.sum().backward()
         else:
-            self.balancer.backward(losses, context.features, self.shared, present_targets)
+            self.balancer.backward(losses, context.features, self.shared, context.present_targets)
             match_layouts(self.shared)
-        self._update()
-        return losses.detach().mean()
-
-    def _update(self) -> None:
-        """The optimiser's part of a step."""
         if self.config.grad_clip:
             nn.utils.clip_grad_norm_(self.network.parameters(), self.config.grad_clip)
-        rate = learning_rate(self.config, self.context.step, self.config.epochs * self.batches)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         self.optimizer.step()
-        self.context.step += 1
         if self.config.ema:
-            move_average(self.validated, self.network, self.config.ema, self.context.step)
+            move_average(self.validated, self.network, average)
+        return losses.detach().mean()
 
-    def _outputs(self, network: MultiTaskNetwork) -> Tensor:
-        return network_outputs(network, self.data, self.validation_rows, max(64, self.config.batch_size))
+    def _validation_outputs(self, rows: Tensor) -> Tensor:
+        return self.validated(*self.data.batch(rows))
+
+    def _outputs(self, network: MultiTaskNetwork, forward: Callable[[Tensor], Tensor] | None = None) -> Tensor:
+        rows = max(64, self.config.batch_size)
+        return network_outputs(network, self.data, self.validation_rows, rows, forward)
+
+    def close(self) -> None:
+        """Free what only further epochs need."""
+        self._recorded_update.forget()
+        self._recorded_outputs.forget()
 
     def finish(self) -> Fit:
         """Put the best weights back; measure them, in float32 as an exported model would be, and those others chose."""
         started = time.perf_counter()
-        self.network.load_state_dict(self.best)
-        use_bfloat16(self.network, False)
-        self.network.eval()
-        by_others = torch.as_tensor(self.choice.chosen != self.choice.best, device=self.device)[:, None]
-        with torch.no_grad():
+        self.close()
+        with self.in_place(), torch.no_grad():
+            self.network.load_state_dict(self.best)
+            use_bfloat16(self.network, False)
+            self.network.eval()
+            by_others = torch.as_tensor(self.choice.chosen != self.choice.best, device=self.device)[:, None]
             kept = torch.as_tensor(self.choice.outputs, device=self.device)
             outputs = torch.where(by_others, kept, self._outputs(self.network))
             predictions = self.network.decode(outputs).cpu().numpy().astype(np.float32)
-        cuda = self.device.type == "cuda"
         result = GroupResult(
             job=self.job,
             metrics=group_metrics(self.table.specs, self.table.values[self.validation], predictions),
@@ -208,7 +271,7 @@ class Run:
             epochs_run=len(self.reports),
             n_parameters=sum(parameter.numel() for parameter in self.network.parameters()),
             train_curve=tuple(report.loss for report in self.reports),
-            peak_memory=torch.cuda.max_memory_allocated(self.device) if cuda else 0,
+            peak_memory=self._recorded_update.memory,
         )
         self.context.result = result
         self.notify("on_end")
@@ -238,7 +301,7 @@ class Run:
         if self.balancer is not None:
             self.balancer.load_state_dict(under("balancer", tensors))
         self.random.tensors = under("random", tensors)
-        self.generator.set_state(self.random.tensors.pop("generator"))
+        self.generator.set_state(tensors["random/generator"])
         for name, tensor in under("choice", tensors).items():
             setattr(self.choice, name, tensor.numpy())
         self.context.step = state["step"]
@@ -246,31 +309,46 @@ class Run:
         self.reports = [EpochReport(**report) for report in state["reports"]]
 
 
+def _overrides_on_step(hook: Hook) -> bool:
+    return getattr(type(hook), "on_step", None) is not Hook.on_step
+
+
 class _RandomState:
-    """A run's own global random state (dropout, torchjd): in force inside ``with``, the process's own outside."""
+    """A run's own global random state (dropout, torchjd): in force inside ``with``, the process's own outside.
+
+    On a GPU a generator of the run's own takes the place of the default one, since recordings draw from the generator
+    they were made with.
+    """
 
     def __init__(self, seed: int, device: torch.device) -> None:
-        self._device = device if device.type == "cuda" else None
-        outside = self._read()
-        torch.manual_seed(seed)
-        self.tensors = self._read()
-        self._write(outside)
+        self._own = torch.Generator(device).manual_seed(seed) if device.type == "cuda" else None
+        outside = torch.get_rng_state()
+        torch.default_generator.manual_seed(seed)
+        self._cpu = torch.get_rng_state()
+        torch.set_rng_state(outside)
 
-    def _read(self) -> dict[str, Tensor]:
-        states = {"cpu": torch.get_rng_state()}
-        if self._device is not None:
-            states["cuda"] = torch.cuda.get_rng_state(self._device)
-        return states
+    @property
+    def tensors(self) -> dict[str, Tensor]:
+        """The state, for a snapshot."""
+        return {"cpu": self._cpu} | ({} if self._own is None else {"cuda": self._own.get_state()})
+
+    @tensors.setter
+    def tensors(self, states: dict[str, Tensor]) -> None:
+        self._cpu = states["cpu"]
+        if self._own is not None:
+            self._own.set_state(states["cuda"])
 
     def __enter__(self) -> None:
-        self._outside = self._read()
-        self._write(self.tensors)
+        self._outside = torch.get_rng_state()
+        torch.set_rng_state(self._cpu)
+        if self._own is not None:
+            self._default = torch.cuda.default_generators[self._own.device.index or 0]
+            self._default_state = self._default.graphsafe_get_state()
+            self._default.graphsafe_set_state(self._own)
 
     def __exit__(self, *_: object) -> None:
-        self.tensors = self._read()
-        self._write(self._outside)
-
-    def _write(self, states: dict[str, Tensor]) -> None:
-        torch.set_rng_state(states["cpu"])
-        if self._device is not None:
-            torch.cuda.set_rng_state(states["cuda"], self._device)
+        self._cpu = torch.get_rng_state()
+        torch.set_rng_state(self._outside)
+        if self._own is not None:
+            self._own.graphsafe_set_state(self._default.graphsafe_get_state())  # a failed recording replaces it
+            self._default.graphsafe_set_state(self._default_state)

@@ -3,7 +3,6 @@
 import os
 import signal
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -121,63 +120,10 @@ def test_no_process_is_started_without_memory_for_it(beside, jobs, monkeypatch):
     assert beside.share(todo, False, 2) == (todo, [])
 
 
-@pytest.fixture
-def gpu(monkeypatch):
-    """A machine of eight cores that seems to have a GPU, with as many bytes free as told; processes stay on the CPU."""
+def test_a_gpu_is_left_to_one_process(beside, jobs, monkeypatch):
     monkeypatch.setattr(lanes, "pick_device", lambda device: torch.device("cuda"))
-    monkeypatch.setattr(lanes.os, "cpu_count", lambda: 8)
-    monkeypatch.setattr(lanes, "Lane", FakeLane)
-    return lambda free: monkeypatch.setattr(torch.cuda, "mem_get_info", lambda: (int(free), int(80e9)))
-
-
-class FakeLane:
-    alive = True
-
-    def __init__(self, folder: Path) -> None:
-        self.jobs: list[GroupJob] = []
-
-    def begin(self, jobs, keep) -> None:
-        self.jobs = list(jobs)
-
-    def close(self) -> None:
-        pass
-
-
-def spread(beside: Lanes, todo: list[GroupJob]) -> int:
-    """Processes that train, after a check that every job is trained by one of them."""
-    mine, others = beside.share(todo, False, 2)
-    assert sorted(job.key for job in mine + [job for lane in others for job in lane.jobs]) == sorted(
-        job.key for job in todo
-    )
-    return 1 + len(others)
-
-
-def test_a_gpu_is_packed_by_the_memory_networks_have_taken(gpu, tmp_path: Path, jobs):
-    beside, todo = Lanes(tmp_path), jobs("level", "volume", "spread", "level_too", "level+volume", "spread+volume")
-    gpu(10e9)
-    assert spread(beside, todo) == 1  # nothing is known yet
-    result = train(todo[:1], tmp_path, None, 1)[0][todo[0].key]
-    for peak, processes in ((8e9, 1), (2e9, 1), (9.4e9, 1)):
-        beside.heed(replace(result, peak_memory=int(peak)))
-        assert spread(beside, todo) == processes  # what took most counts
-    beside = Lanes(tmp_path)
-    beside.heed(replace(result, peak_memory=int(2e9)))
-    assert spread(beside, todo) == 3  # 10 GB hold three and their contexts, one of them the worker's
-    gpu(80e9)
-    assert spread(beside, todo) == 6  # no more than there are jobs
-
-
-def test_a_gpu_that_ran_out_of_memory_is_packed_half_as_densely(gpu, tmp_path: Path, jobs):
-    beside, todo = Lanes(tmp_path), jobs("level", "volume", "spread", "level_too")
-    gpu(80e9)
-    beside.heed(replace(train(todo[:1], tmp_path, None, 1)[0][todo[0].key], peak_memory=int(1e9)))
-    assert spread(beside, todo) == 4
-    beside.back_off("nan")
-    assert spread(beside, todo) == 4
-    beside.back_off("out_of_memory")
-    assert spread(beside, todo) == 2
-    beside.back_off("out_of_memory")
-    assert spread(beside, todo) == 1
+    todo = jobs("level", "volume")
+    assert beside.share(todo, False, 2) == (todo, [])
 
 
 def test_a_network_that_runs_out_of_memory_beside_others_is_told_and_packing_backs_off(beside, jobs, tmp_path: Path):
@@ -190,7 +136,7 @@ def test_a_network_that_runs_out_of_memory_beside_others_is_told_and_packing_bac
         yield
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("taskgroup.search.worker.fit_epochs", short_of_memory)
+        patch.setattr("taskgroup.search.worker.fit_halves", short_of_memory)
         _, failures, _ = train(todo, tmp_path, beside, 2)
     assert "out_of_memory" in failures.values()
     assert beside.share(todo, False, 2) == (todo, [])

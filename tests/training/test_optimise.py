@@ -11,6 +11,7 @@ from taskgroup.datasets import TargetScaler
 from taskgroup.models import MultiTaskNetwork
 from taskgroup.training import TrainConfig
 from taskgroup.training.optimise import (
+    average_rate,
     bfloat16_wanted,
     learning_rate,
     make_optimizer,
@@ -71,16 +72,17 @@ def test_averages_approach_the_weights_geometrically_once_warm():
     network.weight.data.fill_(5.0)
     network.running_mean.fill_(-1.0)
     for _ in range(10):
-        move_average(average, network, 0.9, step=10_000)
+        move_average(average, network, average_rate(0.9, step=10_000))
     expected = 5 - 4 * 0.9**10
     torch.testing.assert_close(average.weight.data, torch.full((2,), expected))
     torch.testing.assert_close(average.running_mean, torch.full((2,), -1 + 0.9**10))
 
 
-def test_early_averages_forget_fast():
+@pytest.mark.parametrize("kind", [float, torch.tensor], ids=["number", "tensor"])
+def test_early_averages_forget_fast(kind):
     average, network = nn.Linear(1, 1), nn.Linear(1, 1)
     before = (average.weight - network.weight).item()
-    move_average(average, network, 0.999, step=1)
+    move_average(average, network, kind(average_rate(0.999, step=1)))
     assert (average.weight - network.weight).item() == pytest.approx(before * 2 / 11, rel=1e-4)
 
 

@@ -1,6 +1,6 @@
 """Predictions per second of a bundle, and the time from a cold start to the first answer.
 
-    python benchmarks/predict.py [--repeats 5] [--batch 32] [--members 3] [--json]
+    python benchmarks/predict.py [--repeats 5] [--batch 32] [--members 3] [--device cpu] [--json]
 
 A bundle of untrained networks of the default backbone (three targets in two groups) predicts standardised densities.
 "one by one" is the peer: each density and each member by itself, from the density to the answer. "batched" is what
@@ -32,6 +32,7 @@ from taskgroup.models import ModelConfig, MultiTaskNetwork
 SIZES = ((8, 8), (16, 8), (16, 16), (32, 8))  # grid points an axis, width
 ONNX_SIZE = (16, 16)  # writing the programs of one takes a minute
 GROUPING = Grouping((Group(("band_gap", "bulk_modulus")), Group(("volume",))))
+_SINGLE = 16  # densities predicted one by one
 _COLD = """
 import json, sys, time
 started = time.perf_counter()
@@ -91,18 +92,19 @@ def onnx_runner(bundle: Bundle, folder: Path) -> Callable[[np.ndarray, np.ndarra
 
 def measure(dataset: Dataset, grid: int, width: int, folder: Path, arguments: argparse.Namespace) -> dict[str, object]:
     """Rates at one size."""
-    bundle = make_bundle(dataset, grid, width, arguments.members)
-    rows = np.arange(arguments.batch)
+    bundle, device = make_bundle(dataset, grid, width, arguments.members), torch.device(arguments.device)
+    rows = np.arange(arguments.batch or (32 if device.type == "cpu" else 128))
     densities, lattices = dataset.densities(rows), dataset.lattices[rows]
     networks = [network for group in bundle.members.values() for network in group]
 
     def one_by_one() -> None:
-        for density, lattice in zip(torch.tensor(densities), torch.tensor(lattices).float(), strict=True):
+        for row in range(min(_SINGLE, len(rows))):
+            density, lattice = torch.tensor(densities[row]).to(device), torch.tensor(lattices[row]).float().to(device)
             for network in networks:
-                network.predict(density[None], lattice[None])
+                network.to(device).predict(density[None], lattice[None]).cpu()
 
-    ways = {"one_by_one": one_by_one, "batched": lambda: predict_arrays(bundle, densities, lattices)}
-    if (grid, width) == ONNX_SIZE and (onnx := onnx_runner(bundle, folder / "onnx")):
+    ways = {"one_by_one": one_by_one, "batched": lambda: predict_arrays(bundle, densities, lattices, device)}
+    if (grid, width) == ONNX_SIZE and device.type == "cpu" and (onnx := onnx_runner(bundle, folder / "onnx")):
         ways["onnx"] = lambda: onnx(densities, lattices)
     rates: dict[str, list[float]] = {name: [] for name in ways}
     for repeat in range(arguments.repeats + 1):
@@ -110,7 +112,8 @@ def measure(dataset: Dataset, grid: int, width: int, folder: Path, arguments: ar
             started = time.perf_counter()
             way()
             if repeat:  # the first one warms up
-                rates[name].append(len(rows) / (time.perf_counter() - started))
+                count = min(_SINGLE, len(rows)) if name == "one_by_one" else len(rows)
+                rates[name].append(count / (time.perf_counter() - started))
     row: dict[str, object] = {"grid": grid, "width": width, "networks": len(networks)}
     row |= {f"{name}_per_s": statistics.median(values) for name, values in rates.items()}
     for name in ways.keys() - {"one_by_one"}:
@@ -143,9 +146,10 @@ def main() -> None:
     """Measure all sizes and the cold start, and print them."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--batch", type=int, default=32)
+    parser.add_argument("--batch", type=int, default=None, help="densities at a time; default: as Bundle.predict")
     parser.add_argument("--members", type=int, default=3)
     parser.add_argument("--threads", type=int, default=None)
+    parser.add_argument("--device", default="cpu")
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
     if arguments.threads:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 _DEVICE = click.option("--device", help="Where to compute, cpu or cuda; default: a GPU if there is one.")
 _COLUMNS = 8  # targets shown beside each other
 _BATCH = click.option(
-    "--batch-size", type=click.IntRange(min=1), default=32, show_default=True, help="Densities at a time."
+    "--batch-size", type=click.IntRange(min=1), help="Densities at a time; default: 32, on a GPU 128."
 )
 
 
@@ -57,7 +57,7 @@ def export(run: Path, out: Path, formats: tuple[str, ...], register: str | None)
 @_BATCH
 @_DEVICE
 def predict(
-    bundle: Path, inputs: tuple[str, ...], form: str, coverage: str | None, batch_size: int, device: str | None
+    bundle: Path, inputs: tuple[str, ...], form: str, coverage: str | None, batch_size: int | None, device: str | None
 ) -> int:
     """Predict the properties of densities: files, or all rows of a store.
 
@@ -92,7 +92,7 @@ def predict(
 @click.option("--format", "form", type=click.Choice(["table", "json"]), default="table", show_default=True)
 @_BATCH
 @_DEVICE
-def evaluate(bundle: Path, store: str, everything: bool, form: str, batch_size: int, device: str | None) -> None:
+def evaluate(bundle: Path, store: str, everything: bool, form: str, batch_size: int | None, device: str | None) -> None:
     """Metrics of a bundle on the labels of a store (or built-in dataset), on rows it has not seen."""
     from taskgroup.datasets import load_dataset
     from taskgroup.export import evaluate as evaluate_bundle

@@ -35,7 +35,7 @@ def predict(
     bundle: Bundle,
     inputs: Any,
     *,
-    batch_size: int = 32,
+    batch_size: int | None = None,
     device: str | torch.device | None = None,
     rows: Sequence[int] | None = None,
     coverage: float | None = None,
@@ -47,7 +47,7 @@ def predict(
     ----------
     inputs: a Dataset, a store folder, or a list of densities: files, Density or pymatgen density objects; a bundle of
         promolecules takes structure files and pymatgen structures instead.
-    batch_size: densities at a time.
+    batch_size: densities at a time; default: 32, on a GPU 128.
     device: where to compute; default: a GPU if there is one.
     rows: of a Dataset or store; default all.
     coverage: of prediction intervals, 0.5, 0.68, 0.9 or 0.95; default: none.
@@ -62,6 +62,7 @@ def predict(
 
     widths = {} if coverage is None else interval_widths(bundle, coverage)
     place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    batch_size = batch_size or (32 if place.type == "cpu" else 128)
     dataset = _as_dataset(inputs)
     if dataset is not None:
         check_dataset(bundle, dataset)
@@ -112,7 +113,8 @@ def predict_arrays(
     for group in bundle.spec.grouping.groups:
         networks = bundle.members[group]
         with torch.inference_mode():
-            outputs = np.stack([_outputs(n.to(device).eval(), density, lattice, prepared) for n in networks])
+            found = [_outputs(network.to(device).eval(), density, lattice, prepared) for network in networks]
+            outputs = torch.stack(found).double().cpu().numpy()
         names = [target.name for target in networks[0].targets]
         for name in group.serves:
             at = bundle.targets.index(name)
@@ -122,12 +124,12 @@ def predict_arrays(
 
 def _outputs(
     network: MultiTaskNetwork, density: torch.Tensor, lattice: torch.Tensor, prepared: dict[str, torch.Tensor]
-) -> NDArray[np.float64]:
+) -> torch.Tensor:
     """Predictions [B, T] of one network; networks with equal views share the prepared fields."""
     key = network.view.key
     if key not in prepared:
         prepared[key] = network.view.prepare(density, lattice)
-    return network.decode(network(prepared[key], lattice)).double().cpu().numpy()
+    return network.decode(network(prepared[key], lattice))
 
 
 def _combine(bundle: Bundle, name: str, predicted: NDArray[np.float64]) -> tuple[NDArray, NDArray]:

@@ -88,6 +88,7 @@ class Run:
             several = len(job.targets) > 1
             self.balancer = make_balancer(self.config.balance, len(job.targets)).to(device) if several else None
             self.optimizer = make_optimizer(self.network, self.balancer, self.config)
+            self._loss = torch.zeros((), device=device)
             known = self.labels.values.cpu().numpy()
             if self.stream is not None:
                 self.stream.synchronize()  # prepared fields serve other streams too
@@ -157,7 +158,7 @@ class Run:
                 raise TrainingFailed(f"{', '.join(self.job.targets)}: loss is {loss} in epoch {number}", "nan")
             skills = self.choice.see(number, outputs.cpu().numpy())
             if self.choice.best == number:
-                self.best = {name: t.detach().clone() for name, t in self.validated.state_dict().items()}
+                self._keep_weights()
             seconds += time.perf_counter() - started
             self.seconds += seconds
             self.context.report = EpochReport(number, skills, loss, seconds)
@@ -165,17 +166,29 @@ class Run:
             self.notify("on_epoch")
         return self.context.report
 
+    def _keep_weights(self) -> None:
+        """Remember the validated weights as the best ones; after the first time in two operations."""
+        state = self.validated.state_dict()
+        if not self.best:
+            self.best = {name: tensor.clone() for name, tensor in state.items()}
+        for floats in (True, False):
+            names = [name for name, tensor in state.items() if tensor.is_floating_point() is floats]
+            torch._foreach_copy_([self.best[name] for name in names], [state[name] for name in names])
+
     def train(self) -> Tensor:
         """One pass over the training rows; the sum over steps of the mean loss of a target, on the device."""
         self.network.train()
         order = torch.randperm(len(self.labels.train), generator=self.generator, device=self.device)
         batches = self.labels.train[order].tensor_split(self.batches)
-        total = torch.zeros((), device=self.device)
+        self._loss.zero_()
         for rows, targets, rates in zip(batches, self._present_targets(batches), self._rates(), strict=True):
-            total += self._step(rows, targets, *rates)
+            self.context.present_targets = targets
+            update = self._recorded_update if self._may_be_recorded(targets) else self._update
+            update(rows, rates)
+            self.context.step += 1
         if self.balancer is not None:
             self.balancer.end_epoch()
-        return total
+        return self._loss
 
     def _present_targets(self, batches: Sequence[Tensor]) -> list[list[int]]:
         """Targets with a label in each batch; asked of the device once, before the steps."""
@@ -185,24 +198,14 @@ class Run:
         there = torch.stack([self.labels.present[rows].any(0) for rows in batches]).tolist()
         return [[i for i in range(n_targets) if batch[i]] for batch in there]
 
-    def _rates(self) -> list[tuple[float | Tensor, float | Tensor]]:
+    def _rates(self) -> Sequence[tuple[float, float]] | Tensor:
         """For each step of an epoch the learning rate and that of the averaged weights; on a GPU they lie there."""
         first, steps = self.context.step, self.config.epochs * self.batches
         rates = [
             (learning_rate(self.config, step, steps), average_rate(self.config.ema, step + 1))
             for step in range(first, first + self.batches)
         ]
-        if self.stream is None:
-            return rates
-        return [tuple(pair.unbind()) for pair in torch.tensor(rates, device=self.device)]
-
-    def _step(self, rows: Tensor, present_targets: list[int], rate: float | Tensor, average: float | Tensor) -> Tensor:
-        """One update; the mean loss, still on the device."""
-        self.context.present_targets = present_targets
-        update = self._recorded_update if self._may_be_recorded(present_targets) else self._update
-        loss = update(rows, rate, average)
-        self.context.step += 1
-        return loss
+        return rates if self.stream is None else torch.tensor(rates, device=self.device)
 
     def _may_be_recorded(self, present_targets: list[int]) -> bool:
         """Whether the next step does what all others do, on the device alone."""
@@ -211,8 +214,8 @@ class Run:
         every = len(present_targets) == len(self.job.targets)
         return self.balancer is None or (every and self.balancer.stays_on_device)
 
-    def _update(self, rows: Tensor, rate: float | Tensor, average: float | Tensor) -> Tensor:
-        """Forward, backward and the optimiser; the mean loss."""
+    def _update(self, rows: Tensor, rates: tuple[float, float] | Tensor) -> Tensor:
+        """Forward, backward and the optimiser; the sum so far of the losses' mean."""
         context = self.context
         context.labels, context.present = self.labels.values[rows], self.labels.present[rows]
         fields, lattice = self.data.batch(rows, self.rooms[0])
@@ -232,11 +235,11 @@ class Run:
         if self.config.grad_clip:
             nn.utils.clip_grad_norm_(self.network.parameters(), self.config.grad_clip)
         for group in self.optimizer.param_groups:
-            group["lr"] = rate
+            group["lr"] = rates[0]
         self.optimizer.step()
         if self.config.ema:
-            move_average(self.validated, self.network, average)
-        return losses.detach().mean()
+            move_average(self.validated, self.network, rates[1])
+        return self._loss.add_(losses.detach().mean())
 
     def _validation_outputs(self, rows: Tensor) -> Tensor:
         return self.validated(*self.data.batch(rows))

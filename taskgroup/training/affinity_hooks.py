@@ -61,10 +61,12 @@ class AffinityHook(Hook):
         self._probes = Accumulator(context.targets)
         self._distance = self.every or (10 if self.measure == "tag" else 6 * len(context.targets))
 
+    def looks_at(self, step: int) -> bool:
+        """One step in ``every``."""
+        return step % self._distance == self._distance // 2
+
     def on_step(self, context: HookContext) -> None:
-        """Probe the step about to be taken, if it is one in ``every``."""
-        if context.step % self._distance != self._distance // 2:
-            return
+        """Probe the step about to be taken."""
         if self.measure == "cosine":
             self._probes.add(cosines(gramian(context.losses, context.shared)))
         else:

@@ -24,12 +24,12 @@ class HookContext:
     MultiTaskNetwork); ``shared``, the parameters behind the features; ``optimizer``; ``epoch`` (from 1); ``step``
     (optimiser steps done so far, from 0); ``target_losses(outputs, labels, present) -> [T]``.
 
-    In ``on_step``, before the backward pass and the optimiser step: ``fields`` [B, ...] (as the view prepares them)
-    and ``lattice`` [B, 3, 3] after augmentation; ``labels`` [B, T] standardised (0 where missing); ``present`` [B, T]
-    (1 where there is a label); ``present_targets``, indices of targets with a label in the batch; ``features`` [B, F],
-    ``outputs`` [B, T] and ``losses`` [T] with their graph. A hook may differentiate them with
-    ``torch.autograd.grad(..., retain_graph=True)``; it must not fill ``.grad`` nor change parameters, and should not
-    move numbers to the host each step (that waits for the device).
+    In ``on_step``, at the steps that the hook looks at, before the backward pass and the optimiser step: ``fields``
+    [B, ...] (as the view prepares them) and ``lattice`` [B, 3, 3] after augmentation; ``labels`` [B, T] standardised (0
+    where missing); ``present`` [B, T] (1 where there is a label); ``present_targets``, indices of targets with a label
+    in the batch; ``features`` [B, F], ``outputs`` [B, T] and ``losses`` [T] with their graph. A hook may differentiate
+    them with ``torch.autograd.grad(..., retain_graph=True)``; it must not fill ``.grad`` nor change parameters, and
+    should not move numbers to the host each step (that waits for the device).
 
     In ``on_epoch``: ``report``, the EpochReport. In ``on_end``: ``result``, the GroupResult; the network holds its best
     weights.
@@ -60,6 +60,13 @@ class Hook:
 
     def on_start(self, context: HookContext) -> None:
         """Before the first epoch."""
+
+    def looks_at(self, step: int) -> bool:
+        """Whether ``on_step`` is called at a step (from 0); those that no hook looks at are replayed on a GPU, faster.
+
+        By default at all steps, or none where ``on_step`` is not overridden.
+        """
+        return type(self).on_step is not Hook.on_step
 
     def on_step(self, context: HookContext) -> None:
         """Losses are known, gradients are not."""

@@ -209,7 +209,7 @@ class Run:
 
     def _may_be_recorded(self, present_targets: list[int]) -> bool:
         """Whether the next step does what all others do, on the device alone."""
-        if self.data.rest is not None or any(_overrides_on_step(hook) for hook in self.hooks):
+        if self.data.rest is not None or any(hook.looks_at(self.context.step) for hook in self.hooks):
             return False
         every = len(present_targets) == len(self.job.targets)
         return self.balancer is None or (every and self.balancer.stays_on_device)
@@ -225,7 +225,9 @@ class Run:
         context.features = self.network.features(fields, lattice)
         context.outputs = self.network.heads(context.features)
         losses = context.losses = self.target_losses(context.outputs, context.labels, context.present)
-        self.notify("on_step")
+        for hook in self.hooks:
+            if hook.looks_at(context.step):
+                hook.on_step(context)
         self.optimizer.zero_grad()
         if self.balancer is None:
             losses.sum().backward()
@@ -310,10 +312,6 @@ class Run:
         self.context.step = state["step"]
         self.seconds += state["seconds"]
         self.reports = [EpochReport(**report) for report in state["reports"]]
-
-
-def _overrides_on_step(hook: Hook) -> bool:
-    return getattr(type(hook), "on_step", None) is not Hook.on_step
 
 
 class _RandomState:

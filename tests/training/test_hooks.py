@@ -40,6 +40,17 @@ def test_hooks_are_called_in_order(dataset, split):
     ]
 
 
+def test_a_hook_is_shown_the_steps_it_looks_at(dataset, split):
+    class Third(_Diary):
+        def looks_at(self, step):
+            return step % 3 == 0
+
+    diary = Third()
+    fit(dataset, split, make_job(dataset, epochs=2), hooks=[diary, Hook()])
+    assert [entry for entry in diary.entries if entry[0] == "step"] == [("step", 1, 0), ("step", 2, 3)]
+    assert not Hook().looks_at(0)
+
+
 class _Gradients(Hook):
     """Differentiates each loss, as affinities do, and checks what it is told against the network itself."""
 

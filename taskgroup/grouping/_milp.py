@@ -6,6 +6,7 @@
 """
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -14,6 +15,7 @@ from scipy.sparse import csr_array, vstack
 
 from taskgroup.grouping._bounds import Cover, good_choice
 from taskgroup.grouping._search import Found, search
+from taskgroup.grouping._subsets import Subsets
 
 TIE = 1e-9  # relative difference of totals that counts as none
 _SCALE = 1e4  # the largest excess that matters, as HiGHS sees it
@@ -28,12 +30,18 @@ class Choice:
     proven: bool
 
 
-def choose(cover: Cover, slack: float, deadline: float) -> Choice:
+def choose(cover: Cover, slack: float, deadline: float, tables: Subsets | None = None) -> Choice:
     """The best choice in which every task is served by its best chosen set.
 
     ``cover`` holds excesses over each task's best value; totals within ``slack`` are ties; ``deadline`` is on the clock
-    of time.monotonic().
+    of time.monotonic(); ``tables`` are of this cover, or one that differs in the number of groups alone.
     """
+    if tables is not None:
+        if tables.least_total(cover.groups) >= cover.big:
+            return Choice(None, np.inf, True)
+        if (choices := tables.choices(cover.groups, slack)) is not None:
+            rows = _first(cover, choices)
+            return Choice(rows, cover.total(rows), True)
     known = [] if cover.disjoint else good_choice(cover, deadline)
     if cover.total(known) >= cover.big:
         first = least_cost(cover, np.ones(len(cover.costs)), deadline)
@@ -44,8 +52,13 @@ def choose(cover: Cover, slack: float, deadline: float) -> Choice:
     if found.ended and found.crowded:
         rows = _cheapest_tie(cover, found, slack, deadline)
     else:
-        rows = min(found.choices, key=lambda rows: (cover.costs[rows].sum(), len(rows), sum(rows), rows))
+        rows = _first(cover, found.choices)
     return Choice(rows, found.bound, found.ended)
+
+
+def _first(cover: Cover, choices: Sequence[list[int]]) -> list[int]:
+    """Of choices of equal value the one of least cost, then fewest sets, then lowest ranks."""
+    return min(choices, key=lambda rows: (cover.costs[rows].sum(), len(rows), sum(rows), rows))
 
 
 def least_cost(cover: Cover, costs: np.ndarray, deadline: float) -> Choice:

@@ -11,6 +11,7 @@ import numpy as np
 from taskgroup.errors import GroupingError, InfeasibleError, did_you_mean
 from taskgroup.grouping._bounds import Cover
 from taskgroup.grouping._milp import TIE, Choice, choose, least_cost
+from taskgroup.grouping._subsets import MOST_TASKS, Subsets
 from taskgroup.grouping.candidates import Candidate
 
 _LARGEST_COST = 10**9
@@ -34,15 +35,28 @@ class Request:
     groups: int | None
     disjoint: bool
 
-    def choose(self, deadline: float) -> Choice:
-        """The best choice of rows; its bound is of the weighted total, lower is better."""
+    def tables(self) -> Subsets | None:
+        """What answers this request for every number of groups; None where only a search can."""
+        budgeted = np.isfinite(self.budget)
+        if self.disjoint or budgeted or len(self.parts) > MOST_TASKS or not len(self.candidates):
+            return None
+        return Subsets(self._cover(np.full(len(self.costs), True), self._excess()))
+
+    def _excess(self) -> np.ndarray:
+        return np.where(np.isfinite(self.values), self.values - self.values.min(axis=0), 0.0)
+
+    def choose(self, deadline: float, tables: Subsets | None = None) -> Choice:
+        """The best choice of rows; its bound is of the weighted total, lower is better.
+
+        ``tables`` are this request's, or those of one that differs in ``groups`` alone.
+        """
         servable = np.isfinite(self.values)
         ideal = self.values.min(axis=0)
-        excess = np.where(servable, self.values - ideal, 0.0)
         fitting = self.costs <= self.budget
         if not servable[fitting].any(axis=0).all():
             return Choice(None, np.inf, True)
-        choice = choose(self._cover(fitting, excess), TIE * float(np.abs(ideal).sum()), deadline)
+        cover = self._cover(fitting, self._excess())
+        choice = choose(cover, TIE * float(np.abs(ideal).sum()), deadline, tables)
         numbers = np.flatnonzero(fitting)
         rows = None if choice.rows is None else [int(numbers[row]) for row in choice.rows]
         return Choice(rows, choice.bound + float(ideal.sum()), choice.proven)

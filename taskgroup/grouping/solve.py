@@ -72,7 +72,7 @@ def solve(
         candidates, budget=budget, groups=groups, disjoint=disjoint, weights=weights, max_group_size=max_group_size,
         together=together, apart=apart, higher_is_better=higher_is_better,
     )  # fmt: skip
-    choice = request.choose(deadline)
+    choice = request.choose(deadline, request.tables())
     if choice.rows is None and choice.proven:
         raise request.why_infeasible(budget)
     if choice.rows is None:
@@ -99,9 +99,9 @@ def solve_each(
         together=(), apart=(), higher_is_better=higher_is_better,
     )  # fmt: skip
     weight = checked_weights(weights, tasks_of(candidates))
-    last = None
+    last, tables = None, request.tables()
     for number in range(1, most + 1):
-        choice = replace(request, groups=number).choose(math.inf)
+        choice = replace(request, groups=number).choose(math.inf, tables)
         found = None if choice.rows is None else _solution(request, choice, weight)
         if found is not None and found != last:
             yield found

@@ -2,12 +2,13 @@
 
     python benchmarks/packing.py [--networks 4] [--repeats 3] [--threads 2] [--json]
 
-All ways train the same jobs (two targets, several seeds) from warm processes: libraries loaded, fields prepared. "one
-by one" is the usual way: on a CPU every network gets all threads, on a GPU its operations are asked for one after the
-other. "packed" is what a trial of a study does: on a CPU processes of one thread each, on a GPU all networks at once,
-their steps recorded as CUDA graphs; "recorded" there are such steps, one network after the other. The ways run in turns
-within a repeat, so that what else the machine does hits them alike; ratios over one by one are medians
-(lowest-highest).
+All ways train equal networks (two targets, several seeds) from warm processes: libraries loaded, fields prepared.
+"usual" is the field-typical loop of train_step.py, one network after the other with all threads (it does not validate).
+"one by one" is ours in that way: on a CPU every network gets all threads, on a GPU its operations are asked for one
+after the other. "packed" is what a trial of a study does: on a CPU processes of one thread each, on a GPU all networks
+at once, their steps recorded as CUDA graphs; "recorded" there are such steps, one network after the other. The ways run
+in turns within a repeat, so that what else the machine does hits them alike; ratios over one by one, and of packed over
+usual, are medians (lowest-highest).
 """
 
 import argparse
@@ -17,19 +18,21 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
+from train_step import typical_epochs
 
 from taskgroup.datasets import Dataset, load_dataset
 from taskgroup.models import ModelConfig
 from taskgroup.search.lanes import Lanes, is_small
 from taskgroup.search.worker import train_in_step
 from taskgroup.training import GroupJob, TrainConfig, pick_device
+from taskgroup.training.run import Run
 
-SIZES = ((8, 8, 12), (16, 8, 5), (16, 16, 4), (32, 8, 1))  # grid points an axis, width, epochs
-GPU_SIZES = ((8, 8, 30), (16, 16, 30), (32, 8, 30), (32, 16, 30), (0, 16, 30))  # grid 0: on peaks
+SIZES = ((8, 8, 12), (16, 8, 8), (16, 16, 4), (16, 64, 2), (32, 8, 2))  # grid points an axis, width, epochs
+GPU_SIZES = ((32, 8, 30), (32, 16, 30), (0, 16, 30), (16, 16, 30), (8, 8, 30))  # grid 0: on peaks
 SPLIT = {"by": "chemical_system", "folds": 5, "seed": 0, "test_fold": 0, "validation_fold": 1}
 
 
@@ -59,29 +62,50 @@ def seconds(parts: Sequence[Sequence[GroupJob]], folder: Path, threads: int, bes
     return time.perf_counter() - started
 
 
+def usual_epochs_per_s(dataset: Dataset, job: GroupJob, epochs: int) -> Callable[[], float]:
+    """A measurement of the field-typical loop."""
+    typical = typical_epochs(Run(dataset, dataset.splits().split(), job, pick_device(), ()))
+    next(typical)  # warm-up: workers started
+
+    def measured() -> float:
+        started = time.perf_counter()
+        for _ in range(epochs):
+            next(typical)
+        return epochs / (time.perf_counter() - started)
+
+    return measured
+
+
 def measure(dataset: Dataset, size: tuple[int, int, int], folder: Path, beside: Lanes, arguments: argparse.Namespace):
     """Epochs of a network per second at one size, all ways."""
     grid, width, epochs = size
-    jobs = make_jobs(dataset, grid, width, epochs, arguments.networks)
-    one_by_one = [[job] for job in jobs]
-    ways = {"one_by_one": (one_by_one, None, "0"), "packed": ([jobs], beside, "1")}
-    if pick_device().type == "cuda":  # a network after the other needs but few of them
-        ways = {"one_by_one": ([[_short(jobs[0], 4)]], None, "0"), "recorded": (one_by_one[:2], None, "1")} | {
-            "packed": ways["packed"]
-        }
+    jobs, on_gpu = make_jobs(dataset, grid, width, epochs, arguments.networks), pick_device().type == "cuda"
+
+    def ours(parts: Sequence[Sequence[GroupJob]], lanes: Lanes | None, graphs: bool) -> Callable[[], float]:
+        def measured(parts: Sequence[Sequence[GroupJob]] = parts) -> float:
+            os.environ["TASKGROUP_CUDA_GRAPHS"] = str(int(graphs))
+            took = seconds(parts, folder, arguments.threads, lanes)
+            return sum(job.training.epochs for part in parts for job in part) / took
+
+        measured([[_short(job, 1) for job in part] for part in parts])  # warm-up
+        return measured
+
+    one_by_one = [[_short(jobs[0], 4)]] if on_gpu else [[job] for job in jobs]  # on a GPU too slow for more
+    ways = {"one_by_one": ours(one_by_one, None, False), "packed": ours([jobs], beside, True)}
+    if on_gpu:
+        ways = {"recorded": ours([[job] for job in jobs[:2]], None, True)} | ways
+    if grid:
+        ways["usual"] = usual_epochs_per_s(dataset, _short(jobs[0], 10_000), max(1, epochs // 4))
     rates: dict[str, list[float]] = {name: [] for name in ways}
-    for repeat in range(arguments.repeats + 1):
-        for name, (parts, lanes, graphs) in ways.items():
-            os.environ["TASKGROUP_CUDA_GRAPHS"] = graphs
-            todo = parts if repeat else [[_short(job, 1) for job in part] for part in parts]  # the first warms up
-            took = seconds(todo, folder, arguments.threads, lanes)
-            if repeat:
-                rates[name].append(sum(job.training.epochs for part in todo for job in part) / took)
+    for _ in range(arguments.repeats):
+        for name, way in ways.items():
+            rates[name].append(way())
     row: dict[str, object] = {"grid": grid, "width": width, "networks": len(jobs), "packs": is_small(jobs[0])}
-    for name, values in rates.items():
-        ratios = [a / b for a, b in zip(values, rates["one_by_one"], strict=True)]
-        row[f"{name}_epochs_per_s"] = statistics.median(values)
-        row[f"{name}_ratio"] = [statistics.median(ratios), min(ratios), max(ratios)]
+    row |= {f"{name}_epochs_per_s": statistics.median(values) for name, values in rates.items()}
+    for name, peer in (("recorded", "one_by_one"), ("packed", "one_by_one"), ("packed", "usual")):
+        if name in ways and peer in ways:
+            ratios = [a / b for a, b in zip(rates[name], rates[peer], strict=True)]
+            row[f"{name}_over_{peer}"] = [statistics.median(ratios), min(ratios), max(ratios)]
     return row
 
 
@@ -115,12 +139,12 @@ def main() -> None:
 def _line(row: dict[str, object], header: bool) -> str:
     """One line of the table, below the names of the columns if asked."""
     columns = {name: f"{row[name]:>8}" for name in ("grid", "width", "networks")}
-    columns["one by one, epochs/s"] = f"{row['one_by_one_epochs_per_s']:>20.2f}"
-    for name in ("recorded", "packed"):
-        if f"{name}_ratio" in row:
-            middle, low, high = row[f"{name}_ratio"]
-            columns[f"{name}, epochs/s"] = f"{row[f'{name}_epochs_per_s']:>18.2f}"
-            columns["ratio, low-high" + " " * (name == "packed")] = f"{middle:.2f}, {low:.2f}-{high:.2f}".rjust(18)
+    for way in ("usual", "one_by_one", "recorded", "packed"):
+        if f"{way}_epochs_per_s" in row:
+            columns[f"{way}, epochs/s"] = f"{row[f'{way}_epochs_per_s']:.2f}".rjust(len(way) + 10)
+    for name, value in row.items():
+        if isinstance(value, list):
+            columns[name] = f"{value[0]:.2f} ({value[1]:.2f}-{value[2]:.2f})".rjust(len(name))
     names = "  ".join(name.rjust(len(value)) for name, value in columns.items()) + "\n" if header else ""
     return names + "  ".join(columns.values())
 

@@ -211,16 +211,16 @@ def network_outputs(
     data: Fields,
     rows: Tensor,
     batch_size: int,
-    forward: Callable[[Tensor], Tensor] | None = None,
+    forward: Callable[[Tensor, Tensor], Tensor] | None = None,
 ) -> Tensor:
     """Standardised outputs [rows, T] in evaluation mode; the network's mode is left as it was.
 
-    ``forward`` gives those of some rows in the place of the network; the next call may overwrite them.
+    ``forward`` stands in for the network; its next call may overwrite what it gave.
     """
-    forward = forward or (lambda part: network(*data.batch(part)))
+    forward = forward or network
     training = network.training
     network.eval()
     with torch.no_grad():
-        found = [forward(part).clone() for part in rows.split(batch_size)]
+        found = [forward(*data.batch(part)).clone() for part in rows.split(batch_size)]
     network.train(training)
     return torch.cat(found)

@@ -104,7 +104,7 @@ class Run:
         self.context = HookContext(job, job.targets, self.network, self.shared, self.optimizer, self.target_losses)
         pool = memory_pool(device)
         self._recorded_update = Recorded(self._update, device, [self.generator], pool)
-        self._recorded_outputs = Recorded(self._validation_outputs, device, pool=pool)
+        self._recorded_outputs = Recorded(self.validated, device, pool=pool)
         self.seconds = time.perf_counter() - started
 
     @property
@@ -184,7 +184,7 @@ class Run:
         for rows, targets, rates in zip(batches, self._present_targets(batches), self._rates(), strict=True):
             self.context.present_targets = targets
             update = self._recorded_update if self._may_be_recorded(targets) else self._update
-            update(rows, rates)
+            update(rows, rates, *self._fetched(rows))
             self.context.step += 1
         if self.balancer is not None:
             self.balancer.end_epoch()
@@ -209,16 +209,20 @@ class Run:
 
     def _may_be_recorded(self, present_targets: list[int]) -> bool:
         """Whether the next step does what all others do, on the device alone."""
-        if self.data.rest is not None or any(hook.looks_at(self.context.step) for hook in self.hooks):
+        if any(hook.looks_at(self.context.step) for hook in self.hooks):
             return False
         every = len(present_targets) == len(self.job.targets)
         return self.balancer is None or (every and self.balancer.stays_on_device)
 
-    def _update(self, rows: Tensor, rates: tuple[float, float] | Tensor) -> Tensor:
+    def _fetched(self, rows: Tensor) -> tuple[Tensor, ...]:
+        """Fields and lattice of rows that a recorded step cannot fetch by itself, since they are not on the device."""
+        return () if self.data.rest is None else self.data.batch(rows, self.rooms[0])
+
+    def _update(self, rows: Tensor, rates: tuple[float, float] | Tensor, *fetched: Tensor) -> Tensor:
         """Forward, backward and the optimiser; the sum so far of the losses' mean."""
         context = self.context
         context.labels, context.present = self.labels.values[rows], self.labels.present[rows]
-        fields, lattice = self.data.batch(rows, self.rooms[0])
+        fields, lattice = fetched or self.data.batch(rows, self.rooms[0])
         if self.config.augment:
             fields, lattice = self.network.view.augment(fields, lattice, self.generator, self.rooms[1])
         context.fields, context.lattice = fields, lattice
@@ -243,10 +247,7 @@ class Run:
             move_average(self.validated, self.network, rates[1])
         return self._loss.add_(losses.detach().mean())
 
-    def _validation_outputs(self, rows: Tensor) -> Tensor:
-        return self.validated(*self.data.batch(rows))
-
-    def _outputs(self, network: MultiTaskNetwork, forward: Callable[[Tensor], Tensor] | None = None) -> Tensor:
+    def _outputs(self, network: MultiTaskNetwork, forward: Callable[[Tensor, Tensor], Tensor] | None = None) -> Tensor:
         rows = max(64, self.config.batch_size)
         return network_outputs(network, self.data, self.validation_rows, rows, forward)
 

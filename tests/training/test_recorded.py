@@ -10,7 +10,7 @@ from torch.utils._pytree import tree_leaves
 
 from taskgroup.datasets import TargetScaler, load_dataset
 from taskgroup.models import ModelConfig, MultiTaskNetwork
-from taskgroup.training import Checkpoint, Hook, fit, fit_epochs, fit_halves
+from taskgroup.training import Checkpoint, Hook, data, fit, fit_epochs, fit_halves
 from taskgroup.training.balance import BALANCERS, make_balancer
 from taskgroup.training.losses import TargetLosses
 from taskgroup.training.optimise import move_average
@@ -238,6 +238,17 @@ class TestTraining(_OnGpu):
             with pytest.raises(StopIteration) as end:
                 next(halves)
             torch.testing.assert_close(end.value.value.result.train_curve, expected.train_curve, rtol=0.02, atol=0.005)
+
+    def test_fields_outside_the_device_train_the_same(self, as_written, monkeypatch):
+        dataset = make_dataset(seed=3)  # one that is in no cache
+        split, job = make_split(dataset), make_job(dataset, epochs=4)
+        with monkeypatch.context() as patch:
+            patch.setattr(data, "_free_bytes", lambda device: 0)
+            patch.setattr(data, "load_prepared", lambda *key: None)
+            found = fit(dataset, split, job, device="cuda").result
+        monkeypatch.setattr(data, "_cache", type(data._cache)())
+        plain = as_written(dataset, split, job)
+        torch.testing.assert_close(found.train_curve, plain.train_curve, rtol=0.02, atol=0.005)
 
     def test_it_goes_on_from_a_checkpoint(self, tmp_path):
         dataset = make_dataset()

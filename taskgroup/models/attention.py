@@ -4,7 +4,7 @@ Both kinds compute in float32 whatever the convolutions do, on channels that lie
 products with one number a channel or a point then run along memory, several times as fast on a CPU as channels last.
 """
 
-from functools import lru_cache
+from functools import cache
 from typing import Any
 
 import torch
@@ -76,7 +76,7 @@ def _diagonals(n: int, periodic: bool, device: torch.device) -> Tensor:
     return ((apart % n == 0) if periodic else (apart == 0)).float()
 
 
-@lru_cache(maxsize=32)
+@cache  # never dropped: recorded steps refer to where it lies
 def _diagonals_once(n: int, periodic: bool, device: torch.device) -> Tensor:
     with torch.inference_mode(False):  # what is kept must serve training too
         return _diagonals(n, periodic, device)

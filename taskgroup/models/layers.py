@@ -1,6 +1,6 @@
 """Convolutions on periodic grids."""
 
-from functools import lru_cache
+from functools import cache
 from itertools import permutations, product
 from typing import Any
 
@@ -30,7 +30,7 @@ def _wrapped(sizes: tuple[int, ...], before: int, after: int, device: torch.devi
     return index.flatten()
 
 
-_wrapped_once = lru_cache(maxsize=128)(_wrapped)
+_wrapped_once = cache(_wrapped)  # never dropped: recorded steps refer to where it lies
 
 
 class KernelConv3d(nn.Conv3d):

@@ -33,8 +33,8 @@ class Recorded:
     The first such call runs as written: libraries choose their kernels, an optimiser makes its state. The second is
     recorded. Where it cannot be (it waits for the device) or memory has no room, all calls run as written.
 
-    What the function touches beside its inputs, tables it keeps included, must stay where it is in memory. It runs on the
-    caller's stream, which must not be the default one. The output is overwritten by the next call.
+    What the function touches beside its inputs, tables it keeps included, must stay where it is in memory. It runs on
+    the caller's stream, which must not be the default one. The output is overwritten by the next call.
 
     Parameters
     ----------

@@ -95,16 +95,24 @@ class View(nn.Module):
         return grid
 
     def augment(
-        self, rows: Tensor, lattice: Tensor, generator: torch.Generator, out: Tensor | None = None
+        self,
+        rows: Tensor,
+        lattice: Tensor,
+        generator: torch.Generator,
+        out: Tensor | None = None,
+        chosen: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Rows and cells after random exact invariances, drawn for each row on its device; the host does not wait.
 
-        ``out`` [at least B, n, n, n, C' + S] is room for the new rows, to save its allocation.
+        ``out`` [at least B, n, n, n, C' + S] is room for the new rows, to save its allocation. ``chosen`` [B], int64,
+        picks B of the rows given: what ``augment(rows[chosen], lattice[chosen], ...)`` gives, in one gather.
         """
         raise NotImplementedError
 
-    def _moved(self, rows: Tensor, shift: Tensor, sign: Tensor, order: Tensor, out: Tensor | None) -> Tensor:
-        """Rows whose grid has at i what was at (sign * i + shift) % n along the axes ``order``, [B, 3] each.
+    def _moved(
+        self, rows: Tensor, chosen: Tensor, shift: Tensor, sign: Tensor, order: Tensor, out: Tensor | None
+    ) -> Tensor:
+        """Chosen rows whose grid has at i what was at (sign * i + shift) % n along the axes ``order``, [B, 3] each.
 
         One gather of whole points, channels last: half the time of one of single values, and what convolutions want.
         """
@@ -112,13 +120,13 @@ class View(nn.Module):
         stride = n ** (2 - order)
         steps = torch.arange(n, device=rows.device)
         x, y, z = ((sign[..., None] * steps + shift[..., None]) % n * stride[..., None]).unbind(1)
-        first = torch.arange(len(rows), device=rows.device)[:, None, None, None] * n**3
+        first = chosen[:, None, None, None] * n**3
         index = (first + x[:, :, None, None] + y[:, None, :, None] + z[:, None, None, :]).flatten()
         points = rows.permute(0, 2, 3, 4, 1)
-        room = None if out is None else out[: len(rows)].view(-1, rows.shape[1])
+        room = None if out is None else out[: len(chosen)].view(-1, rows.shape[1])
         moved = torch.index_select(points.reshape(-1, rows.shape[1]), 0, index, out=room)
-        moved = moved.view_as(points).permute(0, 4, 1, 2, 3)
-        self._carried(moved).copy_(self._carried(rows))
+        moved = moved.view(len(chosen), *points.shape[1:]).permute(0, 4, 1, 2, 3)
+        self._carried(moved).copy_(self._carried(rows)[chosen])
         return moved
 
 
@@ -126,16 +134,22 @@ class FractionalView(View):
     """Fields on the cell's own grid, continued periodically."""
 
     def augment(
-        self, rows: Tensor, lattice: Tensor, generator: torch.Generator, out: Tensor | None = None
+        self,
+        rows: Tensor,
+        lattice: Tensor,
+        generator: torch.Generator,
+        out: Tensor | None = None,
+        chosen: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
         """A random origin, order and sign of the lattice vectors of each row."""
-        count, device = len(rows), rows.device
+        chosen = _all_or(chosen, rows)
+        count, device, lattice = len(chosen), rows.device, lattice[chosen]
         shift = torch.randint(0, rows.shape[-1], (count, 3), generator=generator, device=device)
         sign = torch.randint(0, 2, (count, 3), generator=generator, device=device) * 2 - 1
         draw = torch.randint(0, len(_ORDERS), (count,), generator=generator, device=device)
         order = self._axes[draw]
         turned = lattice.gather(1, order[:, :, None].expand(-1, -1, 3)) * sign[:, :, None].to(lattice)
-        return self._moved(rows, shift, sign, order, out), turned
+        return self._moved(rows, chosen, shift, sign, order, out), turned
 
 
 class CartesianView(View):
@@ -145,13 +159,19 @@ class CartesianView(View):
     """
 
     def augment(
-        self, rows: Tensor, lattice: Tensor, generator: torch.Generator, out: Tensor | None = None
+        self,
+        rows: Tensor,
+        lattice: Tensor,
+        generator: torch.Generator,
+        out: Tensor | None = None,
+        chosen: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
         """A random origin and orientation of each row (rotations and reflections alike); ``look`` cuts the cube."""
-        count, device = len(rows), rows.device
+        chosen = _all_or(chosen, rows)
+        count, device, lattice = len(chosen), rows.device, lattice[chosen]
         shift = torch.randint(0, rows.shape[-1], (count, 3), generator=generator, device=device)
         same = torch.arange(3, device=device).expand(count, 3)
-        moved = self._moved(rows, shift, torch.ones_like(shift), same, out)
+        moved = self._moved(rows, chosen, shift, torch.ones_like(shift), same, out)
         return moved, lattice @ _orthogonal(count, generator, device).to(lattice)
 
     def look(self, grid: Tensor, lattice: Tensor) -> Tensor:
@@ -172,10 +192,17 @@ class InvariantView(View):
     """Base of the views whose rows are already invariant: nothing to augment."""
 
     def augment(
-        self, rows: Tensor, lattice: Tensor, generator: torch.Generator, out: Tensor | None = None
+        self,
+        rows: Tensor,
+        lattice: Tensor,
+        generator: torch.Generator,
+        out: Tensor | None = None,
+        chosen: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
         """As they are."""
-        return rows, lattice
+        if chosen is None:
+            return rows, lattice
+        return torch.index_select(rows, 0, chosen, out=None if out is None else out[: len(chosen)]), lattice[chosen]
 
 
 class DescriptorView(InvariantView):
@@ -236,6 +263,10 @@ class PeakView(InvariantView):
         columns = self.n_columns + len(DISTANCES) * MOST_PEAKS + 3
         size = MOST_PEAKS * columns
         return rows[:, :size].unflatten(1, (MOST_PEAKS, columns)), rows[:, size:]
+
+
+def _all_or(chosen: Tensor | None, rows: Tensor) -> Tensor:
+    return torch.arange(len(rows), device=rows.device) if chosen is None else chosen
 
 
 def _orthogonal(count: int, generator: torch.Generator, device: torch.device) -> Tensor:

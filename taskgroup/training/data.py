@@ -42,6 +42,11 @@ class Fields:
     lattice: Tensor
     rest: "_Rest | None" = None
 
+    @property
+    def elsewhere(self) -> bool:
+        """The fields are not in the device's memory."""
+        return self.rest is not None
+
     def batch(self, rows: Tensor, out: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Fields and lattice of some rows, int64 on the device, on the device; ``out`` is from ``batch_room``."""
         if self.rest is not None:

@@ -98,7 +98,7 @@ class Run:
         self.shared = list(self.network.backbone.parameters())
         rows = len(self.labels.train)
         self.batches = max(1, min(math.ceil(rows / self.config.batch_size), rows // 2))
-        self.rooms = [self.data.batch_room(math.ceil(rows / self.batches)) for _ in range(1 + self.config.augment)]
+        self.rooms = [self.data.batch_room(math.ceil(rows / self.batches)) for _ in range(1 + self.data.elsewhere)]
         self.reports: list[EpochReport] = []
         self.best: dict[str, Tensor] = {}
         self.context = HookContext(job, job.targets, self.network, self.shared, self.optimizer, self.target_losses)
@@ -216,16 +216,20 @@ class Run:
 
     def _fetched(self, rows: Tensor) -> tuple[Tensor, ...]:
         """Fields and lattice of rows that a recorded step cannot fetch by itself, since they are not on the device."""
-        return () if self.data.rest is None else self.data.batch(rows, self.rooms[0])
+        return self.data.batch(rows, self.rooms[1]) if self.data.elsewhere else ()
+
+    def _seen(self, rows: Tensor, fetched: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
+        """Fields and lattice as the network is shown them."""
+        if not self.config.augment:
+            return fetched or self.data.batch(rows, self.rooms[0])
+        source, chosen = (fetched, None) if fetched else ((self.data.fields, self.data.lattice), rows)
+        return self.network.view.augment(*source, self.generator, self.rooms[0], chosen)
 
     def _update(self, rows: Tensor, rates: tuple[float, float] | Tensor, *fetched: Tensor) -> Tensor:
         """Forward, backward and the optimiser; the sum so far of the losses' mean."""
         context = self.context
         context.labels, context.present = self.labels.values[rows], self.labels.present[rows]
-        fields, lattice = fetched or self.data.batch(rows, self.rooms[0])
-        if self.config.augment:
-            fields, lattice = self.network.view.augment(fields, lattice, self.generator, self.rooms[1])
-        context.fields, context.lattice = fields, lattice
+        fields, lattice = context.fields, context.lattice = self._seen(rows, fetched)
         context.features = self.network.features(fields, lattice)
         context.outputs = self.network.heads(context.features)
         losses = context.losses = self.target_losses(context.outputs, context.labels, context.present)

@@ -130,6 +130,17 @@ def test_draws_keep_the_distribution_and_come_from_the_generator(density, lattic
     assert torch.equal(view.split(first)[1], view.split(rows)[1])
 
 
+@pytest.mark.parametrize("kind", [{}, {"view": "cartesian"}, {"backbone": "descriptors"}], ids=str)
+def test_chosen_rows_are_drawn_as_if_alone(density, lattice, kind):
+    view, chosen = make(**kind), torch.tensor([2, 0, 2, 1])
+    rows = view.prepare(density, lattice)
+    room = rows.new_empty(6, *rows.movedim(1, -1).shape[1:])
+    alone = view.augment(rows[chosen], lattice[chosen], generator())
+    for out in (None, room):
+        found = view.augment(rows, lattice, generator(), out, chosen)
+        torch.testing.assert_close(found, alone, rtol=0, atol=0)
+
+
 def test_rows_are_drawn_apart(lattice):
     view = make()
     rows = view.prepare(make_densities(1).expand(64, -1, -1, -1, -1), lattice[:1].expand(64, -1, -1))

@@ -63,10 +63,11 @@ def test_a_step_asks_the_device_for_nothing(settings, balance, monkeypatch):
     balancer = make_balancer(balance, len(TARGETS)).to("meta")
     assert balancer.stays_on_device
     rows, lattice, labels = (torch.empty(16, *size, device="meta") for size in (shape[1:], (3, 3), (len(TARGETS),)))
+    chosen = torch.empty(8, dtype=torch.int64, device="meta")
     with _NothingAsked():
-        fields, cells = network.view.augment(rows, lattice, None)
+        fields, cells = network.view.augment(rows, lattice, None, None, chosen)
         features = network.features(fields, cells)
-        found = losses(network.heads(features), labels, labels)
+        found = losses(network.heads(features), labels[chosen], labels[chosen])
         balancer.backward(found, features, list(network.backbone.parameters()), list(range(len(TARGETS))))
         torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
         move_average(network, network, torch.empty((), device="meta"))

@@ -9,6 +9,7 @@ A new executor is a subclass of Executor registered under the entry point group 
 import contextlib
 import json
 import os
+import re
 import selectors
 import signal
 import subprocess
@@ -20,6 +21,8 @@ from dataclasses import dataclass
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
+
+import torch
 
 from taskgroup.errors import ConfigError, did_you_mean
 from taskgroup.search.worker import train_in_step
@@ -114,6 +117,11 @@ class ProcessExecutor(Executor):
         """One a thread."""
         return self.threads or available_cores()
 
+    @property
+    def _number(self) -> int:
+        """The number that the name ends with, of which several GPUs are taken in turns."""
+        return int(re.search(r"\d*$", self.name).group() or 0)
+
     def train(
         self,
         jobs: Sequence[GroupJob],
@@ -169,6 +177,8 @@ class ProcessExecutor(Executor):
             if self.threads:
                 environment["OMP_NUM_THREADS"] = str(self.threads)
             environment.setdefault("OMP_WAIT_POLICY", "passive")  # spinning threads starve whoever shares the cores
+            if (gpus := torch.cuda.device_count()) > 1:
+                environment.setdefault("TASKGROUP_DEVICE", f"cuda:{self._number % gpus}")
             with self._log.open("ab") as log:
                 self._log_start = log.tell()
                 self._process = subprocess.Popen(

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from taskgroup.errors import ConfigError
+from taskgroup.search import executors
 from taskgroup.search.executors import Executor, InlineExecutor, ProcessExecutor, available_cores, make_executor
 from taskgroup.search.plan import Recipe, StudyData
 from taskgroup.search.space import settings_of
@@ -71,6 +72,28 @@ def test_a_worker_is_told_its_threads_since_small_networks_set_its_own_to_one(mo
     finally:
         executor.close()
     assert [message["threads"] for message in told if "jobs" in message] == [available_cores()]
+
+
+@pytest.mark.parametrize(
+    ("name", "gpus", "device"),
+    [("0", 4, "cuda:0"), ("3", 4, "cuda:3"), ("node7-811-5", 4, "cuda:1"), ("learning", 2, "cuda:0"), ("3", 1, None)],
+)
+def test_workers_take_turns_on_several_gpus(name, gpus, device, monkeypatch, tmp_path: Path):
+    class Started(Exception):
+        pass
+
+    def start(command, env, **options):
+        raise Started(env.get("TASKGROUP_DEVICE"))
+
+    monkeypatch.delenv("TASKGROUP_DEVICE", raising=False)
+    monkeypatch.setattr(executors.torch.cuda, "device_count", lambda: gpus)
+    monkeypatch.setattr(executors.subprocess, "Popen", start)
+    with pytest.raises(Started) as found:
+        ProcessExecutor(tmp_path, name=name)._worker()
+    assert found.value.args == (device,)
+    monkeypatch.setenv("TASKGROUP_DEVICE", "cpu")
+    with pytest.raises(Started, match="cpu"):
+        ProcessExecutor(tmp_path, name=name)._worker()
 
 
 @pytest.mark.parametrize("kind", ["inline", "process"])

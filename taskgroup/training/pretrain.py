@@ -13,7 +13,7 @@ from dataclasses import replace
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from taskgroup.datasets import Dataset, Split, Target, TargetTable
 from taskgroup.datasets.composition import composition_names, composition_statistics
@@ -25,6 +25,7 @@ from taskgroup.training.run import Run
 
 _KEPT = 32  # backbones a process keeps
 _cache: OrderedDict[str, dict[str, Tensor]] = OrderedDict()
+_lessons: OrderedDict[str, dict[str, Tensor]] = OrderedDict()  # elements, by how they were begun
 
 
 def composition_targets(dataset: Dataset, split: Split) -> TargetTable:
@@ -75,14 +76,29 @@ def _atoms(dataset: Dataset) -> str:
 
 
 def _learn_elements(run: Run, dataset: Dataset, split: Split) -> None:
+    """Teach a network on peaks its elements; once for all networks that begin this lesson alike, however wide."""
     network = run.network.backbone.net
     if not isinstance(network, PeakNetwork):
         return
-    rows, _ = run.data.batch(torch.as_tensor(split.train, device=run.device))
-    peaks, _ = run.network.view.split(rows)
-    with run.random:
-        elements = peak_elements(dataset, split.train, peaks)
-        learn_elements(network, peaks, elements, torch.Generator().manual_seed(run.job.seed))
+    pupils = nn.ModuleDict({"element": network.element, "scale": network.scale})
+    begin = hashlib.sha256()
+    for tensor in pupils.state_dict().values():
+        begin.update(tensor.cpu().numpy().tobytes())
+    key = canonical_json(
+        [dataset.inputs_hash, _atoms(dataset), split.id, run.network.view.key, run.job.seed, str(run.device)]
+    )
+    key += begin.hexdigest()
+    if key not in _lessons:
+        rows, _ = run.data.batch(torch.as_tensor(split.train, device=run.device))
+        peaks, _ = run.network.view.split(rows)
+        with run.random:
+            elements = peak_elements(dataset, split.train, peaks)
+            learn_elements(network, peaks, elements, torch.Generator().manual_seed(run.job.seed))
+        _lessons[key] = _weights(pupils)
+        if len(_lessons) > _KEPT:
+            _lessons.popitem(last=False)
+    _lessons.move_to_end(key)
+    pupils.load_state_dict(_lessons[key])
 
 
 def _trained(run: Run) -> dict[str, Tensor]:
@@ -91,4 +107,8 @@ def _trained(run: Run) -> dict[str, Tensor]:
             run.epoch()
     except TrainingFailed as error:
         raise TrainingFailed(f"pre-training on the composition: {error.fail_kind}", error.fail_kind) from error
-    return {name: tensor.detach().clone() for name, tensor in run.network.backbone.state_dict().items()}
+    return _weights(run.network.backbone)
+
+
+def _weights(module: nn.Module) -> dict[str, Tensor]:
+    return {name: tensor.detach().clone() for name, tensor in module.state_dict().items()}

@@ -22,7 +22,8 @@ CPU = torch.device("cpu")
 
 @pytest.fixture(autouse=True)
 def _nothing_known(monkeypatch):
-    monkeypatch.setattr(pretrain, "_cache", type(pretrain._cache)())
+    for kept in ("_cache", "_lessons"):
+        monkeypatch.setattr(pretrain, kept, type(getattr(pretrain, kept))())
 
 
 @pytest.fixture(scope="module")
@@ -112,3 +113,29 @@ def test_an_element_without_a_known_property_teaches_the_others(crystals):
     peaks, _ = run.network.view.split(run.data.fields)
     assert learn_elements(run.network.backbone.net, peaks, properties, torch.Generator().manual_seed(0))
     assert all(tensor.isfinite().all() for tensor in run.network.state_dict().values())
+
+
+def test_the_lesson_is_learnt_once_whatever_comes_after(crystals, monkeypatch):
+    lessons, inner = [], pretrain.learn_elements
+    monkeypatch.setattr(pretrain, "learn_elements", lambda *given: lessons.append(1) or inner(*given))
+    split, job = _split(crystals), _job(crystals)
+
+    def element(changed):
+        monkeypatch.setattr(pretrain, "_cache", type(pretrain._cache)())
+        learnt = pretrain.pretrained_backbone(crystals, split, changed, CPU)
+        return {name: tensor for name, tensor in learnt.items() if name.startswith(("net.element", "net.scale"))}
+
+    wide = GroupJob.from_dict(job.to_dict() | {"model": job.to_dict()["model"] | {"width": 4}})
+    found = element(wide)
+    assert len(lessons) == 1
+    again = element(wide)
+    monkeypatch.setattr(pretrain, "_lessons", type(pretrain._lessons)())
+    alone = element(wide)
+    assert len(lessons) == 2
+    for other in (again, alone):
+        assert all(torch.equal(other[name], tensor) for name, tensor in found.items())
+    element(job)
+    assert len(lessons) == 2
+    for another in ({"seed": 1}, {"model": wide.to_dict()["model"] | {"descriptors": True}}):
+        element(GroupJob.from_dict(wide.to_dict() | another))
+    assert len(lessons) == 4

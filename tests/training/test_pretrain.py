@@ -20,7 +20,8 @@ _BY_SYSTEM = {"by": "chemical_system", "folds": 5, "seed": 0, "test_fold": 0}
 
 @pytest.fixture(autouse=True)
 def _nothing_known(monkeypatch):
-    monkeypatch.setattr(pretrain, "_cache", type(pretrain._cache)())
+    for kept in ("_cache", "_lessons"):
+        monkeypatch.setattr(pretrain, kept, type(getattr(pretrain, kept))())
 
 
 @pytest.fixture(scope="module")

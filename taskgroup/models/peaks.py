@@ -44,10 +44,11 @@ def n_columns(channels: int) -> int:
 
 
 class Peaks(NamedTuple):
-    """Where the peaks of densities are, highest first: K = ``MOST_PEAKS`` for each of B crystals.
+    """Where the peaks of densities are: K = ``MOST_PEAKS`` places for each of B crystals, the highest first.
 
     ``at`` [B, K, 3] fractional; ``height`` [B, K], the logarithm of the density there; ``curvature`` [B, K], the
-    Laplacian of the logarithm, 1/Å^2 (of a Gaussian of width s, -3 / s^2); ``present`` [B, K], whether there is one.
+    Laplacian of the logarithm, 1/Å^2 (of a Gaussian of width s, -3 / s^2); ``present`` [B, K], whether there is one:
+    places without one are the last.
     """
 
     at: Tensor
@@ -138,7 +139,11 @@ def find_peaks(density: Tensor, lattice: Tensor) -> Peaks:
     likely = (curvature > sharpest) & (curvature < flattest) & (height > floor)
     likely[:, 0] = True  # there is always one
     likely &= found.isfinite().gather(1, order)
-    return Peaks(at / n, height, curvature, likely & ~_repeats(at / n, lattice, likely))
+    present = likely & ~_repeats(at / n, lattice, likely)
+    slots = present.shape[1]
+    first = (present * slots - torch.arange(slots, device=at.device)).topk(slots, dim=1).indices
+    at = at.gather(1, first[..., None].expand(-1, -1, 3)) / n
+    return Peaks(at, height.gather(1, first), curvature.gather(1, first), present.gather(1, first))
 
 
 def _derivatives(cube: Tensor) -> tuple[Tensor, Tensor]:

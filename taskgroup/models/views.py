@@ -10,6 +10,8 @@ the mean of each channel (of the unscaled density: the charge); what it blurs in
 stored grid keeps.
 """
 
+import math
+
 import torch
 from torch import Tensor, nn
 
@@ -19,7 +21,7 @@ from taskgroup.models.distribution import distribution, n_statistics
 from taskgroup.models.fields import density_fields, scale_values
 from taskgroup.models.lattice import reciprocal
 from taskgroup.models.neighbours import DISTANCES, nearness
-from taskgroup.models.peaks import MOST_PEAKS, find_peaks, n_columns, peak_table
+from taskgroup.models.peaks import find_peaks, n_columns, peak_table
 
 _ORDERS = ((0, 1, 2), (0, 2, 1), (1, 0, 2), (1, 2, 0), (2, 0, 1), (2, 1, 0))
 
@@ -69,6 +71,10 @@ class View(nn.Module):
         room = -(-self.n_statistics // n**3) * n**3
         carried = nn.functional.pad(statistics, (0, room - self.n_statistics)).unflatten(1, (room // n**3, n, n, n))
         return torch.cat([grid, carried], dim=1)
+
+    def trimmed(self, rows: Tensor) -> Tensor:
+        """Prepared rows of a whole dataset without room that none of them needs."""
+        return rows
 
     def _seen(self, density: Tensor) -> Tensor:
         """The channels looked at; a net magnetisation that points down is turned up, which is the same crystal."""
@@ -258,11 +264,19 @@ class PeakView(InvariantView):
             return rows
         return torch.cat([rows, distribution(self._fields(density, lattice), density)], dim=1)
 
+    def trimmed(self, rows: Tensor) -> Tensor:
+        """With as many peaks as the row that has most."""
+        peaks, statistics = self.split(rows)
+        most = max(1, int(peaks[:, :, 0].sum(1).max()))
+        own, near, at = peaks[:, :most].split([self.n_columns, len(DISTANCES) * peaks.shape[1], 3], dim=2)
+        near = near.unflatten(2, (len(DISTANCES), -1))[..., :most].flatten(2)
+        return torch.cat([torch.cat([own, near, at], dim=2).flatten(1), statistics], dim=1)
+
     def split(self, rows: Tensor) -> tuple[Tensor, Tensor]:
         """Peaks [B, K, columns, nearness and position] and the distribution [B, D]."""
-        columns = self.n_columns + len(DISTANCES) * MOST_PEAKS + 3
-        size = MOST_PEAKS * columns
-        return rows[:, :size].unflatten(1, (MOST_PEAKS, columns)), rows[:, size:]
+        size, columns, distances = rows.shape[1] - self.n_statistics, self.n_columns + 3, len(DISTANCES)
+        peaks = round((math.sqrt(columns**2 + 4 * distances * size) - columns) / (2 * distances))  # K of K (c + d K)
+        return rows[:, :size].unflatten(1, (peaks, columns + distances * peaks)), rows[:, size:]
 
 
 def _all_or(chosen: Tensor | None, rows: Tensor) -> Tensor:

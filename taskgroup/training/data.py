@@ -116,6 +116,7 @@ def _prepared(dataset: Dataset, view: nn.Module, lattice: Tensor) -> Fields:
     if room is None:
         return Fields(fields, lattice, rest)
     rest.prepare(np.arange(len(dataset)))
+    fields = view.trimmed(fields)
     if time.perf_counter() - started > _LONG:
         save_prepared(dataset.inputs_hash, view.key, fields)
     return Fields(fields, lattice)

@@ -8,6 +8,7 @@ import torch
 from pymatgen.core import Lattice, Structure
 from scipy.ndimage import map_coordinates
 
+from taskgroup.datasets import load_dataset
 from taskgroup.densities import promolecule
 from taskgroup.models.neighbours import DISTANCES
 from taskgroup.models.peak_network import PeakScale
@@ -170,6 +171,29 @@ def test_the_order_of_peaks_does_not_matter_to_the_network():
     turned = torch.cat([own[:, order], near, place[:, order]], dim=2)
     seen = [network.backbone(table, rest, make_cells(1)) for table in (peaks, turned)]
     torch.testing.assert_close(*seen)
+
+
+def test_peaks_come_before_places_without_one():
+    dataset = load_dataset("crystals")
+    found = find_peaks(torch.tensor(dataset.densities(range(60))), torch.tensor(dataset.lattices[:60]))
+    assert (found.present.int().diff(dim=1) <= 0).all()
+    heights = torch.where(found.present, found.height, -torch.inf)
+    assert (heights[:, :-1] >= heights[:, 1:]).all()
+
+
+@pytest.mark.parametrize("descriptors", [True, False])
+def test_rows_without_empty_places_are_seen_alike(descriptors):
+    network = make_network(backbone="peaks", descriptors=descriptors)
+    densities = [promolecule(structure, n=32) for structure in (RUTILE, SALT)]
+    lattice = torch.tensor(np.stack([density.lattice for density in densities])).float()
+    rows = network.view.prepare(torch.tensor(np.stack([density.values for density in densities])).float(), lattice)
+    trimmed = network.view.trimmed(rows)
+    peaks, statistics = network.view.split(trimmed)
+    most = int(network.view.split(rows)[0][..., 0].sum(1).max())
+    assert peaks.shape[1] == most < MOST_PEAKS
+    assert torch.equal(statistics, network.view.split(rows)[1])
+    torch.testing.assert_close(network(trimmed, lattice), network(rows, lattice))
+    assert torch.equal(network.view.trimmed(trimmed), trimmed)
 
 
 def test_columns_are_scaled_by_the_peaks_that_are_there():

@@ -17,8 +17,8 @@ from taskgroup.training.data import pick_device, predict_rows
 from taskgroup.training.fit import fit, fit_epochs, fit_halves
 from taskgroup.training.hooks import Hook, HookContext
 from taskgroup.training.metrics import Interval, group_metrics, interval, mean_skill, target_metrics
-from taskgroup.training.result import GroupJob, GroupResult
-from taskgroup.training.run import EpochReport, Fit
+from taskgroup.training.result import EpochReport, GroupJob, GroupResult
+from taskgroup.training.run import Fit
 
 __all__ = [
     "Balancer",

@@ -18,8 +18,8 @@ from taskgroup.training.checkpoint import Checkpoint
 from taskgroup.training.data import pick_device
 from taskgroup.training.hooks import Hook
 from taskgroup.training.pretrain import pretrained_backbone
-from taskgroup.training.result import GroupJob
-from taskgroup.training.run import EpochReport, Fit, Run
+from taskgroup.training.result import EpochReport, GroupJob
+from taskgroup.training.run import Fit, Run
 
 
 def fit(

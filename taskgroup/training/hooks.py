@@ -7,13 +7,10 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 from torch import Tensor, nn, optim
 
-if TYPE_CHECKING:
-    from taskgroup.training.fit import EpochReport
-    from taskgroup.training.result import GroupJob, GroupResult
+from taskgroup.training.result import EpochReport, GroupJob, GroupResult
 
 
 @dataclass
@@ -35,7 +32,7 @@ class HookContext:
     weights.
     """
 
-    job: "GroupJob"
+    job: GroupJob
     targets: tuple[str, ...]
     network: nn.Module
     shared: list[nn.Parameter]
@@ -51,8 +48,8 @@ class HookContext:
     features: Tensor | None = None
     outputs: Tensor | None = None
     losses: Tensor | None = None
-    report: "EpochReport | None" = None
-    result: "GroupResult | None" = None
+    report: EpochReport | None = None
+    result: GroupResult | None = None
 
 
 class Hook:

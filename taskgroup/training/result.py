@@ -102,6 +102,16 @@ class GroupJob:
 
 
 @dataclass(frozen=True)
+class EpochReport:
+    """One epoch: number (from 1), validation skill of each target (None: undefined), mean training loss, seconds."""
+
+    epoch: int
+    skills: Skills
+    loss: float
+    seconds: float
+
+
+@dataclass(frozen=True)
 class GroupResult:
     """What training one job gave, measured on the validation rows, each at the epoch the others chose (BestEpochs).
 

@@ -33,19 +33,9 @@ from taskgroup.training.optimise import (
     use_bfloat16,
 )
 from taskgroup.training.recorded import Recorded, memory_pool
-from taskgroup.training.result import GroupJob, GroupResult, Skills
+from taskgroup.training.result import EpochReport, GroupJob, GroupResult
 
 _CHOICE = ("epochs", "values", "outputs")  # of BestEpochs, in a snapshot
-
-
-@dataclass(frozen=True)
-class EpochReport:
-    """One epoch: number (from 1), validation skill of each target (None: undefined), mean training loss, seconds."""
-
-    epoch: int
-    skills: Skills
-    loss: float
-    seconds: float
 
 
 @dataclass(frozen=True)

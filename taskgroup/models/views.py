@@ -113,6 +113,13 @@ class View(nn.Module):
         ``out`` [at least B, n, n, n, C' + S] is room for the new rows, to save its allocation. ``chosen`` [B], int64,
         picks B of the rows given: what ``augment(rows[chosen], lattice[chosen], ...)`` gives, in one gather.
         """
+        chosen = torch.arange(len(rows), device=rows.device) if chosen is None else chosen
+        shift = torch.randint(0, rows.shape[-1], (len(chosen), 3), generator=generator, device=rows.device)
+        sign, order, turned = self._turned(lattice[chosen], generator)
+        return self._moved(rows, chosen, shift, sign, order, out), turned
+
+    def _turned(self, lattice: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
+        """Random signs and orders of the grid's axes [B, 3] for cells [B, 3, 3], and the cells as they then are."""
         raise NotImplementedError
 
     def _moved(
@@ -139,23 +146,13 @@ class View(nn.Module):
 class FractionalView(View):
     """Fields on the cell's own grid, continued periodically."""
 
-    def augment(
-        self,
-        rows: Tensor,
-        lattice: Tensor,
-        generator: torch.Generator,
-        out: Tensor | None = None,
-        chosen: Tensor | None = None,
-    ) -> tuple[Tensor, Tensor]:
-        """A random origin, order and sign of the lattice vectors of each row."""
-        chosen = _all_or(chosen, rows)
-        count, device, lattice = len(chosen), rows.device, lattice[chosen]
-        shift = torch.randint(0, rows.shape[-1], (count, 3), generator=generator, device=device)
+    def _turned(self, lattice: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
+        """Any order and sign of the lattice vectors."""
+        count, device = len(lattice), lattice.device
         sign = torch.randint(0, 2, (count, 3), generator=generator, device=device) * 2 - 1
         draw = torch.randint(0, len(_ORDERS), (count,), generator=generator, device=device)
         order = self._axes[draw]
-        turned = lattice.gather(1, order[:, :, None].expand(-1, -1, 3)) * sign[:, :, None].to(lattice)
-        return self._moved(rows, chosen, shift, sign, order, out), turned
+        return sign, order, lattice.gather(1, order[:, :, None].expand(-1, -1, 3)) * sign[:, :, None].to(lattice)
 
 
 class CartesianView(View):
@@ -164,21 +161,11 @@ class CartesianView(View):
     The same crystal always shows the same piece in evaluation: the cube along the Cartesian axes about the origin.
     """
 
-    def augment(
-        self,
-        rows: Tensor,
-        lattice: Tensor,
-        generator: torch.Generator,
-        out: Tensor | None = None,
-        chosen: Tensor | None = None,
-    ) -> tuple[Tensor, Tensor]:
-        """A random origin and orientation of each row (rotations and reflections alike); ``look`` cuts the cube."""
-        chosen = _all_or(chosen, rows)
-        count, device, lattice = len(chosen), rows.device, lattice[chosen]
-        shift = torch.randint(0, rows.shape[-1], (count, 3), generator=generator, device=device)
+    def _turned(self, lattice: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
+        """Any orientation (rotations and reflections alike) of the cell, not of its grid; ``look`` cuts the cube."""
+        count, device = len(lattice), lattice.device
         same = torch.arange(3, device=device).expand(count, 3)
-        moved = self._moved(rows, chosen, shift, torch.ones_like(shift), same, out)
-        return moved, lattice @ _orthogonal(count, generator, device).to(lattice)
+        return torch.ones_like(same), same, lattice @ _orthogonal(count, generator, device).to(lattice)
 
     def look(self, grid: Tensor, lattice: Tensor) -> Tensor:
         """The cube [B, C', n, n, n]: values at (i + 1/2) / n - 1/2 of its edge along each Cartesian axis."""
@@ -277,10 +264,6 @@ class PeakView(InvariantView):
         size, columns, distances = rows.shape[1] - self.n_statistics, self.n_columns + 3, len(DISTANCES)
         peaks = round((math.sqrt(columns**2 + 4 * distances * size) - columns) / (2 * distances))  # K of K (c + d K)
         return rows[:, :size].unflatten(1, (peaks, columns + distances * peaks)), rows[:, size:]
-
-
-def _all_or(chosen: Tensor | None, rows: Tensor) -> Tensor:
-    return torch.arange(len(rows), device=rows.device) if chosen is None else chosen
 
 
 def _orthogonal(count: int, generator: torch.Generator, device: torch.device) -> Tensor:

@@ -118,8 +118,8 @@ class GroupResult:
     ``metrics[target]`` has ``skill`` and ``n`` (labels), then r2, r2_natural, mae, rmse for regression (r2 in the space
     of the target's transform, the others in its unit) or auc, accuracy, log_loss for classification; a value that does
     not exist (a constant column, one class only) is None. ``curve`` has the skills of each epoch, ``train_curve`` its
-    mean training loss. ``seconds`` is wall time, ``peak_memory`` bytes that a step takes on an accelerator (0
-    on a CPU). ``weights`` and ``predictions`` name files beside the result, or are None.
+    mean training loss. ``seconds`` is wall time, ``peak_memory`` bytes that a recorded step takes on a GPU (else
+    0). ``weights`` and ``predictions`` name files beside the result, or are None.
     """
 
     job: GroupJob

@@ -3,7 +3,7 @@
     python benchmarks/accuracy.py studies/eight_properties.yaml [--folds 0 1] [--out DIR] [--set K=V] [--no-search]
         [--cut TARGET=N] [--scored STORE]
 
-For each test fold the study is run (or gone on with), then the groupings of ``taskgroup.search.compare`` are refitted
+For each test fold the study is run (or gone on with), then the groupings of ``taskgroup.study.compare`` are refitted
 with the same seeds and members and tested on the fold. The forests see the same training and validation rows: one reads
 statistics of the elements in the formula (the usual baseline), one the numbers of ``taskgroup.models.descriptors`` (the
 density alone). Chemical systems are never shared between train and test. Numbers are R2 in the space of the target's
@@ -26,14 +26,20 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
-from sklearn.ensemble import ExtraTreesClassifier, ExtraTreesRegressor, RandomForestClassifier, RandomForestRegressor
+from sklearn.ensemble import (
+    ExtraTreesClassifier,
+    ExtraTreesRegressor,
+    RandomForestClassifier,
+    RandomForestRegressor,
+)
 
 from taskgroup.datasets import load_dataset, write_store
 from taskgroup.datasets.composition import STATISTICS, composition_statistics
-from taskgroup.models.descriptors import descriptors
-from taskgroup.search import Study, load_study
-from taskgroup.search.compare import compare, compare_unsearched, held_out_rows
-from taskgroup.search.plan import StudyData
+from taskgroup.models.backbones.descriptors import descriptors
+from taskgroup.spec import load_study
+from taskgroup.spec.plan import StudyData
+from taskgroup.study import Study
+from taskgroup.study.compare import compare, compare_unsearched, held_out_rows
 from taskgroup.training.metrics import weighted_metric
 
 Draws = dict[str, NDArray[np.float64]]
@@ -49,29 +55,43 @@ def composition_numbers(formulas: Sequence[str]) -> NDArray[np.float64]:
     return np.column_stack([statistics, largest - least, counts])
 
 
-def forest_draws(data: StudyData, numbers: NDArray, scored: Container[str] | None, extra: bool) -> Draws:
+def forest_draws(
+    data: StudyData, numbers: NDArray, scored: Container[str] | None, extra: bool
+) -> Draws:
     """Skill of a forest for each target on a test fold, then of bootstrap draws (the same as those of the networks)."""
     rows = held_out_rows(data, scored)
     known_rows = np.setdiff1d(np.arange(len(data.dataset)), held_out_rows(data))
     weights = np.concatenate(
         [
             np.ones((1, len(rows))),
-            np.random.default_rng(0).multinomial(len(rows), np.full(len(rows), 1 / len(rows)), size=DRAWS),
+            np.random.default_rng(0).multinomial(
+                len(rows), np.full(len(rows), 1 / len(rows)), size=DRAWS
+            ),
         ]
     )
     found = {}
     for spec in data.targets.specs:
         column = data.targets.column(spec.name)
         train = known_rows[np.isfinite(column[known_rows])]
-        settings = {"n_estimators": 300, "min_samples_leaf": 2, "max_features": 0.4, "n_jobs": 2, "random_state": 0}
+        settings = {
+            "n_estimators": 300,
+            "min_samples_leaf": 2,
+            "max_features": 0.4,
+            "n_jobs": 2,
+            "random_state": 0,
+        }
         if spec.kind == "classification":
             forest = (ExtraTreesClassifier if extra else RandomForestClassifier)(**settings)
             predicted = forest.fit(numbers[train], column[train]).predict_proba(numbers[rows])[:, 1]
         else:
             forest = (ExtraTreesRegressor if extra else RandomForestRegressor)(**settings)
-            predicted = spec.inverse(forest.fit(numbers[train], spec.forward(column[train])).predict(numbers[rows]))
+            predicted = spec.inverse(
+                forest.fit(numbers[train], spec.forward(column[train])).predict(numbers[rows])
+            )
         there = np.isfinite(column[rows])
-        found[spec.name] = weighted_metric(spec, "skill", column[rows][there], predicted[there], weights[:, there])
+        found[spec.name] = weighted_metric(
+            spec, "skill", column[rows][there], predicted[there], weights[:, there]
+        )
     return found
 
 
@@ -87,29 +107,47 @@ def run_fold(
     """Everything that is compared on one test fold, by name; the study stays in ``out/fold-N``."""
     folder = out / f"fold-{fold}"
     folds = load_study(source, overrides).split.folds
-    settings = (*overrides, f"split.test_fold={fold}", f"split.validation_folds=[{(fold + 1) % folds}]")
+    settings = (
+        *overrides,
+        f"split.test_fold={fold}",
+        f"split.validation_folds=[{(fold + 1) % folds}]",
+    )
     if cuts:
-        settings = (*settings, f"dataset={_cut(StudyData(load_study(source, settings)), cuts, out / f'data-{fold}')}")
+        settings = (
+            *settings,
+            f"dataset={_cut(StudyData(load_study(source, settings)), cuts, out / f'data-{fold}')}",
+        )
     study = Study.from_yaml(source, settings, folder=folder)
     if search:
         (study.resume if (folder / "study.json").exists() else study.run)()
     data = StudyData(study.config)
     found = {
         each.name: each.draws
-        for each in (compare(folder, scored) if search else compare_unsearched(folder, study.config, scored))
+        for each in (
+            compare(folder, scored) if search else compare_unsearched(folder, study.config, scored)
+        )
     }
     dataset = data.dataset
     forests = {
         "composition forest": (composition_numbers(dataset.formulas), False),
-        "descriptor forest": (_descriptors(data, out, study.config.space.model.get("magnetisation", True)), True),
+        "descriptor forest": (
+            _descriptors(data, out, study.config.space.model.get("magnetisation", True)),
+            True,
+        ),
     }
-    return {name: forest_draws(data, numbers, scored, extra) for name, (numbers, extra) in forests.items()} | found
+    return {
+        name: forest_draws(data, numbers, scored, extra)
+        for name, (numbers, extra) in forests.items()
+    } | found
 
 
 def _cut(data: StudyData, cuts: dict[str, int], path: Path) -> Path:
     """A store with the labels of some targets cut outside the test fold."""
     if not path.exists():
-        dataset, rows = data.dataset, np.setdiff1d(np.arange(len(data.dataset)), held_out_rows(data))
+        dataset, rows = (
+            data.dataset,
+            np.setdiff1d(np.arange(len(data.dataset)), held_out_rows(data)),
+        )
         for target, n in cuts.items():
             dataset = dataset.with_labels_cut(target, n, rows=rows)
         write_store(path, dataset)
@@ -123,7 +161,9 @@ def _descriptors(data: StudyData, out: Path, magnetisation: bool) -> NDArray:
     if not path.exists():
         parts = [
             descriptors(data.dataset.densities(rows)[:, :channels], data.dataset.lattices[rows])
-            for rows in np.array_split(np.arange(len(data.dataset)), max(1, len(data.dataset) // 256))
+            for rows in np.array_split(
+                np.arange(len(data.dataset)), max(1, len(data.dataset) // 256)
+            )
         ]
         np.save(path, np.concatenate(parts), allow_pickle=False)
     return np.load(path, allow_pickle=False)
@@ -136,17 +176,30 @@ def summary(folds: list[dict[str, Draws]]) -> dict[str, Any]:
 
     def mean_draws(name: str) -> NDArray:
         return np.mean(
-            [np.nanmean([np.clip(fold[name][t], -1, None) for t in targets], axis=0) for fold in folds], axis=0
+            [
+                np.nanmean([np.clip(fold[name][t], -1, None) for t in targets], axis=0)
+                for fold in folds
+            ],
+            axis=0,
         )
 
     found = {}
     for name in names:
         skills = {t: float(np.nanmean([fold[name][t][0] for fold in folds])) for t in targets}
         mean = mean_draws(name)
-        row = {"skills": skills, "mean": float(mean[0]), "low": _at(mean, 0.025), "high": _at(mean, 0.975)}
+        row = {
+            "skills": skills,
+            "mean": float(mean[0]),
+            "low": _at(mean, 0.025),
+            "high": _at(mean, 0.975),
+        }
         if "singles" in names:
             gain = mean - mean_draws("singles")
-            row |= {"gain": float(gain[0]), "gain_low": _at(gain, 0.025), "gain_high": _at(gain, 0.975)}
+            row |= {
+                "gain": float(gain[0]),
+                "gain_low": _at(gain, 0.025),
+                "gain_high": _at(gain, 0.975),
+            }
         found[name] = row
     return found
 
@@ -161,9 +214,15 @@ def show(found: dict[str, Any], seconds: float) -> None:
     for target in next(iter(found.values()))["skills"]:
         table.add_row(target, *(f"{row['skills'][target]:.3f}" for row in found.values()))
     table.add_section()
-    table.add_row("mean", *(f"{row['mean']:.3f} [{row['low']:.3f}, {row['high']:.3f}]" for row in found.values()))
+    table.add_row(
+        "mean",
+        *(f"{row['mean']:.3f} [{row['low']:.3f}, {row['high']:.3f}]" for row in found.values()),
+    )
     if "singles" in found:
-        cells = (f"{row['gain']:+.3f} [{row['gain_low']:+.3f}, {row['gain_high']:+.3f}]" for row in found.values())
+        cells = (
+            f"{row['gain']:+.3f} [{row['gain_low']:+.3f}, {row['gain_high']:+.3f}]"
+            for row in found.values()
+        )
         table.add_row("against singles", *cells)
     console = Console(width=200)
     console.print(table)
@@ -177,9 +236,19 @@ def main() -> None:
     parser.add_argument("--folds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
     parser.add_argument("--out", type=Path, help="run folders; default: runs/accuracy/STUDY")
     parser.add_argument("--set", dest="overrides", action="append", default=[], metavar="KEY=VALUE")
-    parser.add_argument("--no-search", dest="search", action="store_false", help="groupings made without one")
-    parser.add_argument("--cut", action="append", default=[], metavar="TARGET=N", help="labels left outside the test")
-    parser.add_argument("--scored", metavar="STORE", help="count only test rows that are in this store")
+    parser.add_argument(
+        "--no-search", dest="search", action="store_false", help="groupings made without one"
+    )
+    parser.add_argument(
+        "--cut",
+        action="append",
+        default=[],
+        metavar="TARGET=N",
+        help="labels left outside the test",
+    )
+    parser.add_argument(
+        "--scored", metavar="STORE", help="count only test rows that are in this store"
+    )
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
     cuts = {target: int(n) for target, n in (cut.split("=") for cut in arguments.cut)}
@@ -189,7 +258,9 @@ def main() -> None:
     started, folds = time.perf_counter(), []
     for fold in arguments.folds:
         overrides = tuple(arguments.overrides)
-        folds.append(run_fold(arguments.study, fold, out, overrides, arguments.search, cuts, scored))
+        folds.append(
+            run_fold(arguments.study, fold, out, overrides, arguments.search, cuts, scored)
+        )
         if not arguments.json:
             show(summary(folds), time.perf_counter() - started)
     if arguments.json:

@@ -35,7 +35,9 @@ def synthetic(targets: int) -> Dataset:
     ids = [f"row{i}" for i in range(ROWS)]
     table = TargetTable(specs, ids, random.normal(size=(ROWS, targets)))
     density = random.random((ROWS, 1, GRID, GRID, GRID), dtype=np.float32)
-    return Dataset.from_arrays("synthetic", ids, table, density, np.tile(4 * np.eye(3), (ROWS, 1, 1)), ids, ids)
+    return Dataset.from_arrays(
+        "synthetic", ids, table, density, np.tile(4 * np.eye(3), (ROWS, 1, 1)), ids, ids
+    )
 
 
 class ProbeTimes(Hook):
@@ -45,19 +47,26 @@ class ProbeTimes(Hook):
         """Time the probes once."""
         if context.step != 2:
             return
-        ours, eye = list(context.shared), torch.eye(len(context.losses), device=context.losses.device)
+        ours, eye = (
+            list(context.shared),
+            torch.eye(len(context.losses), device=context.losses.device),
+        )
         backbone = context.network.backbone
 
         def engine() -> Any:
             from torchjd.autogram import Engine
 
             gramian_engine = Engine(backbone, batch_dim=None)
-            features = context.network.heads(context.network.features(context.fields, context.lattice))
+            features = context.network.heads(
+                context.network.features(context.fields, context.lattice)
+            )
             losses = context.target_losses(features, context.labels, context.present)
             return gramian_engine.compute_gramian(losses)
 
         def vmapped() -> Any:
-            return torch.autograd.grad(context.losses, ours, eye, retain_graph=True, is_grads_batched=True)
+            return torch.autograd.grad(
+                context.losses, ours, eye, retain_graph=True, is_grads_batched=True
+            )
 
         self.seconds = {
             "plain": best(lambda: gramian(context.losses, ours)),
@@ -97,8 +106,12 @@ def measure(targets: int, repeats: int) -> dict[str, Any]:
     """Ratios of run times, median and spread over repeats, for one number of targets."""
     dataset = synthetic(targets)
     split = dataset.splits(by="random", folds=4, seed=0).split(test_fold=0, validation_fold=1)
-    config = TrainConfig(epochs=EPOCHS, batch_size=32, precision="float32")  # torchjd's engine knows no mixed precision
-    job = GroupJob(dataset.targets.names, ModelConfig(), config, 0, "synthetic", dataset.hash, SPLIT)
+    config = TrainConfig(
+        epochs=EPOCHS, batch_size=32, precision="float32"
+    )  # torchjd's engine knows no mixed precision
+    job = GroupJob(
+        dataset.targets.names, ModelConfig(), config, 0, "synthetic", dataset.hash, SPLIT
+    )
 
     def run(*hooks: Hook) -> float:
         return timed(lambda: fit(dataset, split, job, hooks=hooks))
@@ -118,7 +131,10 @@ def measure(targets: int, repeats: int) -> dict[str, Any]:
         }
     probe = ProbeTimes()
     run(probe)
-    return row | {f"probe_{name}": probe.seconds[name] / probe.seconds["step"] for name in ("plain", "engine", "vmap")}
+    return row | {
+        f"probe_{name}": probe.seconds[name] / probe.seconds["step"]
+        for name in ("plain", "engine", "vmap")
+    }
 
 
 def main() -> None:
@@ -133,11 +149,18 @@ def main() -> None:
         print(json.dumps(rows, indent=1))
         return
     print("time with / time without, and one probe / one step")
-    print(f"{'n':>3} {'cosine':>14} {'at most':>8} {'TAG':>14} {'at most':>8} {'plain':>7} {'engine':>7} {'vmap':>7}")
+    print(
+        f"{'n':>3} {'cosine':>14} {'at most':>8} {'TAG':>14} {'at most':>8} {'plain':>7} {'engine':>7} {'vmap':>7}"
+    )
     for r in rows:
-        cosine, tag = f"{r['cosine']:.3f} ± {r['cosine_spread']:.3f}", f"{r['tag']:.3f} ± {r['tag_spread']:.3f}"
+        cosine, tag = (
+            f"{r['cosine']:.3f} ± {r['cosine_spread']:.3f}",
+            f"{r['tag']:.3f} ± {r['tag_spread']:.3f}",
+        )
         probes = " ".join(f"{r[f'probe_{name}']:7.2f}" for name in ("plain", "engine", "vmap"))
-        print(f"{r['targets']:>3} {cosine:>14} {r['cosine_promised']:8.2f} {tag:>14} {r['tag_promised']:8.2f} {probes}")
+        print(
+            f"{r['targets']:>3} {cosine:>14} {r['cosine_promised']:8.2f} {tag:>14} {r['tag_promised']:8.2f} {probes}"
+        )
 
 
 if __name__ == "__main__":

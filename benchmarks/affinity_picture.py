@@ -26,7 +26,9 @@ def measure(data: Dataset, epochs: int, backbone: str) -> dict[str, Affinity]:
 
     def job(targets: tuple[str, ...]) -> GroupJob:
         training = TrainConfig(epochs=epochs)
-        return GroupJob(targets, ModelConfig(backbone=backbone), training, 0, "crystals", data.hash, FOLD)
+        return GroupJob(
+            targets, ModelConfig(backbone=backbone), training, 0, "crystals", data.hash, FOLD
+        )
 
     joint = joint_affinities(data, split, job(names), ("cosine", "tag"), every=2)
     networks = {name: fit(data, split, job((name,))).network for name in names}
@@ -36,7 +38,9 @@ def measure(data: Dataset, epochs: int, backbone: str) -> dict[str, Affinity]:
     labels = affinity_matrix(data.targets.rows(split.train), "spearman")
     return {
         "labels: |spearman|": Affinity(labels.names, np.abs(labels.values)),
-        "features: ridge probe": transfer_matrix(features, data.targets.rows(rows), "ridge", groups=systems).affinity(),
+        "features: ridge probe": transfer_matrix(
+            features, data.targets.rows(rows), "ridge", groups=systems
+        ).affinity(),
         "gradients: cosine": joint["cosine"],
         "gradients: look-ahead, relative": relative(joint["tag"]),
     }
@@ -50,7 +54,9 @@ def draw(affinities: dict[str, Affinity], path: str) -> None:
     matplotlib.rcParams["svg.hashsalt"] = "taskgroup"  # the same picture gives the same file
     import matplotlib.pyplot as plt
 
-    figure, axes = plt.subplots(1, len(affinities), figsize=(3.1 * len(affinities), 3.9), layout="constrained")
+    figure, axes = plt.subplots(
+        1, len(affinities), figsize=(3.1 * len(affinities), 3.9), layout="constrained"
+    )
     for column, (title, affinity) in enumerate(affinities.items()):
         names = sorted(affinity.names)
         image = axes[column].imshow(affinity.select(names).values, cmap="RdBu", vmin=-1, vmax=1)
@@ -73,9 +79,15 @@ def main() -> None:
     draw(affinities, options.out)
     names = sorted(next(iter(affinities.values())).names)
     off = ~np.eye(len(names), dtype=bool)
-    print(f"{'agreement (Spearman)':>32} " + " ".join(f"{title.split(': ')[1][:12]:>12}" for title in affinities))
+    print(
+        f"{'agreement (Spearman)':>32} "
+        + " ".join(f"{title.split(': ')[1][:12]:>12}" for title in affinities)
+    )
     for title, ours in affinities.items():
-        row = [spearmanr(ours.select(names).values[off], b.select(names).values[off])[0] for b in affinities.values()]
+        row = [
+            spearmanr(ours.select(names).values[off], b.select(names).values[off])[0]
+            for b in affinities.values()
+        ]
         print(f"{title:>32} " + " ".join(f"{value:12.2f}" for value in row))
 
 

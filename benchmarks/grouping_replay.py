@@ -75,7 +75,9 @@ class Setting:
 Strategy = Callable[[Setting, float, int, int], tuple[list[Candidate], float]]
 
 
-def random_sets(setting: Setting, budget: float, n: int, seed: int) -> tuple[list[Candidate], float]:
+def random_sets(
+    setting: Setting, budget: float, n: int, seed: int
+) -> tuple[list[Candidate], float]:
     """The network of all tasks and n - 1 others."""
     whole = max(setting.validation, key=lambda c: len(c.tasks))
     others = [c for c in setting.validation if c is not whole]
@@ -93,7 +95,9 @@ def higher_order(
     looked: list[Candidate] = []
     while len(looked) < min(n, len(small)):
         seen = {task for c in looked for task in c.tasks}
-        looked.append(max((c for c in small if c not in looked), key=lambda c: len(set(c.tasks) - seen)))
+        looked.append(
+            max((c for c in small if c not in looked), key=lambda c: len(set(c.tasks) - seen))
+        )
     space = [c for c in setting.validation if c.cost == 1]
     expected = PairMeans().fit(looked).predict(space)
     predicted = _as_candidates(space, expected.mean, expected.tasks)
@@ -101,12 +105,16 @@ def higher_order(
     return chosen, len({(c.tasks, c.cost) for c in [*looked, *half, *chosen]})
 
 
-def higher_order_and_half(setting: Setting, budget: float, n: int, seed: int) -> tuple[list[Candidate], float]:
+def higher_order_and_half(
+    setting: Setting, budget: float, n: int, seed: int
+) -> tuple[list[Candidate], float]:
     """The same with the half-cost networks of the tasks alone."""
     return higher_order(setting, budget, n, seed, [c for c in setting.validation if c.cost < 1])
 
 
-def early_stopping(setting: Setting, budget: float, n: int, seed: int) -> tuple[list[Candidate], float]:
+def early_stopping(
+    setting: Setting, budget: float, n: int, seed: int
+) -> tuple[list[Candidate], float]:
     """As many networks stopped early as leave room to train the chosen ones on."""
     going_on = int(2 * budget) * (1 - EARLY)  # half-cost networks only: the most that may be chosen
     count = int((n - min(going_on, 5 * (1 - EARLY))) / EARLY + 1e-9)
@@ -117,14 +125,18 @@ def early_stopping(setting: Setting, budget: float, n: int, seed: int) -> tuple[
     return chosen, len(looked) * EARLY + len(chosen) * (1 - EARLY)
 
 
-def task_affinity(setting: Setting, budget: float, n: int, seed: int) -> tuple[list[Candidate], float]:
+def task_affinity(
+    setting: Setting, budget: float, n: int, seed: int
+) -> tuple[list[Candidate], float]:
     """As many groups as full networks fit the budget, best by the published affinities."""
     solution = solve(setting.tag, groups=int(budget), higher_is_better=True)
     chosen = setting.measured([Candidate(group.tasks, {}) for group in solution.groups])
     return chosen, 1 + len(chosen)
 
 
-def ours(setting: Setting, budget: float, n: int, seed: int, **options: float) -> tuple[list[Candidate], float]:
+def ours(
+    setting: Setting, budget: float, n: int, seed: int, **options: float
+) -> tuple[list[Candidate], float]:
     """`NextSets` with a plan of n networks."""
     search = NextSets(setting.validation, planned=n, budget=budget, seed=seed, **options)
     for _ in range(n):
@@ -132,7 +144,9 @@ def ours(setting: Setting, budget: float, n: int, seed: int, **options: float) -
     return search.trained, n
 
 
-def ours_no_screening(setting: Setting, budget: float, n: int, seed: int) -> tuple[list[Candidate], float]:
+def ours_no_screening(
+    setting: Setting, budget: float, n: int, seed: int
+) -> tuple[list[Candidate], float]:
     """`NextSets` that starts with expected improvement at once."""
     return ours(setting, budget, n, seed, screening=0.0)
 
@@ -148,9 +162,13 @@ STRATEGIES: dict[str, Strategy] = {
 }
 
 
-def _as_candidates(networks: list[Candidate], values: np.ndarray, tasks: tuple[str, ...]) -> list[Candidate]:
+def _as_candidates(
+    networks: list[Candidate], values: np.ndarray, tasks: tuple[str, ...]
+) -> list[Candidate]:
     return [
-        Candidate(c.tasks, {t: v for t, v in zip(tasks, row, strict=True) if np.isfinite(v)}, c.cost)
+        Candidate(
+            c.tasks, {t: v for t, v in zip(tasks, row, strict=True) if np.isfinite(v)}, c.cost
+        )
         for c, row in zip(networks, values.tolist(), strict=True)
     ]
 
@@ -177,13 +195,16 @@ def references(setting: Setting, budget: float) -> tuple[float, float]:
 def settings() -> list[Setting]:
     """The two published settings."""
     tag = [
-        Candidate(tuple(TAG_NAMES[t] for t in c.tasks), {TAG_NAMES[t]: v for t, v in c.scores.items()})
+        Candidate(
+            tuple(TAG_NAMES[t] for t in c.tasks), {TAG_NAMES[t]: v for t, v in c.scores.items()}
+        )
         for c in read_table(DATA / "tag/taskonomy5_TAG.json", "tag").candidates
     ]
     found = []
     for number, name in enumerate(("results", "results_large"), start=1):
         parts = [
-            list(read_table(DATA / f"standley/{name}{p}.txt", "standley").candidates) for p in ("", "_test", "_20")
+            list(read_table(DATA / f"standley/{name}{p}.txt", "standley").candidates)
+            for p in ("", "_test", "_20")
         ]
         found.append(Setting(f"setting {number}", *parts, tag))
     return found
@@ -197,9 +218,14 @@ def synthetic(tails: float | None, seed: int) -> Setting:
     for size in range(1, 6):
         for members in combinations(range(5), size):
             own = 0.02 * (rng.normal(size=5) if tails is None else rng.standard_t(tails, size=5))
-            values = {"abcde"[i]: 1 + effect[i, [j for j in members if j != i]].sum() + own[i] for i in members}
+            values = {
+                "abcde"[i]: 1 + effect[i, [j for j in members if j != i]].sum() + own[i]
+                for i in members
+            }
             validation.append(Candidate(tuple(values), values))
-            test.append(Candidate(tuple(values), {t: v + 0.002 * rng.normal() for t, v in values.items()}))
+            test.append(
+                Candidate(tuple(values), {t: v + 0.002 * rng.normal() for t, v in values.items()})
+            )
     return Setting("", validation, test, [], [])
 
 
@@ -228,22 +254,40 @@ def replay(job: tuple[list[Setting], str, str, int, float, int]) -> Cell:
         found.append((*regret(box, trained, budget), counted))
     values, best, counted = (np.array(part) for part in zip(*found, strict=True))
     low, high = np.quantile(_bootstrap(values), [0.025, 0.975])
-    return Cell(name, strategy, n, budget, counted.mean(), values.mean(), float(low), float(high), best.mean())
+    return Cell(
+        name,
+        strategy,
+        n,
+        budget,
+        counted.mean(),
+        values.mean(),
+        float(low),
+        float(high),
+        best.mean(),
+    )
 
 
 def _bootstrap(values: np.ndarray, draws: int = 2000) -> np.ndarray:
     return np.random.default_rng(0).choice(values, (draws, len(values))).mean(axis=1)
 
 
-def jobs(seeds: int, with_synthetic: bool) -> Iterator[tuple[list[Setting], str, str, int, float, int]]:
+def jobs(
+    seeds: int, with_synthetic: bool
+) -> Iterator[tuple[list[Setting], str, str, int, float, int]]:
     """All cells of the replay; strategies without chance need one seed."""
     for setting in settings():
         for strategy in STRATEGIES:
             for n in PLANS.get(strategy, NETWORKS):
-                certain = strategy == "TAG" or ("HOA" in strategy and n == 15) or (strategy == "ESA" and n == 12)
+                certain = (
+                    strategy == "TAG"
+                    or ("HOA" in strategy and n == 15)
+                    or (strategy == "ESA" and n == 12)
+                )
                 for budget in BUDGETS:
                     yield [setting], setting.name, strategy, n, budget, 1 if certain else seeds
-    for name, tails in (("synthetic", None), ("synthetic, heavy tails", 2.0)) if with_synthetic else ():
+    for name, tails in (
+        (("synthetic", None), ("synthetic, heavy tails", 2.0)) if with_synthetic else ()
+    ):
         boxes = [synthetic(tails, seed) for seed in range(seeds)]
         for strategy in ("random", "HOA", "ours", "ours, no screening"):
             for n in (10, 15):
@@ -256,13 +300,20 @@ def print_table(cells: list[Cell], name: str) -> None:
     here = [cell for cell in cells if cell.setting == name]
     budgets = sorted({cell.budget for cell in here})
     table = Table(
-        "strategy", "planned", "trained", *(f"budget {b:g}" for b in budgets), title=f"{name}: regret in 1e-4"
+        "strategy",
+        "planned",
+        "trained",
+        *(f"budget {b:g}" for b in budgets),
+        title=f"{name}: regret in 1e-4",
     )
     rows: dict[tuple[str, int], dict[float, Cell]] = {}
     for cell in here:
         rows.setdefault((cell.strategy, cell.planned), {})[cell.budget] = cell
     for (strategy, n), row in rows.items():
-        shown = [f"{1e4 * c.mean:.1f} [{1e4 * c.low:.1f}, {1e4 * c.high:.1f}]" for c in (row[b] for b in budgets)]
+        shown = [
+            f"{1e4 * c.mean:.1f} [{1e4 * c.low:.1f}, {1e4 * c.high:.1f}]"
+            for c in (row[b] for b in budgets)
+        ]
         table.add_row(strategy, str(n), f"{np.mean([c.trained for c in row.values()]):.1f}", *shown)
     Console(width=190).print(table)
 
@@ -273,7 +324,15 @@ def print_predictors(boxes: list[Setting], seeds: int) -> None:
     affinity = np.array([[row[helper] for helper in content] for row in content.values()])
     names = [TAG_NAMES[name] for name in content]
     table = Table(
-        "setting", "fitted on", "predictor", "pearson", "spearman", "mae", "within 1", "within 2", title="predictors"
+        "setting",
+        "fitted on",
+        "predictor",
+        "pearson",
+        "spearman",
+        "mae",
+        "within 1",
+        "within 2",
+        title="predictors",
     )
     for box in boxes:
         networks = [c for c in box.validation if c.cost == 1]
@@ -283,16 +342,24 @@ def print_predictors(boxes: list[Setting], seeds: int) -> None:
         ]  # fmt: skip
         small = [c for c in networks if len(c.tasks) <= 2]
         others = networks[:-1]
-        orders = [np.random.default_rng(seed).permutation(len(others))[:14] for seed in range(seeds)]
+        orders = [
+            np.random.default_rng(seed).permutation(len(others))[:14] for seed in range(seeds)
+        ]
         designs = {
             "singles and pairs": [small],
             "15 at random": [[networks[-1], *(others[i] for i in o)] for o in orders],
         }
         for design, samples in designs.items():
             for make in makers:
-                scores = [score_predictor(make(), s, [c for c in networks if c not in s]) for s in samples]
-                means = [np.nanmean([getattr(score, field) for score in scores]) for field in SCORES]
-                table.add_row(box.name, design, type(make()).__name__, *(f"{mean:.3f}" for mean in means))
+                scores = [
+                    score_predictor(make(), s, [c for c in networks if c not in s]) for s in samples
+                ]
+                means = [
+                    np.nanmean([getattr(score, field) for score in scores]) for field in SCORES
+                ]
+                table.add_row(
+                    box.name, design, type(make()).__name__, *(f"{mean:.3f}" for mean in means)
+                )
     Console(width=120).print(table)
 
 
@@ -304,8 +371,12 @@ def draw(cells: list[Cell], path: str) -> None:
     import matplotlib.pyplot as plt
     from matplotlib.ticker import MaxNLocator
 
-    names = [name for name in dict.fromkeys(cell.setting for cell in cells) if name.startswith("setting")]
-    figure, axes = plt.subplots(1, len(names), figsize=(4.5 * len(names), 3.6), squeeze=False, layout="constrained")
+    names = [
+        name for name in dict.fromkeys(cell.setting for cell in cells) if name.startswith("setting")
+    ]
+    figure, axes = plt.subplots(
+        1, len(names), figsize=(4.5 * len(names), 3.6), squeeze=False, layout="constrained"
+    )
     for axis, name in zip(axes[0], names, strict=True):
         for strategy in STRATEGIES:
             here = [cell for cell in cells if (cell.setting, cell.strategy) == (name, strategy)]
@@ -328,7 +399,9 @@ def draw(cells: list[Cell], path: str) -> None:
 
 def main() -> None:
     """Replay, print, and write what was asked for."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--seeds", type=int, default=50)
     parser.add_argument("--json", metavar="FILE", help="write every cell of the table")
     parser.add_argument("--plot", metavar="FILE", help="draw regret against networks trained")

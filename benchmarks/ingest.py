@@ -35,7 +35,12 @@ import numpy as np
 
 N_FILES = 128  # of each size
 N_PROCESS_FILES = 512
-EPOCHS = ((8, 8, 1000), (16, 8, 250), (16, 8, 1000), (32, 8, 250))  # grid points an axis, width, crystals
+EPOCHS = (
+    (8, 8, 1000),
+    (16, 8, 250),
+    (16, 8, 1000),
+    (32, 8, 250),
+)  # grid points an axis, width, crystals
 N_EPOCHS = 5
 BATCH = 64
 _MS_SYNC, _MADV_PAGEOUT = 4, 21  # of Linux 5.4
@@ -46,7 +51,11 @@ PROTOTYPES = (
     (_FCC, "AB", ((0, 0, 0), (0.25, 0.25, 0.25))),  # zinc blende
     (_CUBIC, "AB", ((0, 0, 0), (0.5, 0.5, 0.5))),  # caesium chloride
     (_FCC, "ABB", ((0, 0, 0), (0.25, 0.25, 0.25), (0.75, 0.75, 0.75))),  # fluorite
-    (_CUBIC, "ABCCC", ((0, 0, 0), (0.5, 0.5, 0.5), (0.5, 0.5, 0), (0.5, 0, 0.5), (0, 0.5, 0.5))),  # perovskite
+    (
+        _CUBIC,
+        "ABCCC",
+        ((0, 0, 0), (0.5, 0.5, 0.5), (0.5, 0.5, 0), (0.5, 0, 0.5), (0, 0.5, 0.5)),
+    ),  # perovskite
 )
 
 
@@ -71,7 +80,9 @@ def make_chgcar(path: Path, grid: int) -> None:
 
     places = [[0, 0, 0], [0.5, 0.5, 0], [0.5, 0, 0.5], [0, 0.5, 0.5]]
     density = promolecule((4.05 * np.eye(3), ["Al"] * 4, places), n=grid)
-    Chgcar(Poscar(density.structure), {"total": density.values[0] * density.volume}).write_file(path)
+    Chgcar(Poscar(density.structure), {"total": density.values[0] * density.volume}).write_file(
+        path
+    )
 
 
 def make_inputs(folder: Path, chgcar: Path, copies: int) -> tuple[Path, Path]:
@@ -80,7 +91,9 @@ def make_inputs(folder: Path, chgcar: Path, copies: int) -> tuple[Path, Path]:
     (folder / "in").mkdir(parents=True)
     for i in range(copies):
         shutil.copy(chgcar, folder / "in" / f"row-{i}_CHGCAR.gz")
-    (folder / "table.csv").write_text("id,x\n" + "".join(f"row-{i},{i * i}\n" for i in range(copies)))
+    (folder / "table.csv").write_text(
+        "id,x\n" + "".join(f"row-{i},{i * i}\n" for i in range(copies))
+    )
     return folder / "in", folder / "table.csv"
 
 
@@ -98,7 +111,10 @@ def measure_files(name: str, chgcar: Path, folder: Path, repeats: int) -> dict[s
         theirs.append(seconds(lambda: [Chgcar.from_file(file) for file in files]) / N_FILES)
         ours.append(seconds(lambda: ingest(place, table, folder / "store", workers=1)) / N_FILES)
     ratios = [a / b for a, b in zip(ours[1:], theirs[1:], strict=True)]  # the first is warm-up
-    times = {"pymatgen_ms": 1e3 * statistics.median(theirs[1:]), "ingest_ms": 1e3 * statistics.median(ours[1:])}
+    times = {
+        "pymatgen_ms": 1e3 * statistics.median(theirs[1:]),
+        "ingest_ms": 1e3 * statistics.median(ours[1:]),
+    }
     return {"file": name, **times, **spread(ratios)}
 
 
@@ -135,14 +151,27 @@ def write_structures(folder: Path, n: int) -> None:
     random = np.random.default_rng(0)
     symbols = [Element.from_Z(z).symbol for z in range(1, 84)]
     prototypes = itertools.cycle(PROTOTYPES)
-    with (folder / "structures.jsonl").open("w") as structures, (folder / "table.csv").open("w") as table:
+    with (
+        (folder / "structures.jsonl").open("w") as structures,
+        (folder / "table.csv").open("w") as table,
+    ):
         table.write("id,volume,electrons\n,Å^3,\n")
         for i, (cell, motif, places) in zip(range(n), prototypes, strict=False):
             elements = dict(zip("ABC", random.choice(symbols, 3, replace=False), strict=True))
-            lattice, species = cell * random.uniform(3.8, 6.5), [str(elements[letter]) for letter in motif]
-            crystal = {"id": f"row-{i}", "lattice": lattice.tolist(), "species": species, "frac_coords": places}
+            lattice, species = (
+                cell * random.uniform(3.8, 6.5),
+                [str(elements[letter]) for letter in motif],
+            )
+            crystal = {
+                "id": f"row-{i}",
+                "lattice": lattice.tolist(),
+                "species": species,
+                "frac_coords": places,
+            }
             structures.write(json.dumps(crystal) + "\n")
-            table.write(f"row-{i},{abs(np.linalg.det(lattice)):.5f},{sum(Element(s).Z for s in species)}\n")
+            table.write(
+                f"row-{i},{abs(np.linalg.det(lattice)):.5f},{sum(Element(s).Z for s in species)}\n"
+            )
 
 
 def build(folder: Path) -> dict[str, Any]:
@@ -152,7 +181,9 @@ def build(folder: Path) -> dict[str, Any]:
     peaks: list[float] = []
 
     def run() -> None:
-        promolecules(folder / "structures.jsonl", folder / "table.csv", folder / "store", progress=watch)
+        promolecules(
+            folder / "structures.jsonl", folder / "table.csv", folder / "store", progress=watch
+        )
 
     def watch(done: int, total: int) -> None:
         peaks.extend(_peak_mb(child.pid) for child in multiprocessing.active_children())
@@ -216,7 +247,9 @@ def measure_store(n: int, folder: Path) -> dict[str, Any]:
     row: dict[str, Any] = {"crystals": n}
     for step in ("look",) if there else ("build", "look"):
         command = [sys.executable, __file__, "--step", step, str(folder)]
-        row |= json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+        row |= json.loads(
+            subprocess.run(command, check=True, capture_output=True, text=True).stdout
+        )
     return row
 
 
@@ -231,11 +264,16 @@ def measure_epochs(store: Path, size: tuple[int, int, int]) -> dict[str, Any]:
     split_by = {"by": "random", "folds": 5, "seed": 0, "test_fold": 0, "validation_fold": 1}
     split = dataset.splits(by="random").split(test_fold=0, validation_fold=1)
     model, training = ModelConfig(grid=grid, width=width), TrainConfig(epochs=N_EPOCHS + 1)
-    job = GroupJob(("volume", "electrons"), model, training, 0, dataset.name, dataset.hash, split_by)
+    job = GroupJob(
+        ("volume", "electrons"), model, training, 0, dataset.name, dataset.hash, split_by
+    )
 
     def start(resident_bytes: int) -> tuple[Any, data.Fields]:
         data._cache.clear()
-        data._RESIDENT_BYTES, data._LONG = resident_bytes, float("inf")  # nothing is taken from the kept rows
+        data._RESIDENT_BYTES, data._LONG = (
+            resident_bytes,
+            float("inf"),
+        )  # nothing is taken from the kept rows
         epochs = fit_epochs(dataset, split, job)
         next(epochs)  # warm-up; rows of the file are prepared here
         return epochs, next(iter(data._cache.values()))
@@ -251,8 +289,19 @@ def measure_epochs(store: Path, size: tuple[int, int, int]) -> dict[str, Any]:
         ratios.append(in_memory / from_disk)
         rates.append((len(split.train) / in_memory, len(split.train) / from_disk))
     one, other = (statistics.median(r) for r in zip(*rates, strict=True))
-    names = {"grid": grid, "width": width, "crystals": crystals, "file_mb": fields.fields.nbytes / 1e6}
-    return {**names, "read_mb": min(fetched) / 1e6, "memory_per_s": one, "disk_per_s": other, **spread(ratios)}
+    names = {
+        "grid": grid,
+        "width": width,
+        "crystals": crystals,
+        "file_mb": fields.fields.nbytes / 1e6,
+    }
+    return {
+        **names,
+        "read_mb": min(fetched) / 1e6,
+        "memory_per_s": one,
+        "disk_per_s": other,
+        **spread(ratios),
+    }
 
 
 def drop_pages(fields: Any) -> None:
@@ -277,10 +326,15 @@ def measure(arguments: argparse.Namespace, folder: Path) -> dict[str, list[dict[
     made = [(f"{grid}^3", folder / f"{grid}_CHGCAR.gz") for grid in arguments.grids]
     if "files" in arguments.parts:
         files = [*made, *((path.name, path) for path in arguments.files)]
-        found["files"] = [measure_files(name, path, folder / "files", arguments.repeats) for name, path in files]
+        found["files"] = [
+            measure_files(name, path, folder / "files", arguments.repeats) for name, path in files
+        ]
     if "processes" in arguments.parts:
         found["processes"] = [
-            {"file": name, **measure_processes(path, folder / "processes", min(3, arguments.repeats))}
+            {
+                "file": name,
+                **measure_processes(path, folder / "processes", min(3, arguments.repeats)),
+            }
             for name, path in made[1:2]
         ]
     if "stores" in arguments.parts:
@@ -288,7 +342,9 @@ def measure(arguments: argparse.Namespace, folder: Path) -> dict[str, list[dict[
     if "epochs" in arguments.parts:
         n = max(crystals for _, _, crystals in EPOCHS)
         measure_store(n, folder / f"crystals-{n}")
-        found["epochs"] = [measure_epochs(folder / f"crystals-{n}" / "store", size) for size in EPOCHS]
+        found["epochs"] = [
+            measure_epochs(folder / f"crystals-{n}" / "store", size) for size in EPOCHS
+        ]
     return found
 
 
@@ -302,9 +358,14 @@ def show(found: dict[str, list[dict[str, Any]]]) -> None:
         shown = [name for name in names if name not in ("ratio_low", "ratio_high")]
         table = Table(*shown, title=part, box=None)
         for row in rows:
-            cells = {name: f"{value:.4g}" if isinstance(value, float) else str(value) for name, value in row.items()}
+            cells = {
+                name: f"{value:.4g}" if isinstance(value, float) else str(value)
+                for name, value in row.items()
+            }
             if "ratio" in row:
-                cells["ratio"] = f"{row['ratio']:.2f} ({row['ratio_low']:.2f}-{row['ratio_high']:.2f})"
+                cells["ratio"] = (
+                    f"{row['ratio']:.2f} ({row['ratio_low']:.2f}-{row['ratio_high']:.2f})"
+                )
             table.add_row(*(cells.get(name, "-") for name in shown))
         Console().print(table)
 

@@ -25,25 +25,40 @@ import torch
 from train_step import typical_epochs
 
 from taskgroup.datasets import Dataset, load_dataset
+from taskgroup.execution.worker import train_in_step
+from taskgroup.execution.worker_pool import WorkerPool, is_small
 from taskgroup.models import ModelConfig
-from taskgroup.search.lanes import Lanes, is_small
-from taskgroup.search.worker import train_in_step
 from taskgroup.training import GroupJob, TrainConfig, pick_device
-from taskgroup.training.run import Run
+from taskgroup.training.loop import Run
 
-SIZES = ((8, 8, 12), (16, 8, 8), (16, 16, 4), (16, 64, 2), (32, 8, 2))  # grid points an axis, width, epochs
+SIZES = (
+    (8, 8, 12),
+    (16, 8, 8),
+    (16, 16, 4),
+    (16, 64, 2),
+    (32, 8, 2),
+)  # grid points an axis, width, epochs
 GPU_SIZES = ((32, 8, 30), (32, 16, 30), (0, 16, 30), (16, 16, 30), (8, 8, 30))  # grid 0: on peaks
 SPLIT = {"by": "chemical_system", "folds": 5, "seed": 0, "test_fold": 0, "validation_fold": 1}
 
 
-def make_jobs(dataset: Dataset, grid: int, width: int, epochs: int, networks: int) -> list[GroupJob]:
+def make_jobs(
+    dataset: Dataset, grid: int, width: int, epochs: int, networks: int
+) -> list[GroupJob]:
     """Equal networks of several seeds."""
-    model = ModelConfig(grid=grid, width=width) if grid else ModelConfig(backbone="peaks", width=width)
+    model = (
+        ModelConfig(grid=grid, width=width) if grid else ModelConfig(backbone="peaks", width=width)
+    )
     training, targets = TrainConfig(epochs=epochs), ("band_gap", "bulk_modulus")
-    return [GroupJob(targets, model, training, seed, dataset.name, dataset.hash, SPLIT) for seed in range(networks)]
+    return [
+        GroupJob(targets, model, training, seed, dataset.name, dataset.hash, SPLIT)
+        for seed in range(networks)
+    ]
 
 
-def seconds(parts: Sequence[Sequence[GroupJob]], folder: Path, threads: int, beside: Lanes | None) -> float:
+def seconds(
+    parts: Sequence[Sequence[GroupJob]], folder: Path, threads: int, beside: WorkerPool | None
+) -> float:
     """What training all of them takes, one part after the other. Raises RuntimeError: one failed."""
     failures: list[str] = []
     started = time.perf_counter()
@@ -76,12 +91,23 @@ def usual_epochs_per_s(dataset: Dataset, job: GroupJob, epochs: int) -> Callable
     return measured
 
 
-def measure(dataset: Dataset, size: tuple[int, int, int], folder: Path, beside: Lanes, arguments: argparse.Namespace):
+def measure(
+    dataset: Dataset,
+    size: tuple[int, int, int],
+    folder: Path,
+    beside: WorkerPool,
+    arguments: argparse.Namespace,
+):
     """Epochs of a network per second at one size, all ways."""
     grid, width, epochs = size
-    jobs, on_gpu = make_jobs(dataset, grid, width, epochs, arguments.networks), pick_device().type == "cuda"
+    jobs, on_gpu = (
+        make_jobs(dataset, grid, width, epochs, arguments.networks),
+        pick_device().type == "cuda",
+    )
 
-    def ours(parts: Sequence[Sequence[GroupJob]], lanes: Lanes | None, graphs: bool) -> Callable[[], float]:
+    def ours(
+        parts: Sequence[Sequence[GroupJob]], lanes: WorkerPool | None, graphs: bool
+    ) -> Callable[[], float]:
         def measured(parts: Sequence[Sequence[GroupJob]] = parts) -> float:
             os.environ["TASKGROUP_CUDA_GRAPHS"] = str(int(graphs))
             took = seconds(parts, folder, arguments.threads, lanes)
@@ -90,7 +116,9 @@ def measure(dataset: Dataset, size: tuple[int, int, int], folder: Path, beside: 
         measured([[_short(job, 1) for job in part] for part in parts])  # warm-up
         return measured
 
-    one_by_one = [[_short(jobs[0], 4)]] if on_gpu else [[job] for job in jobs]  # on a GPU too slow for more
+    one_by_one = (
+        [[_short(jobs[0], 4)]] if on_gpu else [[job] for job in jobs]
+    )  # on a GPU too slow for more
     ways = {"one_by_one": ours(one_by_one, None, False), "packed": ours([jobs], beside, True)}
     if on_gpu:
         ways = {"recorded": ours([[job] for job in jobs[:2]], None, True)} | ways
@@ -100,7 +128,12 @@ def measure(dataset: Dataset, size: tuple[int, int, int], folder: Path, beside: 
     for _ in range(arguments.repeats):
         for name, way in ways.items():
             rates[name].append(way())
-    row: dict[str, object] = {"grid": grid, "width": width, "networks": len(jobs), "packs": is_small(jobs[0])}
+    row: dict[str, object] = {
+        "grid": grid,
+        "width": width,
+        "networks": len(jobs),
+        "packs": is_small(jobs[0]),
+    }
     row |= {f"{name}_epochs_per_s": statistics.median(values) for name, values in rates.items()}
     for name, peer in (("recorded", "one_by_one"), ("packed", "one_by_one"), ("packed", "usual")):
         if name in ways and peer in ways:
@@ -127,10 +160,14 @@ def main() -> None:
     sizes = GPU_SIZES if pick_device().type == "cuda" else SIZES
     rows = []
     with tempfile.TemporaryDirectory() as name:
-        beside = Lanes(Path(name))
+        beside = WorkerPool(Path(name))
         for size in sizes:
             rows.append(row := measure(dataset, size, Path(name), beside, arguments))
-            print(_line(row, header=len(rows) == 1), file=sys.stderr if arguments.json else sys.stdout, flush=True)
+            print(
+                _line(row, header=len(rows) == 1),
+                file=sys.stderr if arguments.json else sys.stdout,
+                flush=True,
+            )
         beside.close()
     if arguments.json:
         print(json.dumps(rows))
@@ -145,7 +182,11 @@ def _line(row: dict[str, object], header: bool) -> str:
     for name, value in row.items():
         if isinstance(value, list):
             columns[name] = f"{value[0]:.2f} ({value[1]:.2f}-{value[2]:.2f})".rjust(len(name))
-    names = "  ".join(name.rjust(len(value)) for name, value in columns.items()) + "\n" if header else ""
+    names = (
+        "  ".join(name.rjust(len(value)) for name, value in columns.items()) + "\n"
+        if header
+        else ""
+    )
     return names + "  ".join(columns.values())
 
 

@@ -43,14 +43,20 @@ def by_concatenation(x: Tensor, layer: PeriodicConv3d) -> Tensor:
     """Three concatenations, one an axis."""
     for axis in (2, 3, 4):
         n = x.shape[axis]
-        x = torch.cat([x.narrow(axis, n - layer.before, layer.before), x, x.narrow(axis, 0, layer.after)], dim=axis)
+        x = torch.cat(
+            [x.narrow(axis, n - layer.before, layer.before), x, x.narrow(axis, 0, layer.after)],
+            dim=axis,
+        )
     return _valid(x, layer)
 
 
 def by_index(x: Tensor, layer: PeriodicConv3d) -> Tensor:
     """Three gathers, one an axis."""
     for axis in (2, 3, 4):
-        index = torch.arange(-layer.before, x.shape[axis] + layer.after, device=x.device) % x.shape[axis]
+        index = (
+            torch.arange(-layer.before, x.shape[axis] + layer.after, device=x.device)
+            % x.shape[axis]
+        )
         x = x.index_select(axis, index)
     return _valid(x, layer)
 
@@ -89,13 +95,19 @@ def contestants(layer: PeriodicConv3d, candidates: bool) -> dict[str, Callable[[
     kernel, stride = layer.kernel_size[0], layer.stride[0]
     settings = {"stride": stride, "padding": kernel // 2, "bias": False}
     zeros = nn.Conv3d(layer.in_channels, layer.out_channels, kernel, **settings).to(layer.weight)
-    circular = nn.Conv3d(layer.in_channels, layer.out_channels, kernel, padding_mode="circular", **settings)
+    circular = nn.Conv3d(
+        layer.in_channels, layer.out_channels, kernel, padding_mode="circular", **settings
+    )
     for other in (zeros, circular.to(layer.weight)):
         other.load_state_dict(layer.state_dict())
         other.to(memory_format=torch.channels_last_3d)
     ways = {"zeros": zeros, "circular": circular, "ours": layer}
     if candidates:
-        ways |= {name: lambda x, way=way: way(x, layer) for name, way in _CANDIDATES.items() if _suits(name, layer)}
+        ways |= {
+            name: lambda x, way=way: way(x, layer)
+            for name, way in _CANDIDATES.items()
+            if _suits(name, layer)
+        }
     return ways
 
 
@@ -126,7 +138,9 @@ def measure(case: tuple[int, ...], dtype: str, arguments: argparse.Namespace) ->
     """Speeds of all ways at one size."""
     batch, channels, n, kernel, stride = case
     torch.manual_seed(0)
-    layer = PeriodicConv3d(channels, channels, kernel, stride, bias=False).to(arguments.device, DTYPES[dtype])
+    layer = PeriodicConv3d(channels, channels, kernel, stride, bias=False).to(
+        arguments.device, DTYPES[dtype]
+    )
     layer.to(memory_format=torch.channels_last_3d)
     x = torch.randn(batch, channels, n, n, n, device=arguments.device, dtype=DTYPES[dtype])
     x = x.to(memory_format=torch.channels_last_3d).requires_grad_()
@@ -141,7 +155,13 @@ def measure(case: tuple[int, ...], dtype: str, arguments: argparse.Namespace) ->
             if repeat:  # the first one warms up
                 rates[name].append(rate)
     products = batch * channels**2 * (kernel * -(-n // stride)) ** 3
-    row: dict[str, object] = {"batch": batch, "channels": channels, "n": n, "kernel": kernel, "stride": stride}
+    row: dict[str, object] = {
+        "batch": batch,
+        "channels": channels,
+        "n": n,
+        "kernel": kernel,
+        "stride": stride,
+    }
     row |= {"dtype": dtype, "useful": _useful(n, kernel, stride)}
     row["zeros_gflop_per_s"] = 6e-9 * products * row["useful"] * statistics.median(rates["zeros"])
     for name in ways.keys() - {"zeros"}:
@@ -195,7 +215,9 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=7)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--threads", type=int, default=None)
-    parser.add_argument("--candidates", action="store_true", help="also the ways that were not chosen")
+    parser.add_argument(
+        "--candidates", action="store_true", help="also the ways that were not chosen"
+    )
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
     if arguments.threads:

@@ -56,11 +56,18 @@ def make_bundle(dataset: Dataset, grid: int, width: int, members: int) -> Bundle
         table = dataset.targets.select(group.targets)
         scaler = TargetScaler.fit(table.specs, table.values)
         config = ModelConfig(grid=grid, width=width)
-        networks[group] = [MultiTaskNetwork(config, table.specs, scaler, dataset.n_channels) for _ in range(members)]
+        networks[group] = [
+            MultiTaskNetwork(config, table.specs, scaler, dataset.n_channels)
+            for _ in range(members)
+        ]
     targets = tuple(dataset.targets.spec(name) for name in GROUPING.targets)
     about = {"name": dataset.name, "version": dataset.version, "hash": dataset.hash}
-    spec = BundleSpec("benchmark", GROUPING, targets, DensityFormat.of(dataset), about, {"id": "none"}, (), {})
-    return Bundle(spec, {group: [network.eval() for network in found] for group, found in networks.items()})
+    spec = BundleSpec(
+        "benchmark", GROUPING, targets, DensityFormat.of(dataset), about, {"id": "none"}, (), {}
+    )
+    return Bundle(
+        spec, {group: [network.eval() for network in found] for group, found in networks.items()}
+    )
 
 
 def write_chgcar(dataset: Dataset, path: Path) -> None:
@@ -68,7 +75,9 @@ def write_chgcar(dataset: Dataset, path: Path) -> None:
     from pymatgen.io.vasp import Chgcar, Poscar
 
     structure, density = dataset.structure(0), dataset.densities(np.array([0]))[0]
-    values = {key: part * structure.volume for key, part in zip(("total", "diff"), density, strict=False)}
+    values = {
+        key: part * structure.volume for key, part in zip(("total", "diff"), density, strict=False)
+    }
     Chgcar(Poscar(structure), values).write_file(path)
 
 
@@ -81,7 +90,10 @@ def onnx_runner(bundle: Bundle, folder: Path) -> Callable[[np.ndarray, np.ndarra
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
     paths = [path for path in export_programs(bundle, folder, "onnx") if path.suffix == ".onnx"]
-    sessions = [onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"]) for path in paths]
+    sessions = [
+        onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+        for path in paths
+    ]
 
     def run(densities: np.ndarray, lattices: np.ndarray) -> None:
         for session in sessions:
@@ -90,21 +102,36 @@ def onnx_runner(bundle: Bundle, folder: Path) -> Callable[[np.ndarray, np.ndarra
     return run
 
 
-def measure(dataset: Dataset, grid: int, width: int, folder: Path, arguments: argparse.Namespace) -> dict[str, object]:
+def measure(
+    dataset: Dataset, grid: int, width: int, folder: Path, arguments: argparse.Namespace
+) -> dict[str, object]:
     """Rates at one size."""
-    bundle, device = make_bundle(dataset, grid, width, arguments.members), torch.device(arguments.device)
+    bundle, device = (
+        make_bundle(dataset, grid, width, arguments.members),
+        torch.device(arguments.device),
+    )
     rows = np.arange(arguments.batch or (32 if device.type == "cpu" else 128))
     densities, lattices = dataset.densities(rows), dataset.lattices[rows]
     networks = [network for group in bundle.members.values() for network in group]
 
     def one_by_one() -> None:
         for row in range(min(_SINGLE, len(rows))):
-            density, lattice = torch.tensor(densities[row]).to(device), torch.tensor(lattices[row]).float().to(device)
+            density, lattice = (
+                torch.tensor(densities[row]).to(device),
+                torch.tensor(lattices[row]).float().to(device),
+            )
             for network in networks:
                 network.to(device).predict(density[None], lattice[None]).cpu()
 
-    ways = {"one_by_one": one_by_one, "batched": lambda: predict_arrays(bundle, densities, lattices, device)}
-    if (grid, width) == ONNX_SIZE and device.type == "cpu" and (onnx := onnx_runner(bundle, folder / "onnx")):
+    ways = {
+        "one_by_one": one_by_one,
+        "batched": lambda: predict_arrays(bundle, densities, lattices, device),
+    }
+    if (
+        (grid, width) == ONNX_SIZE
+        and device.type == "cpu"
+        and (onnx := onnx_runner(bundle, folder / "onnx"))
+    ):
         ways["onnx"] = lambda: onnx(densities, lattices)
     rates: dict[str, list[float]] = {name: [] for name in ways}
     for repeat in range(arguments.repeats + 1):
@@ -128,13 +155,18 @@ def cold_start(dataset: Dataset, folder: Path, arguments: argparse.Namespace) ->
     save_bundle(folder / "bundle", bundle.spec, bundle.members)
     write_chgcar(dataset, folder / "CHGCAR")
     command = [sys.executable, "-c", _COLD, str(folder / "bundle"), str(folder / "CHGCAR")]
-    runs = [subprocess.run(command, capture_output=True, text=True, check=True) for _ in range(arguments.repeats)]
+    runs = [
+        subprocess.run(command, capture_output=True, text=True, check=True)
+        for _ in range(arguments.repeats)
+    ]
     found = [json.loads(run.stdout) for run in runs]
     return {name: min(times[name] for times in found) for name in found[0]}
 
 
 def _line(row: dict[str, object]) -> str:
-    cells = [f"{row['grid']:>4}  {row['width']:>5}  {row['networks']:>8}  {row['one_by_one_per_s']:>10.1f}"]
+    cells = [
+        f"{row['grid']:>4}  {row['width']:>5}  {row['networks']:>8}  {row['one_by_one_per_s']:>10.1f}"
+    ]
     for name in ("batched", "onnx"):
         if f"{name}_per_s" in row:
             middle, low, high = row[f"{name}_ratio"]
@@ -146,7 +178,9 @@ def main() -> None:
     """Measure all sizes and the cold start, and print them."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--batch", type=int, default=None, help="densities at a time; default: as Bundle.predict")
+    parser.add_argument(
+        "--batch", type=int, default=None, help="densities at a time; default: as Bundle.predict"
+    )
     parser.add_argument("--members", type=int, default=3)
     parser.add_argument("--threads", type=int, default=None)
     parser.add_argument("--device", default="cpu")
@@ -159,7 +193,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         cold = cold_start(dataset, folder, arguments)
-        print("  ".join(f"{key} {value:.2f}" for key, value in cold.items()), file=shown, flush=True)
+        print(
+            "  ".join(f"{key} {value:.2f}" for key, value in cold.items()), file=shown, flush=True
+        )
         print("grid  width  networks  one by one  batched, ratio  onnx, ratio", file=shown)
         rows = []
         for grid, width in SIZES:

@@ -37,17 +37,23 @@ import optuna
 import torch
 
 from taskgroup.errors import TaskgroupError
-from taskgroup.search import ResultStore
+from taskgroup.execution import ResultStore
+from taskgroup.execution.evaluator import Evaluator
+from taskgroup.execution.executors import Executor, Failure, OnEpoch, OnResult
+from taskgroup.execution.worker import _data
 from taskgroup.search.affinities import Affinities
-from taskgroup.search.assemble import assemble, trained_groups
-from taskgroup.search.config import StudyConfig, load_study
-from taskgroup.search.executors import Executor, Failure, OnEpoch, OnResult
-from taskgroup.search.loop import SearchLoop, enqueue_baselines, open_optuna, open_storage, searched_space
-from taskgroup.search.objective import Evaluator
-from taskgroup.search.plan import Plan, Recipe, StudyData
-from taskgroup.search.propose import Proposer
-from taskgroup.search.space import settings_of
-from taskgroup.search.worker import _data
+from taskgroup.search.assembly import assemble, trained_groups
+from taskgroup.search.groupings import GroupingBuilder
+from taskgroup.search.loop import (
+    SearchLoop,
+    enqueue_baselines,
+    open_optuna,
+    open_storage,
+    searched_space,
+)
+from taskgroup.spec.config import StudyConfig, load_study
+from taskgroup.spec.plan import Plan, Recipe, StudyData
+from taskgroup.spec.space import settings_of
 from taskgroup.tracking import StudyRecord, Tracker, append_record, write_study
 from taskgroup.training import GroupJob, GroupResult, fit_epochs, mean_skill
 
@@ -101,7 +107,12 @@ class Recorder:
                 next(epochs)
             except StopIteration as end:
                 costs.append(time.process_time() - last)
-                return {"result": end.value.result.to_dict(), "start": 0.0, "epochs": costs[:-1], "end": costs[-1]}
+                return {
+                    "result": end.value.result.to_dict(),
+                    "start": 0.0,
+                    "epochs": costs[:-1],
+                    "end": costs[-1],
+                }
             costs.append(time.process_time() - last)
             last = time.process_time()
 
@@ -109,7 +120,10 @@ class Recorder:
         """Affinities by name; the first use of each charges what measuring it took."""
         _, model, training = settings_of(config.space.baseline())
         folder = self.folder / f"seed{config.search.seed}"
-        inner, charged = Affinities(self.data, folder, Recipe(model, training), config.search.seed), set()
+        inner, charged = (
+            Affinities(self.data, folder, Recipe(model, training), config.search.seed),
+            set(),
+        )
 
         def affinity(name: str):
             path = folder / f"{name}.cost"
@@ -219,17 +233,25 @@ class Outcome:
         return next((when for when, found in self.steps if found >= value), float("inf"))
 
 
-def run_plain(config: StudyConfig, recorder: Recorder, budget: float, folder: Path, prunes: bool) -> Outcome:
+def run_plain(
+    config: StudyConfig, recorder: Recorder, budget: float, folder: Path, prunes: bool
+) -> Outcome:
     """Plain Optuna until the budget is spent."""
     data, space, seed = recorder.data, searched_space(config), config.search.seed
     clock, outcome = Clock(recorder, budget), Outcome()
     executor = Replay(folder, clock)
     proposer = _proposer(config, recorder, clock)
-    optuna.logging.set_verbosity(optuna.logging.CRITICAL)  # the trial that meets the end of the budget
-    pruner = optuna.pruners.MedianPruner(n_startup_trials=4, n_warmup_steps=config.search.warmup_epochs)
+    optuna.logging.set_verbosity(
+        optuna.logging.CRITICAL
+    )  # the trial that meets the end of the budget
+    pruner = optuna.pruners.MedianPruner(
+        n_startup_trials=4, n_warmup_steps=config.search.warmup_epochs
+    )
     study = optuna.create_study(
         storage=f"sqlite:///{folder / 'plain.db'}",
-        sampler=optuna.samplers.TPESampler(seed=seed, n_startup_trials=config.search.startup_trials),
+        sampler=optuna.samplers.TPESampler(
+            seed=seed, n_startup_trials=config.search.startup_trials
+        ),
         pruner=pruner if prunes else optuna.pruners.NopPruner(),
         direction="maximize",
     )
@@ -241,10 +263,14 @@ def run_plain(config: StudyConfig, recorder: Recorder, budget: float, folder: Pa
         results: dict[str, GroupResult] = {}
 
         def on_epoch(epoch: int, skills: Mapping[str, Mapping[str, float]]) -> Collection[str]:
-            trial.report(mean_skill({t: s for each in skills.values() for t, s in each.items()}), epoch)
+            trial.report(
+                mean_skill({t: s for each in skills.values() for t, s in each.items()}), epoch
+            )
             return () if prunes and trial.should_prune() else skills
 
-        executor.train(list(jobs.values()), on_epoch, lambda result: results.__setitem__(result.key, result))
+        executor.train(
+            list(jobs.values()), on_epoch, lambda result: results.__setitem__(result.key, result)
+        )
         if len(results) < len(jobs):
             raise optuna.TrialPruned
         value = mean_skill({t: s for each in results.values() for t, s in each.skills.items()})
@@ -265,7 +291,9 @@ def run_ours(config: StudyConfig, recorder: Recorder, budget: float, folder: Pat
     write_study(folder, _study_record(config, data))
     store, tracker = ResultStore(folder / "results"), Tracker(folder, uri=config.tracking.uri)
     tracker.sync()
-    evaluator = Evaluator(data, _Watched(store, clock, outcome, data.targets.names), Replay(folder, clock), None)
+    evaluator = Evaluator(
+        data, _Watched(store, clock, outcome, data.targets.names), Replay(folder, clock), None
+    )
     study = open_optuna(config, open_storage(config, folder))
     enqueue_baselines(study, config, searched_space(config))
 
@@ -280,7 +308,9 @@ def run_ours(config: StudyConfig, recorder: Recorder, budget: float, folder: Pat
     groups = trained_groups(store, data, data.search_repeats)
     best = assemble(groups, config.assembly)
     if abs(best.value - outcome.steps[-1][1]) > 1e-9:
-        raise RuntimeError(f"the exact assembly gives {best.value}, the curve {outcome.steps[-1][1]}")
+        raise RuntimeError(
+            f"the exact assembly gives {best.value}, the curve {outcome.steps[-1][1]}"
+        )
     outcome.plan = best.plan
     return _counted(outcome, clock)
 
@@ -292,7 +322,9 @@ class _Watched:
     holds the end of the curve against the exact solver.
     """
 
-    def __init__(self, store: ResultStore, clock: Clock, outcome: Outcome, targets: Sequence[str]) -> None:
+    def __init__(
+        self, store: ResultStore, clock: Clock, outcome: Outcome, targets: Sequence[str]
+    ) -> None:
         self._store, self._clock, self._outcome = store, clock, outcome
         self._best = dict.fromkeys(targets, float("-inf"))
 
@@ -311,19 +343,34 @@ class _Watched:
         return iter(self._store)
 
 
-def _proposer(config: StudyConfig, recorder: Recorder, clock: Clock) -> Proposer:
+def _proposer(config: StudyConfig, recorder: Recorder, clock: Clock) -> GroupingBuilder:
     grouping, _, _ = settings_of(searched_space(config).baseline())
-    return Proposer(recorder.data.targets.names, grouping, recorder.affinities(config, clock.charge))
+    return GroupingBuilder(
+        recorder.data.targets.names, grouping, recorder.affinities(config, clock.charge)
+    )
 
 
 def _study_record(config: StudyConfig, data: StudyData) -> StudyRecord:
-    dataset = {"name": data.dataset.name, "version": data.dataset.version, "hash": data.dataset.hash}
-    targets = {t.name: {"kind": t.kind, "unit": t.unit, "transform": t.transform} for t in data.targets.specs}
-    return StudyRecord(config.name, config.model_dump(mode="json"), dataset, data.splits.id, targets, {})
+    dataset = {
+        "name": data.dataset.name,
+        "version": data.dataset.version,
+        "hash": data.dataset.hash,
+    }
+    targets = {
+        t.name: {"kind": t.kind, "unit": t.unit, "transform": t.transform}
+        for t in data.targets.specs
+    }
+    return StudyRecord(
+        config.name, config.model_dump(mode="json"), dataset, data.splits.id, targets, {}
+    )
 
 
 def _counted(outcome: Outcome, clock: Clock) -> Outcome:
-    outcome.trained, outcome.epochs, outcome.bookkeeping = clock.trained, clock.epochs, clock.bookkeeping
+    outcome.trained, outcome.epochs, outcome.bookkeeping = (
+        clock.trained,
+        clock.epochs,
+        clock.bookkeeping,
+    )
     return outcome
 
 
@@ -347,7 +394,9 @@ def compare(seed: int, arguments: argparse.Namespace, recordings: Path) -> dict:
             if name == "ours":
                 outcomes[name] = run_ours(config, recorder, arguments.budget, Path(folder))
             else:
-                outcomes[name] = run_plain(config, recorder, arguments.budget, Path(folder), name != "plain")
+                outcomes[name] = run_plain(
+                    config, recorder, arguments.budget, Path(folder), name != "plain"
+                )
         if not arguments.no_new_seed:
             outcomes[name].new_seed = again(outcomes[name].plan, recorder)
     plain = max(("plain", "plain, pruned"), key=lambda name: outcomes[name].at(arguments.budget))
@@ -368,7 +417,12 @@ def compare(seed: int, arguments: argparse.Namespace, recordings: Path) -> dict:
         "new_seed": {"plain": peer.new_seed, "ours": ours.new_seed},
         "networks": {"plain": len(peer.plan.grouping), "ours": len(ours.plan.grouping)},
         "counts": {
-            name: {"trials": o.trials, "trained": o.trained, "epochs": o.epochs, "bookkeeping_s": o.bookkeeping}
+            name: {
+                "trials": o.trials,
+                "trained": o.trained,
+                "epochs": o.epochs,
+                "bookkeeping_s": o.bookkeeping,
+            }
             for name, o in outcomes.items()
         },
     }
@@ -389,7 +443,9 @@ def print_table(rows: Sequence[dict]) -> None:
     print(
         f"ours reaches plain's final skill after {_spread([row['fraction'] for row in rows])} of the budget (goal 0.25)"
     )
-    print(f"  of the time plain took to reach it   {_spread([row['fraction_of_plain'] for row in rows])}")
+    print(
+        f"  of the time plain took to reach it   {_spread([row['fraction_of_plain'] for row in rows])}"
+    )
     for name in ("plain", "ours"):
         print(
             f"new seed, {name:<6}  {_spread([row['new_seed'][name] for row in rows])}, networks "
@@ -408,8 +464,12 @@ def main() -> None:
     parser.add_argument("--first", type=int, default=0, help="the first seed")
     parser.add_argument("--budget", type=float, default=150.0, help="CPU seconds a method")
     parser.add_argument("--study", default="eight_properties")
-    parser.add_argument("--set", action="append", default=[], help="change the study, like search.pruner=none")
-    parser.add_argument("--recordings", type=Path, help="keep trainings here; default: thrown away at the end")
+    parser.add_argument(
+        "--set", action="append", default=[], help="change the study, like search.pruner=none"
+    )
+    parser.add_argument(
+        "--recordings", type=Path, help="keep trainings here; default: thrown away at the end"
+    )
     parser.add_argument("--no-new-seed", action="store_true")
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()

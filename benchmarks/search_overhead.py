@@ -37,16 +37,24 @@ from typing import Any
 
 import optuna
 
-from taskgroup.search import ResultStore
+from taskgroup.execution import ResultStore
+from taskgroup.execution.evaluator import Evaluator
+from taskgroup.execution.executors import Executor
 from taskgroup.search.affinities import Affinities
-from taskgroup.search.config import StudyConfig, load_study
-from taskgroup.search.executors import Executor
+from taskgroup.search.groupings import GroupingBuilder
 from taskgroup.search.loop import SearchLoop, open_optuna, open_storage, searched_space
-from taskgroup.search.objective import Evaluator
-from taskgroup.search.plan import Plan, Recipe, StudyData, flat_settings
-from taskgroup.search.propose import Proposer
-from taskgroup.search.space import settings_of
-from taskgroup.tracking import Later, StudyRecord, Tracker, TrialRecord, append_record, read_records, write_study
+from taskgroup.spec.config import StudyConfig, load_study
+from taskgroup.spec.plan import Plan, Recipe, StudyData, flat_settings
+from taskgroup.spec.space import settings_of
+from taskgroup.tracking import (
+    BackgroundQueue,
+    StudyRecord,
+    Tracker,
+    TrialRecord,
+    append_record,
+    read_records,
+    write_study,
+)
 from taskgroup.tracking.mlflow_client import connect, slugs
 from taskgroup.training import GroupJob, GroupResult, mean_skill
 
@@ -94,16 +102,21 @@ def end_skills(targets: Sequence[str], level: float) -> dict[str, float]:
 def curve(targets: Sequence[str], level: float) -> tuple[dict[str, float], ...]:
     """A learning curve that ends at these skills."""
     end = end_skills(targets, level)
-    return tuple({t: end[t] * (1 - math.exp(-epoch / 15)) for t in targets} for epoch in range(1, EPOCHS + 1))
+    return tuple(
+        {t: end[t] * (1 - math.exp(-epoch / 15)) for t in targets} for epoch in range(1, EPOCHS + 1)
+    )
 
 
 def synthetic(job: GroupJob, level: float) -> GroupResult:
     """A GroupResult like a real one's."""
     names = ("skill", "r2", "r2_natural", "mae", "rmse")
     metrics = {
-        target: {"n": 66} | dict.fromkeys(names, skill) for target, skill in end_skills(job.targets, level).items()
+        target: {"n": 66} | dict.fromkeys(names, skill)
+        for target, skill in end_skills(job.targets, level).items()
     }
-    return GroupResult(job, metrics, curve(job.targets, level), 1.0, EPOCHS, EPOCHS, 9000, (0.5,) * EPOCHS)
+    return GroupResult(
+        job, metrics, curve(job.targets, level), 1.0, EPOCHS, EPOCHS, 9000, (0.5,) * EPOCHS
+    )
 
 
 class Synthetic(Executor):
@@ -131,15 +144,22 @@ class History:
         self.config, self.data, self.folder = config, data, folder
         self.space = searched_space(config)
         grouping, model, training = settings_of(self.space.baseline())
-        self.proposer = Proposer(data.targets.names, grouping, Affinities(data, folder, Recipe(model, training), 0))
+        self.proposer = GroupingBuilder(
+            data.targets.names, grouping, Affinities(data, folder, Recipe(model, training), 0)
+        )
         self.slugs = slugs(data.targets.names)
 
     def fill(self, size: int) -> None:
         """Write ``size`` trials. The first are made by the real code, the rest in bulk."""
         self.folder.mkdir(parents=True, exist_ok=True)
         dataset = {"name": self.data.dataset.name, "version": "3", "hash": self.data.dataset.hash}
-        targets = {t.name: {"kind": t.kind, "unit": t.unit, "transform": t.transform} for t in self.data.targets.specs}
-        record = StudyRecord("overhead", {"name": "overhead"}, dataset, self.data.splits.id, targets, {})
+        targets = {
+            t.name: {"kind": t.kind, "unit": t.unit, "transform": t.transform}
+            for t in self.data.targets.specs
+        }
+        record = StudyRecord(
+            "overhead", {"name": "overhead"}, dataset, self.data.splits.id, targets, {}
+        )
         write_study(self.folder, record)
         tracker = Tracker(self.folder)
         tracker.sync()
@@ -162,52 +182,79 @@ class History:
                 grouping_settings, model, training = settings_of(settings)
                 grouping = self.proposer.grouping(grouping_settings)
                 level = numbers.gauss(0.8, 0.02)
-                jobs = self.data.jobs(Plan.uniform(grouping, Recipe(model, training)), [(0, fold) for fold in folds])
+                jobs = self.data.jobs(
+                    Plan.uniform(grouping, Recipe(model, training)), [(0, fold) for fold in folds]
+                )
                 for job in jobs.values():
-                    results.write(json.dumps(synthetic(job, level).to_dict(), separators=(",", ":")) + "\n")
+                    results.write(
+                        json.dumps(synthetic(job, level).to_dict(), separators=(",", ":")) + "\n"
+                    )
                 skills = dict.fromkeys(grouping.targets, level)
                 keys = tuple(job.key for job in jobs.values())
                 yield trial, _record(number, grouping, level, skills, settings, keys)
                 sampler = sampler if number % 100 else optuna.create_study(sampler=sampler.sampler)
 
     def _fill_optuna(self, path: Path, trials: list, intermediate: bool) -> None:
-        optuna.create_study(study_name="overhead", storage=f"sqlite:///{path}", direction="maximize")
+        optuna.create_study(
+            study_name="overhead", storage=f"sqlite:///{path}", direction="maximize"
+        )
         database = sqlite3.connect(path)
         rows: dict[str, list] = defaultdict(list)
         for i, (trial, record) in enumerate(trials, start=1):
-            rows["trials"].append((i, i - 1, 1, "COMPLETE", "2026-01-01 00:00:00", "2026-01-01 00:01:00"))
+            rows["trials"].append(
+                (i, i - 1, 1, "COMPLETE", "2026-01-01 00:00:00", "2026-01-01 00:01:00")
+            )
             rows["trial_values"].append((None, i, 0, record.objective, "FINITE"))
             for name, distribution in trial.distributions.items():
                 text = optuna.distributions.distribution_to_json(distribution)
-                rows["trial_params"].append((None, i, name, distribution.to_internal_repr(trial.params[name]), text))
+                rows["trial_params"].append(
+                    (None, i, name, distribution.to_internal_repr(trial.params[name]), text)
+                )
             if intermediate:
                 points = (mean_skill(skills) for skills in record.curve)
-                rows["trial_intermediate_values"] += [(None, i, e, v, "FINITE") for e, v in enumerate(points, start=1)]
+                rows["trial_intermediate_values"] += [
+                    (None, i, e, v, "FINITE") for e, v in enumerate(points, start=1)
+                ]
         with database:
             for table, content in rows.items():
-                database.executemany(f"insert into {table} values ({','.join('?' * len(content[0]))})", content)
+                database.executemany(
+                    f"insert into {table} values ({','.join('?' * len(content[0]))})", content
+                )
         database.close()
 
     def _fill_mlflow(self, trials: list, parent: str) -> None:
         database = sqlite3.connect(self.folder / "mlflow.db")
-        (template,) = database.execute("select * from runs where run_uuid = ?", (parent,)).fetchall()
+        (template,) = database.execute(
+            "select * from runs where run_uuid = ?", (parent,)
+        ).fetchall()
         columns = [row[1] for row in database.execute("pragma table_info(runs)")]
         rows: dict[str, list] = defaultdict(list)
         for _, record in trials:
             run, now = uuid.uuid4().hex, 1_700_000_000_000
             own = {"run_uuid": run, "name": record.run_name, "status": "FINISHED", "end_time": now}
-            rows["runs"].append(tuple(own.get(name, value) for name, value in zip(columns, template, strict=True)))
-            tags = {"mlflow.parentRunId": parent, "kind": "trial", "name": record.name, "state": "COMPLETE"}
+            rows["runs"].append(
+                tuple(own.get(name, value) for name, value in zip(columns, template, strict=True))
+            )
+            tags = {
+                "mlflow.parentRunId": parent,
+                "kind": "trial",
+                "name": record.name,
+                "state": "COMPLETE",
+            }
             tags |= {"trial": str(record.number), "mlflow.runName": record.run_name}
             tags |= {"grouping": str(record.grouping), "grouping_id": record.grouping.grouping_id}
             rows["tags"] += [(key, value, run) for key, value in tags.items()]
             rows["params"] += [(key, str(value), run) for key, value in record.settings.items()]
             values = {"objective": record.objective, "cost/seconds": 1.0}
             for target, slug in self.slugs.items():
-                values |= {f"val/{slug}/{name}": value for name, value in record.metrics[target].items()}
+                values |= {
+                    f"val/{slug}/{name}": value for name, value in record.metrics[target].items()
+                }
                 values[f"curve/{slug}"] = record.skills[target]
             rows["metrics"] += [(key, value, now, run, 0, 0) for key, value in values.items()]
-            rows["latest_metrics"] += [(key, value, now, 0, 0, run) for key, value in values.items()]
+            rows["latest_metrics"] += [
+                (key, value, now, 0, 0, run) for key, value in values.items()
+            ]
         order = {
             "tags": "key, value, run_uuid",
             "params": "key, value, run_uuid",
@@ -223,7 +270,10 @@ class History:
 
 
 def _record(number, grouping, level, skills, settings, keys) -> TrialRecord:
-    metrics = {target: {"n": 66.0, "skill": level, "r2": level, "mae": level, "rmse": level} for target in skills}
+    metrics = {
+        target: {"n": 66.0, "skill": level, "r2": level, "mae": level, "rmse": level}
+        for target in skills
+    }
     return TrialRecord(
         number=number,
         kind="trial",
@@ -276,9 +326,11 @@ def measure_ours(config: StudyConfig, data: StudyData, folder: Path, repeats: in
     study = open_optuna(config, open_storage(config, folder))
     history = History(config, data, folder)
     executor = Synthetic(folder)
-    executor.level = max(executor.level, *(record.objective or 0.0 for record in records))  # measured here before
+    executor.level = max(
+        executor.level, *(record.objective or 0.0 for record in records)
+    )  # measured here before
     evaluator = Evaluator(data, store, executor, None)
-    timed, trials, later = Timed(), [], Later()
+    timed, trials, later = Timed(), [], BackgroundQueue()
 
     def on_record(record: TrialRecord) -> None:
         append_record(folder, record)
@@ -326,7 +378,9 @@ def measure_peer(config: StudyConfig, data: StudyData, folder: Path, repeats: in
         study_name="overhead",
         storage=f"sqlite:///{folder / 'peer.db'}",
         sampler=optuna.samplers.TPESampler(seed=1, n_startup_trials=config.search.startup_trials),
-        pruner=optuna.pruners.MedianPruner(n_startup_trials=4, n_warmup_steps=config.search.warmup_epochs),
+        pruner=optuna.pruners.MedianPruner(
+            n_startup_trials=4, n_warmup_steps=config.search.warmup_epochs
+        ),
         direction="maximize",
         load_if_exists=True,
     )
@@ -349,17 +403,30 @@ def measure_peer(config: StudyConfig, data: StudyData, folder: Path, repeats: in
         study.tell(trial, level)
         told, now = time.perf_counter(), int(time.time() * 1000)
         run = client.create_run(number, run_name=f"trial {trial.number}").info.run_id
-        values = {f"val/{i}/{name}": level for i in range(len(targets)) for name in ("skill", "r2", "mae", "rmse", "n")}
+        values = {
+            f"val/{i}/{name}": level
+            for i in range(len(targets))
+            for name in ("skill", "r2", "mae", "rmse", "n")
+        }
         metrics = [Metric(name, value, now, 0) for name, value in values.items()]
         metrics += [
             Metric(f"curve/{i}", skills[target], now, epoch)
             for epoch, skills in enumerate(points)
             for i, target in enumerate(targets)
         ]
-        client.log_batch(run, metrics, [Param(name, str(value)) for name, value in flat_settings(settings).items()])
+        client.log_batch(
+            run,
+            metrics,
+            [Param(name, str(value)) for name, value in flat_settings(settings).items()],
+        )
         client.set_terminated(run)
         end = time.perf_counter()
-        parts = {"ask": asked - began, "pruning": reported - asked, "tell": told - reported, "mlflow": end - told}
+        parts = {
+            "ask": asked - began,
+            "pruning": reported - asked,
+            "tell": told - reported,
+            "mlflow": end - told,
+        }
         trials.append({"total": end - began, "cpu": time.process_time() - cpu, **parts})
     return trials[2:]
 
@@ -370,7 +437,9 @@ def _ms(trials: list[dict], part: str) -> list[float]:
 
 def _summary(trials: list[dict]) -> dict:
     parts = sorted({part for trial in trials for part in trial})
-    return {part: (statistics.median(v), min(v), max(v)) for part in parts for v in [_ms(trials, part)]}
+    return {
+        part: (statistics.median(v), min(v), max(v)) for part in parts for v in [_ms(trials, part)]
+    }
 
 
 def with_journal(config: StudyConfig, folder: Path) -> StudyConfig:
@@ -398,7 +467,9 @@ def measure(size: int, folder: Path, repeats: int) -> dict:
     ours = measure_ours(config, data, folder, repeats)
     journaled = measure_ours(journal, data, folder.with_name(f"{folder.name}-journal"), repeats)
     peer = measure_peer(config, data, folder, repeats)
-    ratios = [theirs["total"] / our["total"] for our, theirs in zip(ours["trials"], peer, strict=True)]
+    ratios = [
+        theirs["total"] / our["total"] for our, theirs in zip(ours["trials"], peer, strict=True)
+    ]
     return {
         "trials": size,
         "results": ours["results"],
@@ -406,14 +477,19 @@ def measure(size: int, folder: Path, repeats: int) -> dict:
         "ours_ms": _summary(ours["trials"]),
         "journal_ms": _summary(journaled["trials"]),
         "peer_ms": _summary(peer),
-        "share": max(statistics.median(_ms(ours["trials"], part)) for part in ("total", "cpu")) / 1000 / TRIAL_SECONDS,
+        "share": max(statistics.median(_ms(ours["trials"], part)) for part in ("total", "cpu"))
+        / 1000
+        / TRIAL_SECONDS,
         "ratio": (statistics.median(ratios), min(ratios), max(ratios)),
     }
 
 
 def start_up() -> dict[str, float]:
     """Seconds of ``import taskgroup`` and ``taskgroup --help``, in new processes; the best of five."""
-    commands = {"import taskgroup": ["-c", "import taskgroup"], "taskgroup --help": ["-m", "taskgroup", "--help"]}
+    commands = {
+        "import taskgroup": ["-c", "import taskgroup"],
+        "taskgroup --help": ["-m", "taskgroup", "--help"],
+    }
     return {name: min(_seconds(command) for _ in range(5)) for name, command in commands.items()}
 
 
@@ -434,7 +510,8 @@ def print_row(row: dict, head: bool) -> None:
     ours, journal, peer = row["ours_ms"], row["journal_ms"], row["peer_ms"]
     cell = "{:.1f} ({:.1f}-{:.1f})".format
     parts = " | ".join(
-        ", ".join(f"{name} {side[name][0]:.1f}" for name in side if name != "total") for side in (ours, journal, peer)
+        ", ".join(f"{name} {side[name][0]:.1f}" for name in side if name != "total")
+        for side in (ours, journal, peer)
     )
     print(
         f"{row['trials']:>7} {row['results']:>8} {row['open_s']:>6.1f} s   {cell(*ours['total']):<24} "
@@ -449,7 +526,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--sizes", type=int, nargs="+", default=[10, 100, 1_000, 10_000])
     parser.add_argument("--repeats", type=int, default=12, help="further trials that are measured")
-    parser.add_argument("--folder", type=Path, help="keep the filled run folders here, and use those that are there")
+    parser.add_argument(
+        "--folder", type=Path, help="keep the filled run folders here, and use those that are there"
+    )
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
     logging.getLogger("mlflow").setLevel(logging.WARNING)
@@ -457,7 +536,9 @@ def main() -> None:
     rows = []
     with tempfile.TemporaryDirectory() as scratch:
         for size in arguments.sizes:
-            rows.append(measure(size, (arguments.folder or Path(scratch)) / str(size), arguments.repeats))
+            rows.append(
+                measure(size, (arguments.folder or Path(scratch)) / str(size), arguments.repeats)
+            )
             if not arguments.json:
                 print_row(rows[-1], head=len(rows) == 1)
     times = start_up()

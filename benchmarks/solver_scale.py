@@ -25,11 +25,16 @@ def random_table(n_tasks: int, n_sets: int, effect: float, largest: int) -> list
     helps = rng.normal(0, effect, (n_tasks, n_tasks))
     sets = [(i,) for i in range(n_tasks)]
     while len(sets) < n_sets:
-        sets.append(tuple(rng.choice(n_tasks, rng.integers(2, largest + 1), replace=False).tolist()))
+        sets.append(
+            tuple(rng.choice(n_tasks, rng.integers(2, largest + 1), replace=False).tolist())
+        )
     return [
         Candidate(
             tuple(f"t{i:02d}" for i in s),
-            {f"t{i:02d}": 1 + helps[i, list(s)].sum() / len(s) ** 0.5 + 0.05 * rng.normal() for i in s},
+            {
+                f"t{i:02d}": 1 + helps[i, list(s)].sum() / len(s) ** 0.5 + 0.05 * rng.normal()
+                for i in s
+            },
         )
         for s in sets
     ]
@@ -37,11 +42,15 @@ def random_table(n_tasks: int, n_sets: int, effect: float, largest: int) -> list
 
 def main() -> None:
     """Time every K on each kind of table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--tasks", type=int, default=27)
     parser.add_argument("--sets", type=int, default=3000)
     options = parser.parse_args()
-    table = Table("table", "K proven best", "K without a choice", "slowest K", "its seconds", "seconds in all")
+    table = Table(
+        "table", "K proven best", "K without a choice", "slowest K", "its seconds", "seconds in all"
+    )
     for kind, (effect, largest) in KINDS.items():
         candidates = random_table(options.tasks, options.sets, effect, min(largest, options.tasks))
         seconds, proven, impossible = {}, 0, 0

@@ -28,12 +28,12 @@ from torch.utils.data import Dataset as TorchDataset
 from taskgroup.datasets import Dataset, load_dataset
 from taskgroup.models import ModelConfig, MultiTaskNetwork
 from taskgroup.models.attention import ChannelAttention, SpatialAttention
+from taskgroup.models.backbones.msa3dcnn import MultiScaleBlock
 from taskgroup.models.layers import PeriodicConv3d
-from taskgroup.models.msa3dcnn import MultiScaleBlock
 from taskgroup.models.pooling import DistributionPool
 from taskgroup.training import GroupJob, TrainConfig, pick_device
+from taskgroup.training.loop import Run
 from taskgroup.training.optimise import use_bfloat16
-from taskgroup.training.run import Run
 
 SIZES = ((8, 8), (16, 8), (16, 16), (32, 8))  # grid points an axis, width
 TARGETS = ("band_gap", "bulk_modulus", "density", "is_metal", "volume")
@@ -109,7 +109,9 @@ class Samples(TorchDataset):
     def __init__(self, run: Run) -> None:
         self.fields = run.data.fields.cpu().contiguous().numpy()
         self.lattice = run.data.lattice.cpu().numpy()
-        self.labels = np.where(run.labels.present.cpu().numpy() > 0, run.labels.values.cpu().numpy(), np.nan)
+        self.labels = np.where(
+            run.labels.present.cpu().numpy() > 0, run.labels.values.cpu().numpy(), np.nan
+        )
         self.rows = run.labels.train.cpu().numpy()
         self.augment = run.config.augment
 
@@ -128,14 +130,19 @@ class Samples(TorchDataset):
                 if np.random.rand() < 0.5:
                     field = np.flip(field, axis + 1)
                     lattice = lattice * np.where(np.arange(3) == axis, -1, 1)[:, None]
-        return tuple(torch.from_numpy(np.array(part, dtype=np.float32)) for part in (field, lattice, self.labels[row]))
+        return tuple(
+            torch.from_numpy(np.array(part, dtype=np.float32))
+            for part in (field, lattice, self.labels[row])
+        )
 
 
 def typical_epochs(run: Run) -> Iterator[MultiTaskNetwork]:
     """The usual loop, an epoch each time it is advanced; yields the network."""
     on_gpu = run.device.type == "cuda"
     network = field_typical(run.network)
-    optimizer = torch.optim.AdamW(network.parameters(), lr=run.config.lr, weight_decay=run.config.weight_decay)
+    optimizer = torch.optim.AdamW(
+        network.parameters(), lr=run.config.lr, weight_decay=run.config.weight_decay
+    )
     steps = run.config.epochs * run.batches
     warm = max(1, round(run.config.warmup * steps))
     rise = torch.optim.lr_scheduler.LinearLR(optimizer, 1 / warm, total_iters=warm)
@@ -155,13 +162,19 @@ def typical_epochs(run: Run) -> Iterator[MultiTaskNetwork]:
         network.train()
         running = 0.0
         for fields, lattice, labels in loader:
-            fields, lattice, labels = (part.to(run.device, non_blocking=True) for part in (fields, lattice, labels))
+            fields, lattice, labels = (
+                part.to(run.device, non_blocking=True) for part in (fields, lattice, labels)
+            )
             outputs = network(fields, lattice)
             losses = []
             for i, kind in enumerate(kinds):
                 there = ~torch.isnan(labels[:, i])
                 if there.any():
-                    loss = F.binary_cross_entropy_with_logits if kind == "classification" else F.huber_loss
+                    loss = (
+                        F.binary_cross_entropy_with_logits
+                        if kind == "classification"
+                        else F.huber_loss
+                    )
                     losses.append(loss(outputs[there, i], labels[there, i]))
             total = sum(losses) / len(kinds)
             optimizer.zero_grad()
@@ -207,7 +220,9 @@ def samples_per_second(work: Callable[[], int], seconds: float, device: torch.de
     return samples / (time.perf_counter() - started)
 
 
-def measure(dataset: Dataset, grid: int, width: int, arguments: argparse.Namespace) -> dict[str, object]:
+def measure(
+    dataset: Dataset, grid: int, width: int, arguments: argparse.Namespace
+) -> dict[str, object]:
     """Rates of taskgroup, the typical loop and the bare backbone at one size."""
     device = pick_device(arguments.device)
     job = make_job(dataset, grid, width, epochs=10_000)
@@ -235,7 +250,9 @@ def measure(dataset: Dataset, grid: int, width: int, arguments: argparse.Namespa
     rates: dict[str, list[float]] = {name: [] for name in peers}
     for _ in range(arguments.repeats):
         for name, work in peers.items():
-            rates[name].append(samples_per_second(work, arguments.seconds / arguments.repeats, device))
+            rates[name].append(
+                samples_per_second(work, arguments.seconds / arguments.repeats, device)
+            )
     over_typical = [a / b for a, b in zip(rates["taskgroup"], rates["typical"], strict=True)]
     over_bare = [a / b for a, b in zip(rates["taskgroup"], rates["bare"], strict=True)]
     medians = {f"{name}_samples_per_s": statistics.median(values) for name, values in rates.items()}
@@ -269,10 +286,16 @@ def main() -> None:
         torch.set_num_threads(arguments.threads)
     dataset = load_dataset("crystals")
     rows = []
-    sizes = [tuple(map(int, size.split(","))) for size in arguments.sizes] if arguments.sizes else SIZES
+    sizes = (
+        [tuple(map(int, size.split(","))) for size in arguments.sizes] if arguments.sizes else SIZES
+    )
     for grid, width in sizes:
         rows.append(measure(dataset, grid, width, arguments))
-        print(_line(rows[-1], header=len(rows) == 1), file=sys.stderr if arguments.json else sys.stdout, flush=True)
+        print(
+            _line(rows[-1], header=len(rows) == 1),
+            file=sys.stderr if arguments.json else sys.stdout,
+            flush=True,
+        )
     if arguments.json:
         print(json.dumps(rows))
 
@@ -286,11 +309,19 @@ def _line(row: dict[str, object], header: bool) -> str:
         "precision": f"{row['precision']:>9}",
         "typical/s": f"{row['typical_samples_per_s']:>9.0f}",
         "taskgroup/s": f"{row['taskgroup_samples_per_s']:>11.0f}",
-        "ratio, low-high": f"{row['ratio']:.2f}, {row['ratio_low']:.2f}-{row['ratio_high']:.2f}".rjust(15),
+        "ratio, low-high": f"{row['ratio']:.2f}, {row['ratio_low']:.2f}-{row['ratio_high']:.2f}".rjust(
+            15
+        ),
         "bare/s": f"{row['bare_samples_per_s']:>6.0f}",
-        "share of bare": f"{row['share_of_bare']:.0%}, {row['share_low']:.0%}-{row['share_high']:.0%}".rjust(13),
+        "share of bare": f"{row['share_of_bare']:.0%}, {row['share_low']:.0%}-{row['share_high']:.0%}".rjust(
+            13
+        ),
     }
-    names = "  ".join(name.rjust(len(value)) for name, value in columns.items()) + "\n" if header else ""
+    names = (
+        "  ".join(name.rjust(len(value)) for name, value in columns.items()) + "\n"
+        if header
+        else ""
+    )
     return names + "  ".join(columns.values())
 
 

@@ -25,7 +25,7 @@ _HOME = {
     "ModelConfig": "models", "MultiTaskNetwork": "models",
     "TrainConfig": "training", "GroupJob": "training", "GroupResult": "training", "Hook": "training", "fit": "training",
     "load_bundle": "export",
-    "Study": "search", "StudyConfig": "search",
+    "Study": "study", "StudyConfig": "spec",
 }  # fmt: skip
 __all__ = ["__version__", *_HOME]
 

@@ -23,7 +23,9 @@ def main() -> None:
     parser.add_argument("store")
     parser.add_argument("properties")
     parser.add_argument("out")
-    parser.add_argument("--complete", action="store_true", help="only rows with all elastic targets")
+    parser.add_argument(
+        "--complete", action="store_true", help="only rows with all elastic targets"
+    )
     arguments = parser.parse_args()
     with open(arguments.properties, encoding="utf-8") as file:
         table = {row["material_id"]: row for row in csv.DictReader(file)}

@@ -64,7 +64,9 @@ def combine(affinities: Sequence[Affinity]) -> Affinity:
 
     kinds = {(a.names, a.measure) for a in affinities}
     if len(kinds) != 1:
-        raise GroupingError(f"affinities to combine must share names and measure, but got {len(kinds)} different ones")
+        raise GroupingError(
+            f"affinities to combine must share names and measure, but got {len(kinds)} different ones"
+        )
     values = np.stack([a.values for a in affinities])
     seen = np.isfinite(values).sum(axis=0)
     with np.errstate(invalid="ignore", divide="ignore"):
@@ -72,7 +74,12 @@ def combine(affinities: Sequence[Affinity]) -> Affinity:
         spread = nan_std(values)
         p = 2 * student.sf(np.abs(mean) / (spread / np.sqrt(seen)), seen - 1)
     return Affinity(
-        affinities[0].names, mean, np.where(seen > 1, p, np.nan), affinities[0].n, affinities[0].measure, spread
+        affinities[0].names,
+        mean,
+        np.where(seen > 1, p, np.nan),
+        affinities[0].n,
+        affinities[0].measure,
+        spread,
     )
 
 

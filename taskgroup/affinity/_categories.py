@@ -24,7 +24,11 @@ def correlation_ratio(classes: np.ndarray, values: np.ndarray) -> Relation:
     classes_freedom, rest = len(kinds) - 1, len(values) - len(kinds)
     if rest == 0:
         return Relation(eta, 1.0)
-    p = float(fdtrc(classes_freedom, rest, between / classes_freedom / (within / rest))) if within > 0.0 else 0.0
+    p = (
+        float(fdtrc(classes_freedom, rest, between / classes_freedom / (within / rest)))
+        if within > 0.0
+        else 0.0
+    )
     return Relation(eta, p)
 
 

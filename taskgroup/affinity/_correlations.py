@@ -17,7 +17,9 @@ def pearson(x: np.ndarray, y: np.ndarray) -> Relation:
     u, v = _unit(x), _unit(y)
     r = float(np.clip(u @ v, -1.0, 1.0))
     degrees = len(x) - 2
-    tail = float(stdtr(degrees, -abs(r) * np.sqrt(degrees / (1.0 - r * r)))) if abs(r) < 1.0 else 0.0
+    tail = (
+        float(stdtr(degrees, -abs(r) * np.sqrt(degrees / (1.0 - r * r)))) if abs(r) < 1.0 else 0.0
+    )
     return Relation(r, 2.0 * tail)
 
 

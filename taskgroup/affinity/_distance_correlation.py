@@ -34,7 +34,9 @@ def _p_value(sums: list[tuple[float, float, float]], n: int) -> float:
     """Chi-square test of the unbiased (U-centred) distance correlation; needs at least four materials."""
     if n < 4:
         return 1.0
-    between, own, other = (s1 - 2.0 * s2 / (n - 2) + s3 / ((n - 1) * (n - 2)) for s1, s2, s3 in sums)
+    between, own, other = (
+        s1 - 2.0 * s2 / (n - 2) + s3 / ((n - 1) * (n - 2)) for s1, s2, s3 in sums
+    )
     if own <= 0.0 or other <= 0.0:
         return 1.0
     return float(chdtrc(1, max(n * between / np.sqrt(own * other) + 1.0, 0.0)))

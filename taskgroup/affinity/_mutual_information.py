@@ -29,7 +29,10 @@ def mutual_information(x: np.ndarray, y: np.ndarray, seed: int = 0) -> float:
     if len(x) <= max(LEAST_PAIRS, NEIGHBOURS) or np.ptp(x) == 0.0 or np.ptp(y) == 0.0:
         return float("nan")
     streams = np.random.default_rng(seed).spawn(2)
-    return max(0.0, _ksg(*(_normal_in_order(values, rng) for values, rng in zip((x, y), streams, strict=True))))
+    return max(
+        0.0,
+        _ksg(*(_normal_in_order(values, rng) for values, rng in zip((x, y), streams, strict=True))),
+    )
 
 
 def information_correlation(x: np.ndarray, y: np.ndarray, seed: int = 0) -> Relation:
@@ -46,12 +49,16 @@ def information_correlation(x: np.ndarray, y: np.ndarray, seed: int = 0) -> Rela
         return UNDEFINED
     null = _null_distribution(_grid_below(len(x)))
     exceeding = PERMUTATIONS - int(np.searchsorted(null, information, side="left"))
-    return Relation(float(np.sqrt(1.0 - np.exp(-2.0 * information))), (1 + exceeding) / (1 + PERMUTATIONS))
+    return Relation(
+        float(np.sqrt(1.0 - np.exp(-2.0 * information))), (1 + exceeding) / (1 + PERMUTATIONS)
+    )
 
 
 def _ksg(x: np.ndarray, y: np.ndarray) -> float:
     n = len(x)
-    distance = KDTree(np.column_stack([x, y])).query(np.column_stack([x, y]), k=NEIGHBOURS + 1, p=np.inf)[0][:, -1]
+    distance = KDTree(np.column_stack([x, y])).query(
+        np.column_stack([x, y]), k=NEIGHBOURS + 1, p=np.inf
+    )[0][:, -1]
     counts = [_strictly_within(values, distance) for values in (x, y)]
     return float(digamma(NEIGHBOURS) + digamma(n) - sum(digamma(count).mean() for count in counts))
 
@@ -59,7 +66,9 @@ def _ksg(x: np.ndarray, y: np.ndarray) -> float:
 def _strictly_within(values: np.ndarray, distance: np.ndarray) -> np.ndarray:
     """How many values, itself among them, lie nearer to each value than its distance."""
     ordered = np.sort(values)
-    radius = distance * (1.0 - 1e-10)  # the neighbour that set the distance must stay outside whatever the rounding
+    radius = distance * (
+        1.0 - 1e-10
+    )  # the neighbour that set the distance must stay outside whatever the rounding
     left = np.searchsorted(ordered, values - radius, side="left")
     return np.maximum(np.searchsorted(ordered, values + radius, side="right") - left, 1)
 

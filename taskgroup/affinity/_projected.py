@@ -84,7 +84,9 @@ class ProjectedGradients:
                 slope += g.T @ error / len(z)
                 curvature += (g * weight[:, None]).T @ g / len(z)
             penalty = self.ridge * np.trace(curvature) / len(w) if penalty is None else penalty
-            step = np.linalg.lstsq(curvature + penalty * np.eye(len(w)), slope + penalty * w, rcond=None)[0]
+            step = np.linalg.lstsq(
+                curvature + penalty * np.eye(len(w)), slope + penalty * w, rcond=None
+            )[0]
             w = w - step
             if np.linalg.norm(step) <= 1e-8 * (1 + np.linalg.norm(w)):
                 break
@@ -111,7 +113,11 @@ def _residual(z: np.ndarray, label: np.ndarray, kind: str) -> tuple[np.ndarray, 
 
 
 def project_gradients(
-    outputs_of: Callable[[int], Tensor], rows: int, shared: Sequence[Tensor], dim: int = 256, seed: int = 0
+    outputs_of: Callable[[int], Tensor],
+    rows: int,
+    shared: Sequence[Tensor],
+    dim: int = 256,
+    seed: int = 0,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Outputs ``[rows, T]`` and randomly projected gradients ``[rows, T, dim]`` of every row and target.
 
@@ -134,10 +140,14 @@ def project_gradients(
     for row in range(rows):
         output = outputs_of(row)
         full = task_gradients(output, shared)
-        sketch = full.new_zeros(len(output), min(dim, sum(sizes))).index_add_(1, bucket, full * sign)
+        sketch = full.new_zeros(len(output), min(dim, sum(sizes))).index_add_(
+            1, bucket, full * sign
+        )
         outputs.append(output.detach())
         gradients.append(sketch)
-    return torch.stack(outputs).double().cpu().numpy(), torch.stack(gradients).double().cpu().numpy()
+    return torch.stack(outputs).double().cpu().numpy(), torch.stack(
+        gradients
+    ).double().cpu().numpy()
 
 
 def _sketch(size: int, dim: int, seed: int) -> tuple[Tensor, Tensor]:

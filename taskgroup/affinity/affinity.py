@@ -47,14 +47,22 @@ class Affinity:
         values = np.array(self.values, dtype=float)
         p = np.full(shape, np.nan) if self.p is None else np.array(self.p, dtype=float)
         n = np.zeros(shape, dtype=int) if self.n is None else np.array(self.n, dtype=int)
-        spread = np.full(shape, np.nan) if self.spread is None else np.array(self.spread, dtype=float)
+        spread = (
+            np.full(shape, np.nan) if self.spread is None else np.array(self.spread, dtype=float)
+        )
         for what, array in (("values", values), ("p", p), ("n", n), ("spread", spread)):
             if array.shape != shape:
                 raise GroupingError(
                     f"{what} of an affinity of {len(names)} targets must be {shape}, got {array.shape}."
                 )
             array.setflags(write=False)
-        for what, array in (("names", names), ("values", values), ("p", p), ("n", n), ("spread", spread)):
+        for what, array in (
+            ("names", names),
+            ("values", values),
+            ("p", p),
+            ("n", n),
+            ("spread", spread),
+        ):
             object.__setattr__(self, what, array)
 
     def value(self, helper: str, target: str) -> float:
@@ -64,7 +72,9 @@ class Affinity:
     def select(self, names: Sequence[str]) -> "Affinity":
         """The same numbers for some of the targets, in the given order."""
         at = np.ix_(*[[self._index(name) for name in names]] * 2)
-        return Affinity(tuple(names), self.values[at], self.p[at], self.n[at], self.measure, self.spread[at])
+        return Affinity(
+            tuple(names), self.values[at], self.p[at], self.n[at], self.measure, self.spread[at]
+        )
 
     def symmetrised(self, rule: str = "mean") -> "Affinity":
         """Both directions as one number: their "mean", "min" or "max"; of two p-values or spreads the larger is kept.
@@ -72,7 +82,9 @@ class Affinity:
         Where only one direction is known, the pair is unknown (NaN).
         """
         if rule not in _RULES:
-            raise GroupingError(f"Unknown rule '{rule}' to make an affinity symmetric; {did_you_mean(rule, _RULES)}")
+            raise GroupingError(
+                f"Unknown rule '{rule}' to make an affinity symmetric; {did_you_mean(rule, _RULES)}"
+            )
         values = _RULES[rule](self.values, self.values.T)
         p, n, spread = (
             np.maximum(self.p, self.p.T),
@@ -99,15 +111,23 @@ class Affinity:
         """The inverse of `to_json`."""
         try:
             body = json.loads(text)
-            values, p = (np.array(body[key], dtype=float) for key in ("values", "p"))  # None becomes NaN
+            values, p = (
+                np.array(body[key], dtype=float) for key in ("values", "p")
+            )  # None becomes NaN
             n, spread = np.array(body["n"], dtype=int), np.array(body.get("spread"), dtype=float)
-            return cls(tuple(body["names"]), values, p, n, body["measure"], spread if spread.ndim else None)
+            return cls(
+                tuple(body["names"]), values, p, n, body["measure"], spread if spread.ndim else None
+            )
         except (KeyError, TypeError, ValueError) as error:
-            raise GroupingError(f"An affinity in JSON needs measure, names, values, p and n, but: {error}.") from None
+            raise GroupingError(
+                f"An affinity in JSON needs measure, names, values, p and n, but: {error}."
+            ) from None
 
     def _index(self, name: str) -> int:
         if name not in self.names:
-            raise GroupingError(f"The affinity has no target '{name}'; {did_you_mean(name, self.names)}")
+            raise GroupingError(
+                f"The affinity has no target '{name}'; {did_you_mean(name, self.names)}"
+            )
         return self.names.index(name)
 
 

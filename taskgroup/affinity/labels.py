@@ -62,7 +62,9 @@ def affinity_matrix(table: "TargetTable", measure: str = "spearman") -> Affinity
     """
     between = find_measure(measure)
     names = [spec.name for spec in table.specs]
-    columns = [spec.forward(column) for spec, column in zip(table.specs, table.values.T, strict=True)]
+    columns = [
+        spec.forward(column) for spec, column in zip(table.specs, table.values.T, strict=True)
+    ]
     known = [~np.isnan(column) for column in columns]
     values, p = np.full((2, len(names), len(names)), np.nan)
     n = np.zeros((len(names), len(names)), dtype=int)
@@ -71,7 +73,11 @@ def affinity_matrix(table: "TargetTable", measure: str = "spearman") -> Affinity
         for j in by_name[place:]:
             both = known[i] & known[j]
             kinds = (table.specs[i].kind, table.specs[j].kind)
-            relation = _relation(columns[i][both], columns[j][both], kinds, measure, between) if i != j else None
+            relation = (
+                _relation(columns[i][both], columns[j][both], kinds, measure, between)
+                if i != j
+                else None
+            )
             relation = relation or _itself(columns[i][both])
             values[i, j] = values[j, i] = relation.value
             p[i, j] = p[j, i] = relation.p
@@ -79,7 +85,9 @@ def affinity_matrix(table: "TargetTable", measure: str = "spearman") -> Affinity
     return Affinity(tuple(names), values, p, n, measure)
 
 
-def _relation(x: np.ndarray, y: np.ndarray, kinds: tuple[str, str], measure: str, between: Measure) -> Relation:
+def _relation(
+    x: np.ndarray, y: np.ndarray, kinds: tuple[str, str], measure: str, between: Measure
+) -> Relation:
     if len(x) < LEAST_PAIRS or np.ptp(x) == 0.0 or np.ptp(y) == 0.0:
         return UNDEFINED
     if kinds == ("regression", "regression"):
@@ -88,7 +96,9 @@ def _relation(x: np.ndarray, y: np.ndarray, kinds: tuple[str, str], measure: str
         strength, p = cramers_v(x, y)
     else:
         classes, numbers = (x, y) if kinds[0] == "classification" else (y, x)
-        strength, p = correlation_ratio(classes, rankdata(numbers) if measure in _OF_RANKS else numbers)
+        strength, p = correlation_ratio(
+            classes, rankdata(numbers) if measure in _OF_RANKS else numbers
+        )
     falling = measure in _SIGNED and pearson(x, y).value < 0.0
     return Relation(-strength if falling else strength, p)
 

@@ -32,7 +32,9 @@ class MeasureConformance:
 
     def test_units_do_not_matter(self) -> None:
         x, y = self._pair()
-        assert np.allclose(self.measure(x, y), self.measure(1e9 * x + 3e9, 1e-9 * y), rtol=1e-5, atol=1e-12)
+        assert np.allclose(
+            self.measure(x, y), self.measure(1e9 * x + 3e9, 1e-9 * y), rtol=1e-5, atol=1e-12
+        )
 
     def test_the_same_pair_gives_the_same_answer(self) -> None:
         assert tuple(self.measure(*self._pair())) == tuple(self.measure(*self._pair()))
@@ -46,11 +48,17 @@ class MeasureConformance:
 
     def test_ties_and_outliers_are_survived(self) -> None:
         x, y = self._pair()
-        for a, b in ((x.round(), y.round()), (np.append(x, 1e15), np.append(y, -1e15)), (x > 0.0, y > 0.0)):
+        for a, b in (
+            (x.round(), y.round()),
+            (np.append(x, 1e15), np.append(y, -1e15)),
+            (x > 0.0, y > 0.0),
+        ):
             value, p = self.measure(a.astype(float), b.astype(float))
             assert -1.0 <= value <= 1.0
             assert 0.0 <= p <= 1.0
 
     def test_without_a_relation_small_p_values_are_rare(self) -> None:
-        p = np.array([self.measure(*self._pair(n=60, slope=0.0, seed=seed))[1] for seed in range(300)])
+        p = np.array(
+            [self.measure(*self._pair(n=60, slope=0.0, seed=seed))[1] for seed in range(300)]
+        )
         assert np.mean(p <= 0.05) < 0.09  # 0.05 plus three standard errors

@@ -13,24 +13,27 @@ from taskgroup import __version__
 from taskgroup.errors import InputError, TaskgroupError
 
 _VERBS = {
-    "run": ("study", "Run a study: search, assemble, test once, export."),
-    "resume": ("study", "Go on with an interrupted run."),
-    "worker": ("study", "Help a run that another process conducts, here or on another machine."),
-    "data": ("data", "Make and look at datasets."),
-    "affinity": ("grouping", "Print and draw how strongly properties are related; nothing is trained."),
+    "run": ("studies", "Run a study: search, assemble, test once, export."),
+    "resume": ("studies", "Go on with an interrupted run."),
+    "worker": ("studies", "Help a run that another process conducts, here or on another machine."),
+    "data": ("datasets", "Make and look at datasets."),
+    "affinity": (
+        "grouping",
+        "Print and draw how strongly properties are related; nothing is trained.",
+    ),
     "group": ("grouping", "Cluster the target graph, print and draw it; nothing is trained."),
     "solve": ("solve", "Choose the best networks out of a table of set results, exactly."),
     "leaderboard": ("results", "Show trials, baselines and assembled groupings, best first."),
-    "transfer": ("transfer", "Tell who helped whom in a run, and what foretold it."),
-    "learning-curve": ("transfer", "Tell what more training rows would buy."),
+    "transfer": ("analysis", "Tell who helped whom in a run, and what foretold it."),
+    "learning-curve": ("analysis", "Tell what more training rows would buy."),
     "report": ("results", "Write one self-contained HTML file about a run."),
     "ui": ("results", "Serve MLflow and the Optuna dashboard of a run, on this machine only."),
-    "export": ("models", "Copy the bundle of a run, in further formats where asked."),
-    "predict": ("models", "Predict the properties of densities with a bundle."),
-    "evaluate": ("models", "Measure a bundle on the labels of a store."),
-    "init": ("study", "Write a commented study file to start from."),
-    "schema": ("study", "Print the JSON schema of study files."),
-    "doctor": ("study", "Say what this machine offers."),
+    "export": ("bundles", "Copy the bundle of a run, in further formats where asked."),
+    "predict": ("bundles", "Predict the properties of densities with a bundle."),
+    "evaluate": ("bundles", "Measure a bundle on the labels of a store."),
+    "init": ("studies", "Write a commented study file to start from."),
+    "schema": ("studies", "Print the JSON schema of study files."),
+    "doctor": ("studies", "Say what this machine offers."),
 }
 
 

@@ -5,7 +5,17 @@ import importlib.util
 import os
 import platform
 
-_REQUIRED = ("torch", "optuna", "mlflow", "networkx", "pymatgen", "scikit-learn", "scipy", "torchjd", "zarr")
+_REQUIRED = (
+    "torch",
+    "optuna",
+    "mlflow",
+    "networkx",
+    "pymatgen",
+    "scikit-learn",
+    "scipy",
+    "torchjd",
+    "zarr",
+)
 _OPTIONAL = {
     "ase": "reading ASE and GPAW objects",
     "onnxruntime": "ONNX export and serving",
@@ -29,5 +39,7 @@ def findings() -> list[tuple[str, str]]:
         properties = torch.cuda.get_device_properties(0)
         found.append(("device", f"{properties.name}, {properties.total_memory / 2**30:.0f} GiB"))
     else:
-        found.append(("device", f"CPU, {os.cpu_count()} cores, torch uses {torch.get_num_threads()} threads"))
+        found.append(
+            ("device", f"CPU, {os.cpu_count()} cores, torch uses {torch.get_num_threads()} threads")
+        )
     return found

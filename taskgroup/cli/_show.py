@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from taskgroup.search.study import Study, StudyHooks
+from taskgroup.study.study import Study, StudyHooks
 
 if TYPE_CHECKING:
     from taskgroup.tracking import Interval, TrialRecord
@@ -26,11 +26,18 @@ class StudyDisplay:
     """A progress bar on a terminal, plain lines elsewhere, nothing when quiet."""
 
     def __init__(self, quiet: bool) -> None:
-        self.hooks = StudyHooks() if quiet else StudyHooks(on_phase=self._phase, on_record=self._record)
+        self.hooks = (
+            StudyHooks() if quiet else StudyHooks(on_phase=self._phase, on_record=self._record)
+        )
         self._console = Console(stderr=True)
         self._progress: Progress | None = None
         if not quiet and sys.stderr.isatty():
-            columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+            columns = (
+                TextColumn("{task.description}"),
+                BarColumn(),
+                MofNCompleteColumn(),
+                TimeElapsedColumn(),
+            )
             self._progress = Progress(*columns, console=self._console)
         self._task: Any = None
         self._best: float | None = None
@@ -59,10 +66,14 @@ class StudyDisplay:
         if self._progress and self._task is not None:
             self._progress.advance(self._task)
             if self._best is not None:
-                self._progress.update(self._task, description=f"{_PHASES['search']}, best skill {self._best:.3f}")
+                self._progress.update(
+                    self._task, description=f"{_PHASES['search']}, best skill {self._best:.3f}"
+                )
             return
         value = f"{record.objective:.3f}" if record.objective is not None else record.state.lower()
-        cached = f", {record.n_cached} of {len(record.keys)} from the cache" if record.n_cached else ""
+        cached = (
+            f", {record.n_cached} of {len(record.keys)} from the cache" if record.n_cached else ""
+        )
         why = f" ({record.fail_kind}: {record.fail_reason})" if record.fail_kind else ""
         self._console.print(
             f"{record.name:14s} {value:>7s}  {record.grouping}  {record.seconds:.1f} s{cached}{why}",
@@ -78,7 +89,9 @@ def show_outcome(study: Study) -> None:
 
     console, final = make_console(), study.final()
     console.print(leaderboard_table(study.records(), top=12))
-    console.print(f"\nChosen grouping ({final.name}): [bold]{final.grouping}[/bold]", soft_wrap=True)
+    console.print(
+        f"\nChosen grouping ({final.name}): [bold]{final.grouping}[/bold]", soft_wrap=True
+    )
     console.print(
         f"Mean skill: {final.search_value:.3f} on validation when chosen, "
         f"{_interval(final.reevaluation)} trained again, {_interval(final.test_value)} on test rows\n",
@@ -92,17 +105,23 @@ def _outcome_table(study: Study) -> Table:
     from taskgroup.tracking import read_study
 
     final, targets = study.final(), read_study(study.folder).targets
-    table = Table(title="What joining gave each target, and the test metrics of the exported bundle (95 % intervals)")
+    table = Table(
+        title="What joining gave each target, and the test metrics of the exported bundle (95 % intervals)"
+    )
     gain_column = f"gain from joining ({final.gains_of})" if final.gains else "gain from joining"
     for name in ("target", gain_column, "", "test skill", "test error"):
         table.add_column(name, justify="left" if name in ("target", "") else "right")
     for target, metrics in final.test.items():
         gain = final.gains.get(target)
         error = (
-            f"AUC {metrics['auc']:.3f}" if "auc" in metrics else f"MAE {metrics['mae']:.3g} {targets[target]['unit']}"
+            f"AUC {metrics['auc']:.3f}"
+            if "auc" in metrics
+            else f"MAE {metrics['mae']:.3g} {targets[target]['unit']}"
         )
         skill = f"{metrics['skill']:.3f} [{metrics['low']:.3f}, {metrics['high']:.3f}]"
-        table.add_row(target, _interval(gain, sign=True) if gain else "alone", _verdict(gain), skill, error)
+        table.add_row(
+            target, _interval(gain, sign=True) if gain else "alone", _verdict(gain), skill, error
+        )
     return table
 
 

@@ -35,12 +35,24 @@ if TYPE_CHECKING:
 _MATRIX_TARGETS = 10
 _SHOWN_ROWS = 20
 _FORMAT = click.option(
-    "--format", "form", type=click.Choice(["table", "csv", "json"]), default="table", show_default=True
+    "--format",
+    "form",
+    type=click.Choice(["table", "csv", "json"]),
+    default="table",
+    show_default=True,
 )
 _MEASURE = click.option(
-    "--measure", default="spearman", show_default=True, help=f"Of relation between labels: {', '.join(MEASURES)}."
+    "--measure",
+    default="spearman",
+    show_default=True,
+    help=f"Of relation between labels: {', '.join(MEASURES)}.",
 )
-_PLOT = click.option("--plot", type=click.Path(dir_okay=False), metavar="FILE", help="Draw to a .png, .pdf, .svg, ...")
+_PLOT = click.option(
+    "--plot",
+    type=click.Path(dir_okay=False),
+    metavar="FILE",
+    help="Draw to a .png, .pdf, .svg, ...",
+)
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
@@ -68,18 +80,56 @@ def affinity(store: str, measure: str, plot: str | None, form: str) -> None:
 @click.argument("store")
 @_MEASURE
 @click.option(
-    "--sparsifier", default="fdr", show_default=True, help=f"Which pairs become edges: {', '.join(SPARSIFIERS)}."
+    "--sparsifier",
+    default="fdr",
+    show_default=True,
+    help=f"Which pairs become edges: {', '.join(SPARSIFIERS)}.",
 )
-@click.option("--alpha", type=float, default=0.05, show_default=True, help="False discovery rate of fdr and partial.")
-@click.option("--threshold", type=float, default=0.3, show_default=True, help="Least strength of threshold.")
-@click.option("--neighbours", type=int, default=3, show_default=True, help="Of each target, for knn.")
+@click.option(
+    "--alpha",
+    type=float,
+    default=0.05,
+    show_default=True,
+    help="False discovery rate of fdr and partial.",
+)
+@click.option(
+    "--threshold", type=float, default=0.3, show_default=True, help="Least strength of threshold."
+)
+@click.option(
+    "--neighbours", type=int, default=3, show_default=True, help="Of each target, for knn."
+)
 @click.option("--beta", type=float, default=2.0, show_default=True, help="Exponent of soft.")
-@click.option("--method", default="louvain", show_default=True, help=f"How to cluster: {', '.join(CLUSTERERS)}.")
-@click.option("--sign", default="absolute", show_default=True, help=f"What negative edges mean: {', '.join(SIGNS)}.")
-@click.option("--resolution", type=float, default=1.0, show_default=True, help="Larger: more and smaller groups.")
-@click.option("--k", type=int, help="Number of groups (spectral, hierarchical), or size of cliques (k_clique).")
+@click.option(
+    "--method",
+    default="louvain",
+    show_default=True,
+    help=f"How to cluster: {', '.join(CLUSTERERS)}.",
+)
+@click.option(
+    "--sign",
+    default="absolute",
+    show_default=True,
+    help=f"What negative edges mean: {', '.join(SIGNS)}.",
+)
+@click.option(
+    "--resolution",
+    type=float,
+    default=1.0,
+    show_default=True,
+    help="Larger: more and smaller groups.",
+)
+@click.option(
+    "--k",
+    type=int,
+    help="Number of groups (spectral, hierarchical), or size of cliques (k_clique).",
+)
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
-@click.option("--stability", type=click.IntRange(min=1), metavar="N", help="Group N random parts of the materials too.")
+@click.option(
+    "--stability",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Group N random parts of the materials too.",
+)
 @_PLOT
 @_FORMAT
 def group(
@@ -113,7 +163,9 @@ def group(
             graph = found.on(graph)
     if plot:
         draw_graph(graph, plot, grouping)
-    {"json": _print_group_json, "csv": _print_group_csv, "table": _show_group}[form](graph, grouping, found)
+    {"json": _print_group_json, "csv": _print_group_csv, "table": _show_group}[form](
+        graph, grouping, found
+    )
 
 
 def _read(store: str) -> "TargetTable":
@@ -131,7 +183,9 @@ def _read(store: str) -> "TargetTable":
 
 
 def _write_csv(rows: list[dict[str, Any]]) -> None:
-    writer = csv.DictWriter(sys.stdout, fieldnames=list(rows[0]), lineterminator="\n") if rows else None
+    writer = (
+        csv.DictWriter(sys.stdout, fieldnames=list(rows[0]), lineterminator="\n") if rows else None
+    )
     if writer:
         writer.writeheader()
         writer.writerows(rows)
@@ -174,7 +228,10 @@ def _show_affinity(found: Affinity) -> None:
         click.echo(f"{found.measure}; in brackets p > 0.05\n")
         table = _table("", *map(str, range(1, len(names) + 1)))
         for i, name in enumerate(names):
-            cells = [_cell(found.values[i, j], found.p[i, j]) if i != j else "" for j in range(len(names))]
+            cells = [
+                _cell(found.values[i, j], found.p[i, j]) if i != j else ""
+                for j in range(len(names))
+            ]
             table.add_row(f"{i + 1:>2} {name}", *cells)
         console.print(table)
         return
@@ -183,7 +240,10 @@ def _show_affinity(found: Affinity) -> None:
     table = _table("pair", found.measure, "n", "p")
     for i, j in at[:_SHOWN_ROWS]:
         table.add_row(
-            f"{names[j]} – {names[i]}", f"{found.values[i, j]:+.3f}", str(found.n[i, j]), _significant(found.p[i, j])
+            f"{names[j]} – {names[i]}",
+            f"{found.values[i, j]:+.3f}",
+            str(found.n[i, j]),
+            _significant(found.p[i, j]),
         )
     console.print(table)
     _more(console, len(at), "pairs")
@@ -198,7 +258,9 @@ def _cell(value: float, p: float) -> str:
 
 def _more(console: Console, total: int, what: str) -> None:
     if total > _SHOWN_ROWS:
-        console.print(f"... and {total - _SHOWN_ROWS} more {what}; --format csv or json has them all")
+        console.print(
+            f"... and {total - _SHOWN_ROWS} more {what}; --format csv or json has them all"
+        )
 
 
 # -- group -----------------------------------------------------------------------------------------------------------
@@ -207,7 +269,10 @@ def _more(console: Console, total: int, what: str) -> None:
 def _edges(graph: "nx.Graph") -> list[dict[str, Any]]:
     """All edges, strongest first; NaN (no test) as None."""
     edges = sorted(graph.edges(data=True), key=lambda edge: (-abs(edge[2]["weight"]), edge[:2]))
-    clean = [(a, b, {key: None if value != value else value for key, value in data.items()}) for a, b, data in edges]
+    clean = [
+        (a, b, {key: None if value != value else value for key, value in data.items()})
+        for a, b, data in edges
+    ]
     return [{"targets": [a, b], **data} for a, b, data in clean]
 
 
@@ -231,7 +296,12 @@ def _print_group_csv(graph: "nx.Graph", grouping: Grouping, found: Stability | N
     for number, group in enumerate(grouping.groups, start=1):
         stability = {"stability": found.of_group(group)} if found else {}
         rows += [
-            {"target": name, "group": number, "role": "served" if name in group.serves else "helper", **stability}
+            {
+                "target": name,
+                "group": number,
+                "role": "served" if name in group.serves else "helper",
+                **stability,
+            }
             for name in group.targets
         ]
     _write_csv(rows)
@@ -242,17 +312,29 @@ def _show_group(graph: "nx.Graph", grouping: Grouping, found: Stability | None) 
     edges = _edges(graph)
     table = _table("edge", graph.graph["measure"], "n", "q", *(["together"] if found else []))
     for edge in edges[:_SHOWN_ROWS]:
-        cells = [f"{edge['weight']:+.3f}", str(edge["n"]), "" if edge["q"] is None else _significant(edge["q"])]
-        table.add_row(" – ".join(edge["targets"]), *cells, *([f"{edge['stability']:.0%}"] if found else []))
+        cells = [
+            f"{edge['weight']:+.3f}",
+            str(edge["n"]),
+            "" if edge["q"] is None else _significant(edge["q"]),
+        ]
+        table.add_row(
+            " – ".join(edge["targets"]), *cells, *([f"{edge['stability']:.0%}"] if found else [])
+        )
     if edges:
         console.print(table)
         _more(console, len(edges), "edges")
         click.echo()
-    click.echo(f"{len(graph)} targets, {len(edges)} edges, {len(grouping)} groups (id {grouping.grouping_id}):")
+    click.echo(
+        f"{len(graph)} targets, {len(edges)} edges, {len(grouping)} groups (id {grouping.grouping_id}):"
+    )
     click.echo(str(grouping))
     if found:
         click.echo(f"\nin {len(found.groupings)} random parts of the materials")
         for group in grouping.groups:
             click.echo(f"{found.of_group(group):>6.0%}  {group}")
         agreed = found.consensus()
-        click.echo("their consensus is the same grouping" if agreed == grouping else f"their consensus: {agreed}")
+        click.echo(
+            "their consensus is the same grouping"
+            if agreed == grouping
+            else f"their consensus: {agreed}"
+        )

@@ -11,9 +11,17 @@ _TOP = click.option("--top", type=click.IntRange(min=1), help="Only the first ro
 @click.command()
 @click.argument("run", type=click.Path(path_type=Path))
 @click.option(
-    "--format", "form", type=click.Choice(["table", "csv", "json", "html"]), default="table", show_default=True
+    "--format",
+    "form",
+    type=click.Choice(["table", "csv", "json", "html"]),
+    default="table",
+    show_default=True,
 )
-@click.option("--sort", metavar="COLUMN", help="A column, a target (its skill) or gain/TARGET; default: by rank.")
+@click.option(
+    "--sort",
+    metavar="COLUMN",
+    help="A column, a target (its skill) or gain/TARGET; default: by rank.",
+)
 @_TOP
 def leaderboard(run: Path, form: str, sort: str | None, top: int | None) -> None:
     """Show baselines, trials and assembled groupings of a run, best first."""
@@ -35,7 +43,11 @@ def leaderboard(run: Path, form: str, sort: str | None, top: int | None) -> None
 
 @click.command()
 @click.argument("run", type=click.Path(path_type=Path))
-@click.option("--out", type=click.Path(path_type=Path), help="The HTML file; default: report.html in the run folder.")
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    help="The HTML file; default: report.html in the run folder.",
+)
 def report(run: Path, out: Path | None) -> None:
     """Write one self-contained HTML file about a run."""
     from taskgroup import tracking
@@ -48,7 +60,11 @@ def report(run: Path, out: Path | None) -> None:
 @click.command()
 @click.argument("run", type=click.Path(path_type=Path))
 @click.option(
-    "--port", type=click.IntRange(1024, 65534), default=5000, show_default=True, help="MLflow's; Optuna: + 1."
+    "--port",
+    type=click.IntRange(1024, 65534),
+    default=5000,
+    show_default=True,
+    help="MLflow's; Optuna: + 1.",
 )
 def ui(run: Path, port: int) -> None:
     """Serve MLflow and the Optuna dashboard of a run on this machine only, until Ctrl-C."""

@@ -25,12 +25,30 @@ from taskgroup.grouping.tables import SOURCES
 )  # fmt: skip
 @click.option("--budget", type=float, metavar="COST", help="Summed cost of the networks at most.")
 @click.option("--groups", type=int, metavar="K", help="Number of networks at most.")
-@click.option("--disjoint", is_flag=True, help="A partition; else sets may overlap, with helper tasks.")
-@click.option("--weights", metavar="a=2,b=1", help="Weights of the tasks (default 1; tag: the mean is solved for).")
+@click.option(
+    "--disjoint", is_flag=True, help="A partition; else sets may overlap, with helper tasks."
+)
+@click.option(
+    "--weights",
+    metavar="a=2,b=1",
+    help="Weights of the tasks (default 1; tag: the mean is solved for).",
+)
 @click.option("--max-group-size", type=int, metavar="N", help="Only sets of at most N tasks.")
-@click.option("--together", multiple=True, metavar="a,b", help="One network must serve these tasks. Repeatable.")
-@click.option("--apart", multiple=True, metavar="a,b", help="No chosen network may hold two of these. Repeatable.")
-@click.option("--normalise", is_flag=True, help="Values relative to the best network of the task alone.")
+@click.option(
+    "--together",
+    multiple=True,
+    metavar="a,b",
+    help="One network must serve these tasks. Repeatable.",
+)
+@click.option(
+    "--apart",
+    multiple=True,
+    metavar="a,b",
+    help="No chosen network may hold two of these. Repeatable.",
+)
+@click.option(
+    "--normalise", is_flag=True, help="Values relative to the best network of the task alone."
+)
 @click.option("--pareto", "front", is_flag=True, help="The whole front of total against cost.")
 @click.option(
     "--evaluate", "other", type=click.Path(exists=True, dir_okay=False), metavar="TABLE2",
@@ -55,11 +73,17 @@ def solve(
         "higher_is_better": read.higher_is_better if lower is None else not lower,
         "normalise": options.pop("normalise"),
     }
-    groups = {"together": [_names(text) for text in together], "apart": [_names(text) for text in apart]}
+    groups = {
+        "together": [_names(text) for text in together],
+        "apart": [_names(text) for text in apart],
+    }
     choose = pareto if front else lambda *args, **kwargs: [solve_table(*args, **kwargs)]
     solutions = choose(read.candidates, **scoring, **groups, **options)
     again = read_table(other, source).candidates if other else ()
-    scored = [(solution, evaluate(solution, again, **scoring) if other else None) for solution in solutions]
+    scored = [
+        (solution, evaluate(solution, again, **scoring) if other else None)
+        for solution in solutions
+    ]
     _PRINTERS[form](scored, front)
 
 
@@ -109,9 +133,13 @@ def _print_table(scored: list[tuple[Solution, Evaluation | None]], front: bool) 
         groups.add_row(name, " ".join(group.serves), " ".join(helpers), f"{group.cost:g}")
     tasks = Table("task", "value", *(["evaluated"] if evaluation else []))
     for task, value in solution.per_task.items():
-        tasks.add_row(task, f"{value:.6g}", *([f"{evaluation.per_task[task]:.6g}"] if evaluation else []))
+        tasks.add_row(
+            task, f"{value:.6g}", *([f"{evaluation.per_task[task]:.6g}"] if evaluation else [])
+        )
     tasks.add_section()
-    tasks.add_row("total", f"{solution.total:.6g}", *([f"{evaluation.total:.6g}"] if evaluation else []))
+    tasks.add_row(
+        "total", f"{solution.total:.6g}", *([f"{evaluation.total:.6g}"] if evaluation else [])
+    )
     console.print(groups, tasks, f"cost {solution.cost:g}, {_proof(solution)}")
 
 
@@ -120,7 +148,13 @@ def _front_table(scored: list[tuple[Solution, Evaluation | None]]) -> Table:
     table = Table("cost", "total", *(["evaluated"] if evaluated else []), "networks", "proof")
     for solution, evaluation in scored:
         extra = [f"{evaluation.total:.6g}"] if evaluation else []
-        table.add_row(f"{solution.cost:g}", f"{solution.total:.6g}", *extra, str(solution.grouping()), _proof(solution))
+        table.add_row(
+            f"{solution.cost:g}",
+            f"{solution.total:.6g}",
+            *extra,
+            str(solution.grouping()),
+            _proof(solution),
+        )
     return table
 
 

@@ -41,10 +41,15 @@ def _statistics(formula: str) -> NDArray[np.float64]:
     from pymatgen.core import Composition
 
     try:
-        atoms = {str(element): amount for element, amount in Composition(formula).fractional_composition.items()}
+        atoms = {
+            str(element): amount
+            for element, amount in Composition(formula).fractional_composition.items()
+        }
         values = np.array([element_properties(symbol) for symbol in atoms])
     except ValueError as error:
-        raise InputError(f"composition: '{formula}' is not a formula of elements ({error})") from None
+        raise InputError(
+            f"composition: '{formula}' is not a formula of elements ({error})"
+        ) from None
     weights = np.array(list(atoms.values()))
     mean = weights @ values
     deviation = np.sqrt(weights @ (values - mean) ** 2)

@@ -15,27 +15,69 @@ from taskgroup.datasets.dataset import Dataset
 from taskgroup.datasets.target import Target, TargetTable
 
 TARGETS = (
-    Target("bulk_modulus", unit="GPa", transform="log10", description="Birch-Murnaghan fit of five volumes"),
-    Target("volume", unit="Å^3", transform="log10", description="primitive cell at the minimum of the fit"),
-    Target("density", unit="g/cm^3", transform="log10", description="mass over volume"),
-    Target("energy_per_atom", unit="eV/atom", description="to spin-paired spherical atoms: minus a cohesive energy"),
     Target(
-        "formation_energy", unit="eV/atom", description="to the most stable elemental crystal of the set, or molecule"
+        "bulk_modulus",
+        unit="GPa",
+        transform="log10",
+        description="Birch-Murnaghan fit of five volumes",
     ),
-    Target("fermi_energy", unit="eV", description="to the average potential; in insulators somewhere in the gap"),
+    Target(
+        "volume",
+        unit="Å^3",
+        transform="log10",
+        description="primitive cell at the minimum of the fit",
+    ),
+    Target("density", unit="g/cm^3", transform="log10", description="mass over volume"),
+    Target(
+        "energy_per_atom",
+        unit="eV/atom",
+        description="to spin-paired spherical atoms: minus a cohesive energy",
+    ),
+    Target(
+        "formation_energy",
+        unit="eV/atom",
+        description="to the most stable elemental crystal of the set, or molecule",
+    ),
+    Target(
+        "fermi_energy",
+        unit="eV",
+        description="to the average potential; in insulators somewhere in the gap",
+    ),
     Target("band_gap", unit="eV", description="PBE, on the k-grid"),
     Target("bandwidth", unit="eV", description="of the topmost connected occupied manifold"),
     Target("is_metal", kind="classification", description="band gap below 0.05 eV"),
-    Target("shear_modulus", unit="GPa", transform="log10", description="Hill's, of stable cubic crystals"),
-    Target("mechanically_stable", kind="classification", description="Born's criteria, of cubic crystals"),
+    Target(
+        "shear_modulus",
+        unit="GPa",
+        transform="log10",
+        description="Hill's, of stable cubic crystals",
+    ),
+    Target(
+        "mechanically_stable",
+        kind="classification",
+        description="Born's criteria, of cubic crystals",
+    ),
 )
 
 MAGNETIC_TARGETS = (
-    Target("volume", unit="Å^3", transform="log10", description="primitive cell near the minimum of the energy"),
+    Target(
+        "volume",
+        unit="Å^3",
+        transform="log10",
+        description="primitive cell near the minimum of the energy",
+    ),
     Target("density", unit="g/cm^3", transform="log10", description="mass over volume"),
-    Target("energy_per_atom", unit="eV/atom", description="to spin-paired spherical atoms: minus a cohesive energy"),
+    Target(
+        "energy_per_atom",
+        unit="eV/atom",
+        description="to spin-paired spherical atoms: minus a cohesive energy",
+    ),
     Target("fermi_energy", unit="eV", description="to the average potential"),
-    Target("magnetic_moment", unit="μB/atom", description="total spin moment of the ferromagnetic state found"),
+    Target(
+        "magnetic_moment",
+        unit="μB/atom",
+        description="total spin moment of the ferromagnetic state found",
+    ),
     Target("is_magnetic", kind="classification", description="moment above 0.1 μB/atom"),
 )
 

@@ -90,11 +90,15 @@ class Dataset:
         Raises StoreError on ids other than the table's, shapes that disagree, or a density beyond float16.
         """
         if tuple(ids) != targets.ids:
-            raise StoreError(f"dataset '{name}': ids must be those of the target table, in its order")
+            raise StoreError(
+                f"dataset '{name}': ids must be those of the target table, in its order"
+            )
         held = to_float16(densities, f"dataset '{name}'")
         cells = np.array(lattices, dtype=np.float64).reshape(-1, 3, 3)
         if held.ndim != 5 or len(held) != len(ids) or len(set(held.shape[2:])) != 1:
-            raise StoreError(f"dataset '{name}': densities must be [{len(ids)}, C, n, n, n], got {list(held.shape)}")
+            raise StoreError(
+                f"dataset '{name}': densities must be [{len(ids)}, C, n, n, n], got {list(held.shape)}"
+            )
         for array in (held, cells):
             array.setflags(write=False)
         atoms = [[]] * len(ids) if frac_coords is None else frac_coords
@@ -133,13 +137,19 @@ class Dataset:
         """The crystal of one row, as a pymatgen Structure."""
         from pymatgen.core import Lattice, Structure
 
-        return Structure(Lattice(self.lattices[row]), list(self.species[row]), self.frac_coords[row])
+        return Structure(
+            Lattice(self.lattices[row]), list(self.species[row]), self.frac_coords[row]
+        )
 
     def splits(self, by: str = "chemical_system", folds: int = 5, seed: int = 0) -> Splits:
         """Folds that never part a chemical system, a formula, or (``random``) a row; the same for the same rows."""
         if by not in SPLIT_BY:
             raise ConfigError(f"splits: unknown by '{by}'; {did_you_mean(by, SPLIT_BY)}")
-        keys = {"chemical_system": self.chemical_systems, "formula": self.formulas, "random": self.ids}[by]
+        keys = {
+            "chemical_system": self.chemical_systems,
+            "formula": self.formulas,
+            "random": self.ids,
+        }[by]
         return make_splits(keys, by, folds, seed)
 
     @cached_property
@@ -165,7 +175,11 @@ class Dataset:
     def digest_densities(self) -> tuple[str, ...]:
         """sha256 of every density, computed now, a few rows in memory at a time."""
         rows = np.arange(len(self))
-        return tuple(digest_density(d) for at in range(0, len(rows), 64) for d in self.read(rows[at : at + 64]))
+        return tuple(
+            digest_density(d)
+            for at in range(0, len(rows), 64)
+            for d in self.read(rows[at : at + 64])
+        )
 
     def subset(self, rows: ArrayLike) -> "Dataset":
         """These rows only (integers or a mask); densities stay where they are."""
@@ -184,7 +198,9 @@ class Dataset:
         """The same rows with these targets only."""
         return replace(self, targets=self.targets.select(names))
 
-    def with_labels_cut(self, target: str, n: int, seed: int = 0, rows: ArrayLike | None = None) -> "Dataset":
+    def with_labels_cut(
+        self, target: str, n: int, seed: int = 0, rows: ArrayLike | None = None
+    ) -> "Dataset":
         """All but ``n`` labels of one target taken away among ``rows`` (such as a split's training rows).
 
         What stays is drawn by ``seed``, and a smaller ``n`` keeps a part of what a larger one keeps. Raises ConfigError
@@ -203,7 +219,9 @@ class Dataset:
 _PER_ROW = ("formulas", "chemical_systems", "species", "frac_coords")
 
 
-def _read_some(read: ReadRows, kept: NDArray[np.int64], rows: NDArray[np.int64]) -> NDArray[np.float16]:
+def _read_some(
+    read: ReadRows, kept: NDArray[np.int64], rows: NDArray[np.int64]
+) -> NDArray[np.float16]:
     return read(kept[rows])
 
 
@@ -216,7 +234,9 @@ def to_float16(values: ArrayLike, what: str) -> NDArray[np.float16]:
     array = np.asarray(values)
     largest = np.abs(array).max(initial=0)
     if not largest <= np.finfo(np.float16).max:  # also where NaN
-        raise StoreError(f"{what}: densities are stored as float16, up to 65504 e/Å^3, got {largest:g}")
+        raise StoreError(
+            f"{what}: densities are stored as float16, up to 65504 e/Å^3, got {largest:g}"
+        )
     return array.astype(np.float16)
 
 

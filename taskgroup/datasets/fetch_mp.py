@@ -110,13 +110,19 @@ def fetch_mp(
             project = project or _Project(rate)
             entries |= _learn(folder, project, unknown)
             missing |= {name: "no such entry" for name in unknown if name not in entries}
-            for n, _ in enumerate(_fetch(folder, project, [name for name in todo if name in entries], missing)):
+            for n, _ in enumerate(
+                _fetch(folder, project, [name for name in todo if name in entries], missing)
+            ):
                 progress(at + len(batch) - len(todo) + n + 1, len(ids))
             _write_table(folder / "missing.csv", [("id", "reason"), *missing.items()])
     progress(len(ids), len(ids))
-    left_out = _write_properties(folder / "properties.csv", [entries[name] for name in ids if name in entries])
+    left_out = _write_properties(
+        folder / "properties.csv", [entries[name] for name in ids if name in entries]
+    )
     there = sum(_file(folder, name).exists() for name in ids)
-    return FetchReport(folder, there, {name: missing[name] for name in ids if name in missing}, left_out)
+    return FetchReport(
+        folder, there, {name: missing[name] for name in ids if name in missing}, left_out
+    )
 
 
 def _file(folder: Path, name: str) -> Path:
@@ -131,13 +137,19 @@ def _learn(folder: Path, project: "_Project", ids: Sequence[str]) -> dict[str, d
     return found
 
 
-def _fetch(folder: Path, project: "_Project", ids: Sequence[str], missing: dict[str, str]) -> Iterator[str]:
+def _fetch(
+    folder: Path, project: "_Project", ids: Sequence[str], missing: dict[str, str]
+) -> Iterator[str]:
     """Write the density of each entry, or say in ``missing`` why there is none; yields its id when done."""
     tasks = project.static_tasks(ids) if ids else {}
     for name in ids:
         density = next(filter(None, map(project.density, tasks.get(name, ()))), None)
         if density is None:
-            missing[name] = "no density of its static calculations" if name in tasks else "no static calculation"
+            missing[name] = (
+                "no density of its static calculations"
+                if name in tasks
+                else "no static calculation"
+            )
         else:
             with whole(_file(folder, name)) as partial_file, gzip.open(partial_file, "wt") as file:
                 file.write(_text(density))
@@ -161,14 +173,18 @@ class _Project:
 
     def properties(self, ids: Sequence[str]) -> dict[str, dict[str, Any]]:
         """The entries that exist among these, one flat record each."""
-        documents = self._ask(self._rester.materials.summary.search, material_ids=list(ids), fields=list(UNITS))
+        documents = self._ask(
+            self._rester.materials.summary.search, material_ids=list(ids), fields=list(UNITS)
+        )
         return {str(document["material_id"]): _flat(document) for document in documents}
 
     def static_tasks(self, ids: Sequence[str]) -> dict[str, list[str]]:
         """The static calculations of each entry that has any, newest first."""
         search = self._rester.materials.search
         tasks = {
-            str(document["material_id"]): [str(t) for t, kind in document["calc_types"].items() if kind in _STATIC]
+            str(document["material_id"]): [
+                str(t) for t, kind in document["calc_types"].items() if kind in _STATIC
+            ]
             for document in self._ask(search, material_ids=list(ids), fields=["calc_types"])
         }
         every = [task for of_entry in tasks.values() for task in of_entry]
@@ -176,8 +192,13 @@ class _Project:
         for at in range(0, len(every), _BATCH):
             some, fields = every[at : at + _BATCH], ["last_updated"]
             documents = self._ask(self._rester.materials.tasks.search, task_ids=some, fields=fields)
-            dates |= {str(document["task_id"]): str(document["last_updated"]) for document in documents}
-        ordered = {name: sorted(t, key=lambda task: dates.get(task, ""), reverse=True) for name, t in tasks.items()}
+            dates |= {
+                str(document["task_id"]): str(document["last_updated"]) for document in documents
+            }
+        ordered = {
+            name: sorted(t, key=lambda task: dates.get(task, ""), reverse=True)
+            for name, t in tasks.items()
+        }
         return {name: of_entry for name, of_entry in ordered.items() if of_entry}
 
     def _ask(self, search: Callable[..., list[Any]], fields: list[str], **query: Any) -> list[Any]:
@@ -188,28 +209,43 @@ class _Project:
             with self._pace():
                 return search(**query, fields=[key, *fields], all_fields=False)
         except MPRestError as error:
-            raise TaskgroupError(f"Materials Project: {_short(error)}; run again to go on") from error
+            raise TaskgroupError(
+                f"Materials Project: {_short(error)}; run again to go on"
+            ) from error
 
     def density(self, task: str) -> "Chgcar | None":
         """The density of a calculation; None where it was not kept."""
         import requests
         from emmet.core.mpid import AlphaID
 
-        url = f"{self._bucket_url}/chgcars/{AlphaID(task.split('-')[-1], prefix='mp').string}.json.gz"
-        for attempt in range(_RETRIES):  # the session tries again what is refused, not what breaks off half-way
+        url = (
+            f"{self._bucket_url}/chgcars/{AlphaID(task.split('-')[-1], prefix='mp').string}.json.gz"
+        )
+        for attempt in range(
+            _RETRIES
+        ):  # the session tries again what is refused, not what breaks off half-way
             try:
                 with self._pace():
                     answer = self._bucket.get(url, timeout=60)
                 break
             except (requests.exceptions.ChunkedEncodingError, requests.exceptions.Timeout) as error:
                 if attempt == _RETRIES - 1:
-                    raise TaskgroupError(f"Materials Project: {_short(error)}; run again to go on") from error
+                    raise TaskgroupError(
+                        f"Materials Project: {_short(error)}; run again to go on"
+                    ) from error
             except requests.exceptions.RequestException as error:
-                raise TaskgroupError(f"Materials Project: {_short(error)}; run again to go on") from error
-        if answer.status_code in (403, 404):  # a bucket that may not be listed says 403 of what it lacks
+                raise TaskgroupError(
+                    f"Materials Project: {_short(error)}; run again to go on"
+                ) from error
+        if answer.status_code in (
+            403,
+            404,
+        ):  # a bucket that may not be listed says 403 of what it lacks
             return None
         if answer.status_code != 200:
-            raise TaskgroupError(f"Materials Project: {url} answered {answer.status_code}; run again to go on")
+            raise TaskgroupError(
+                f"Materials Project: {url} answered {answer.status_code}; run again to go on"
+            )
         return _parse_density(answer.content, url)
 
     @contextmanager
@@ -233,7 +269,9 @@ def _connect() -> "tuple[MPRester, requests.Session]":
         import requests
         from mp_api.client import MPRester, MPRestError
     except ImportError as error:
-        raise MissingDependency(f"fetch-mp needs mp-api ({error}): pip install 'taskgroup[mp]'") from error
+        raise MissingDependency(
+            f"fetch-mp needs mp-api ({error}): pip install 'taskgroup[mp]'"
+        ) from error
 
     interface, bucket = _patient_session(), _patient_session()
     interface.headers["x-api-key"] = key
@@ -256,7 +294,12 @@ def _patient_session() -> "requests.Session":
     from urllib3.util import Retry
 
     session = requests.Session()
-    patience = Retry(_RETRIES, backoff_factor=1, status_forcelist=(429, 500, 502, 503, 504), allowed_methods=("GET",))
+    patience = Retry(
+        _RETRIES,
+        backoff_factor=1,
+        status_forcelist=(429, 500, 502, 503, 504),
+        allowed_methods=("GET",),
+    )
     for scheme in ("http://", "https://"):
         session.mount(scheme, HTTPAdapter(max_retries=patience))
     return session
@@ -283,11 +326,14 @@ def _parse_density(content: bytes, url: str) -> "Chgcar":
         record = json.loads(gzip.decompress(content) if content[:2] == b"\x1f\x8b" else content)
         density = (record[0] if isinstance(record, list) else record)["data"]
         grids = {
-            name: np.array(grid["data"] if isinstance(grid, dict) else grid) for name, grid in density["data"].items()
+            name: np.array(grid["data"] if isinstance(grid, dict) else grid)
+            for name, grid in density["data"].items()
         }
         return Chgcar(Poscar(Structure.from_dict(density["poscar"]["structure"])), grids)
     except (ValueError, KeyError, TypeError, EOFError, OSError) as error:
-        raise TaskgroupError(f"Materials Project: {url} holds no density that can be read ({_short(error)})") from error
+        raise TaskgroupError(
+            f"Materials Project: {url} holds no density that can be read ({_short(error)})"
+        ) from error
 
 
 def _read_entries(folder: Path) -> dict[str, dict[str, Any]]:
@@ -313,7 +359,10 @@ def _read_missing(folder: Path) -> dict[str, str]:
 def _write_properties(path: Path, entries: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
     """The property table of these entries; gives back the properties that it leaves out."""
     kept = [name for name in UNITS if len({entry[name] for entry in entries} - {None}) > 1]
-    rows = [[entry["id"], *("" if entry[name] is None else float(entry[name]) for name in kept)] for entry in entries]
+    rows = [
+        [entry["id"], *("" if entry[name] is None else float(entry[name]) for name in kept)]
+        for entry in entries
+    ]
     _write_table(path, [["id", *kept], ["", *(UNITS[name] for name in kept)], *rows])
     return tuple(name for name in UNITS if name not in kept)
 

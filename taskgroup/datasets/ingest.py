@@ -22,7 +22,10 @@ from multiprocessing import get_context
 from pathlib import Path
 
 from taskgroup.datasets.dataset import to_float16
-from taskgroup.datasets.parts import (
+from taskgroup.datasets.properties import Properties, read_properties
+from taskgroup.datasets.sources import Matched, Source, find_densities, find_structures
+from taskgroup.datasets.store import whole
+from taskgroup.datasets.store_writer import (
     Refused,
     Row,
     StoreSettings,
@@ -32,10 +35,14 @@ from taskgroup.datasets.parts import (
     reopen_store,
     write_part,
 )
-from taskgroup.datasets.properties import Properties, read_properties
-from taskgroup.datasets.sources import Matched, Source, find_densities, find_structures
-from taskgroup.datasets.store import whole
-from taskgroup.densities import Density, promolecule, read_density, read_structure, standardise, structure_of_line
+from taskgroup.densities import (
+    Density,
+    promolecule,
+    read_density,
+    read_structure,
+    standardise,
+    structure_of_line,
+)
 from taskgroup.errors import InputError, StoreError, TaskgroupError
 
 TargetsSaid = Mapping[str, Mapping[str, str]] | Iterable[str] | str | Path | None
@@ -127,7 +134,16 @@ def promolecules(
     """
     table = read_properties(properties, id_column=id_column, targets=targets)
     matched = find_structures(Path(structures), dict.fromkeys(table.table.ids))
-    return _build(Path(out), table, matched, StoreSettings("promolecule", grid, sigma), workers, retry, shard, progress)
+    return _build(
+        Path(out),
+        table,
+        matched,
+        StoreSettings("promolecule", grid, sigma),
+        workers,
+        retry,
+        shard,
+        progress,
+    )
 
 
 def _build(
@@ -141,20 +157,31 @@ def _build(
     progress: OnProgress,
 ) -> IngestReport:
     if not 1 <= shard[0] <= shard[1]:
-        raise InputError(f"shard: must be machine k of N with 1 <= k <= N, found {shard[0]} of {shard[1]}")
+        raise InputError(
+            f"shard: must be machine k of N with 1 <= k <= N, found {shard[0]} of {shard[1]}"
+        )
     table = properties.table
     table.check()
     begun = begin_store(out, settings, len(matched.sources))
     share = _share(matched.sources, begun.part_rows, shard)
-    todo = [row for row in share if not (row.id in begun.rows or (row.id in begun.refused and not retry))]
-    batches = [tuple(todo[at : at + begun.part_rows]) for at in range(0, len(todo), begun.part_rows)]
+    todo = [
+        row
+        for row in share
+        if not (row.id in begun.rows or (row.id in begun.refused and not retry))
+    ]
+    batches = [
+        tuple(todo[at : at + begun.part_rows]) for at in range(0, len(todo), begun.part_rows)
+    ]
     if batches:
         reopen_store(out)
     n_done = len(share) - len(todo)
     progress(n_done, len(share))
     workers = workers or min(os.cpu_count() or 1, math.ceil(len(todo) / _WORTH_A_PROCESS))
     parts = begun.next_parts(len(batches), shard)
-    for n in _run([_PartJob(out, part, batch, settings) for part, batch in zip(parts, batches, strict=True)], workers):
+    for n in _run(
+        [_PartJob(out, part, batch, settings) for part, batch in zip(parts, batches, strict=True)],
+        workers,
+    ):
         n_done += n
         progress(n_done, len(share))
     return _end(out, properties, matched)
@@ -176,7 +203,9 @@ def _end(out: Path, properties: Properties, matched: Matched) -> IngestReport:
     notes = list(properties.notes)
     if not waiting:
         if not ended.rows:
-            raise StoreError(f"{out}: all {len(refused)} were refused, the first because: {refused[0].reason}")
+            raise StoreError(
+                f"{out}: all {len(refused)} were refused, the first because: {refused[0].reason}"
+            )
         finish_store(out, table, out.name)
         ill = table.rows([row in ended.rows for row in table.ids]).problems()
         notes += [f"{line} among the rows in the store: no study can learn it" for line in ill]
@@ -184,7 +213,9 @@ def _end(out: Path, properties: Properties, matched: Matched) -> IngestReport:
         path=out,
         n_rows=sum(row in ended.rows for row in table.ids),
         refused=refused,
-        without_density=tuple(row for row in table.ids if row not in sources and row not in ended.rows),
+        without_density=tuple(
+            row for row in table.ids if row not in sources and row not in ended.rows
+        ),
         without_row=matched.without_row,
         notes=tuple(notes),
         waiting=waiting,
@@ -199,7 +230,9 @@ def _run(jobs: Sequence[_PartJob], workers: int) -> Iterator[int]:
     # spawn: a forked child would inherit the threads of BLAS and zarr in an unknown state.
     pool = ProcessPoolExecutor(min(workers, len(jobs)), mp_context=get_context("spawn"))
     try:
-        with _interrupts_ignored():  # children inherit it: Ctrl-C is for the parent, what is under way comes to its end
+        with (
+            _interrupts_ignored()
+        ):  # children inherit it: Ctrl-C is for the parent, what is under way comes to its end
             futures = [pool.submit(_make_part, job) for job in jobs]
         for future in as_completed(futures):
             yield future.result()
@@ -253,7 +286,9 @@ def _group_keys(species: Sequence[str]) -> tuple[str, str]:
     from pymatgen.core import Composition
 
     composition = Composition(Counter(species))
-    with warnings.catch_warnings():  # the order of the symbols asks for electronegativities; noble gases have none
+    with (
+        warnings.catch_warnings()
+    ):  # the order of the symbols asks for electronegativities; noble gases have none
         warnings.filterwarnings("ignore", message="No Pauling electronegativity")
         return composition.reduced_formula, composition.chemical_system
 
@@ -262,7 +297,11 @@ def _density(source: Source, settings: StoreSettings) -> Density:
     """The standardised density of one source."""
     if settings.kind == "promolecule":
         file = source.files[0]
-        structure = read_structure(file) if source.line is None else structure_of_line(source.line, str(source))
+        structure = (
+            read_structure(file)
+            if source.line is None
+            else structure_of_line(source.line, str(source))
+        )
         return promolecule(structure, settings.grid, settings.sigma, str(source))
     files = source.files[0] if len(source.files) == 1 else source.files
     density = read_density(files, all_electron=settings.kind == "all-electron")

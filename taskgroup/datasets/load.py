@@ -20,5 +20,7 @@ def load_dataset(name_or_path: str | Path) -> Dataset:
 
     if not is_url(name_or_path) and not Path(name_or_path).is_dir():
         near = did_you_mean(str(name_or_path), BUILT_IN)
-        raise StoreError(f"dataset '{name_or_path}': neither a built-in dataset nor a store folder; {near}")
+        raise StoreError(
+            f"dataset '{name_or_path}': neither a built-in dataset nor a store folder; {near}"
+        )
     return open_store(name_or_path)

@@ -22,7 +22,9 @@ if TYPE_CHECKING:
 
 ID_COLUMNS = ("id", "material_id", "name", "file", "filename", "mp_id", "task_id")
 _MISSING = frozenset({"", "nan", "na", "n/a", "none", "null", "<na>", "-"})
-_UNIT_ROW = frozenset({"", "unit", "units", "[unit]", "[units]", "(unit)", "(units)", "#unit", "#units"})
+_UNIT_ROW = frozenset(
+    {"", "unit", "units", "[unit]", "[units]", "(unit)", "(units)", "#unit", "#units"}
+)
 _HEADER = re.compile(r"(.+?)(?:\s*(?:\((.+)\)|\[(.+)\]))?")  # name (unit), name [unit]
 _TRUTH = {"true": 1.0, "false": 0.0, "yes": 1.0, "no": 0.0}
 
@@ -69,7 +71,9 @@ def read_properties(
         if numbers is None:
             notes.append(f"column '{name}' holds text and is no target")
             continue
-        specs.append(_spec(name, numbers, units.get(name, ""), (said or {}).get(name, {}), source, notes))
+        specs.append(
+            _spec(name, numbers, units.get(name, ""), (said or {}).get(name, {}), source, notes)
+        )
         values.append(numbers)
     if not specs:
         raise TargetError(f"{source}: no column holds a target; found {', '.join(frame.columns)}")
@@ -92,29 +96,44 @@ def _read_frame(path: Path) -> "pd.DataFrame":
             separator = "\t" if suffix.startswith(".tsv") else ","
             # The header is read as a row, since pandas renames repeated columns.
             cells = pd.read_csv(
-                path, dtype=str, keep_default_na=False, sep=separator, encoding="utf-8-sig", header=None
+                path,
+                dtype=str,
+                keep_default_na=False,
+                sep=separator,
+                encoding="utf-8-sig",
+                header=None,
             )
             frame = cells.iloc[1:].set_axis(cells.iloc[0], axis=1)
         elif suffix == ".parquet":
             frame = pd.read_parquet(path, use_threads=False)
         elif suffix == ".json":
             records = json.loads(path.read_text())
-            if not isinstance(records, list) or not all(isinstance(record, dict) for record in records):
+            if not isinstance(records, list) or not all(
+                isinstance(record, dict) for record in records
+            ):
                 raise TargetError(f"{path}: JSON must be a list of records {{column: value}}")
             frame = pd.DataFrame.from_records(records)
         else:
-            raise TargetError(f"{path}: a property table is .csv, .tsv, .parquet or .json, got '{suffix}'")
+            raise TargetError(
+                f"{path}: a property table is .csv, .tsv, .parquet or .json, got '{suffix}'"
+            )
     except (ValueError, OSError) as error:  # pandas' and pyarrow's parser errors are ValueErrors
         if isinstance(error, TargetError):
             raise
-        raise TargetError(f"{path}: cannot be read as a property table ({str(error).splitlines()[0]})") from error
+        raise TargetError(
+            f"{path}: cannot be read as a property table ({str(error).splitlines()[0]})"
+        ) from error
     frame.columns = [str(name).strip() for name in frame.columns]
     return frame.map(_text)
 
 
-def _named(frame: "pd.DataFrame", id_column: str | None, path: Path) -> tuple["pd.DataFrame", dict[str, str]]:
+def _named(
+    frame: "pd.DataFrame", id_column: str | None, path: Path
+) -> tuple["pd.DataFrame", dict[str, str]]:
     """The frame with columns named as targets are, and the units that stood in its header."""
-    parts = {header: (header, "") if header == id_column else _header(header) for header in frame.columns}
+    parts = {
+        header: (header, "") if header == id_column else _header(header) for header in frame.columns
+    }
     units = {name: unit for name, unit in parts.values() if unit}
     named = frame.set_axis([parts[header][0] for header in frame.columns], axis=1)
     repeated = named.columns[named.columns.duplicated()]
@@ -150,7 +169,9 @@ def _find_id_column(frame: "pd.DataFrame", asked: str | None, path: Path) -> str
         if name in frame.columns:
             return name
     found = ", ".join(frame.columns)
-    raise TargetError(f"{path}: no id column: name one of {', '.join(ID_COLUMNS)}, or say which it is; found {found}")
+    raise TargetError(
+        f"{path}: no id column: name one of {', '.join(ID_COLUMNS)}, or say which it is; found {found}"
+    )
 
 
 def _read_targets(targets: Any) -> dict[str, dict[str, str]] | None:
@@ -173,7 +194,9 @@ def _read_targets(targets: Any) -> dict[str, dict[str, str]] | None:
     known = [field.name for field in fields(Target) if field.name != "name"]
     for name, said in targets.items():
         if not isinstance(said, Mapping | None):
-            raise TargetError(f"{place}: target '{name}' must be a mapping of {', '.join(known)}, got {said!r}")
+            raise TargetError(
+                f"{place}: target '{name}' must be a mapping of {', '.join(known)}, got {said!r}"
+            )
         for field in said or {}:
             if field not in known:
                 raise TargetError(
@@ -182,15 +205,21 @@ def _read_targets(targets: Any) -> dict[str, dict[str, str]] | None:
     return {str(name): dict(said or {}) for name, said in targets.items()}
 
 
-def _columns(frame: "pd.DataFrame", id_column: str, said: dict[str, Any] | None, path: Path) -> list[str]:
+def _columns(
+    frame: "pd.DataFrame", id_column: str, said: dict[str, Any] | None, path: Path
+) -> list[str]:
     columns = [name for name in frame.columns if name != id_column]
     for name in said or ():
         if name not in columns:
-            raise TargetError(f"{path}: no column for target '{name}'; {did_you_mean(name, columns)}")
+            raise TargetError(
+                f"{path}: no column for target '{name}'; {did_you_mean(name, columns)}"
+            )
     return columns if said is None else list(said)
 
 
-def _numbers(cells: "pd.Series", ids: tuple[str, ...], path: Path, wanted: bool) -> np.ndarray | None:
+def _numbers(
+    cells: "pd.Series", ids: tuple[str, ...], path: Path, wanted: bool
+) -> np.ndarray | None:
     """The column as float64, NaN where missing; None where it holds text only and nobody asked for it."""
     values, words = np.full(len(cells), np.nan), []
     for row, text in enumerate(cells):
@@ -203,7 +232,9 @@ def _numbers(cells: "pd.Series", ids: tuple[str, ...], path: Path, wanted: bool)
         return None
     if words:
         row = words[0]
-        raise TargetError(f"{path}: target '{cells.name}', row '{ids[row]}': needs a number, got '{cells.iloc[row]}'")
+        raise TargetError(
+            f"{path}: target '{cells.name}', row '{ids[row]}': needs a number, got '{cells.iloc[row]}'"
+        )
     return values
 
 
@@ -213,13 +244,17 @@ def _number(text: str) -> float:
     return _TRUTH[text.lower()] if text.lower() in _TRUTH else float(text)
 
 
-def _spec(name: str, values: np.ndarray, unit: str, said: dict[str, str], path: Path, notes: list[str]) -> Target:
+def _spec(
+    name: str, values: np.ndarray, unit: str, said: dict[str, str], path: Path, notes: list[str]
+) -> Target:
     known = values[~np.isnan(values)]
     if not {"kind", "transform"} & set(said) and set(known) == {0.0, 1.0}:
         said = {**said, "kind": "classification"}
         notes.append(f"column '{name}' holds 0 and 1: taken as a classification target")
     if unit and said.get("unit", unit) != unit:
-        raise TargetError(f"{path}: target '{name}': the table says unit '{unit}', the targets file '{said['unit']}'")
+        raise TargetError(
+            f"{path}: target '{name}': the table says unit '{unit}', the targets file '{said['unit']}'"
+        )
     try:
         return Target(name, **{"unit": unit, **said})
     except TargetError as error:

@@ -46,7 +46,9 @@ class Shards:
         try:
             self._fill(densities, positions)
         except (OSError, ValueError, RuntimeError) as error:
-            raise StoreError(f"{self._folder}: damaged, a density cannot be read ({error})") from error
+            raise StoreError(
+                f"{self._folder}: damaged, a density cannot be read ({error})"
+            ) from error
         return densities
 
     def _fill(self, densities: NDArray[np.float16], positions: NDArray[np.int64]) -> None:
@@ -71,7 +73,9 @@ class Shards:
         """Read the index of these shards."""
         size = self._part_rows * CHANNELS * _ENTRY.itemsize + _CHECKSUM_BYTES
         paths = [self._path(part) for part in parts]
-        ends = self._files.cat_ranges(paths, [-size] * len(parts), [None] * len(parts), on_error="raise")
+        ends = self._files.cat_ranges(
+            paths, [-size] * len(parts), [None] * len(parts), on_error="raise"
+        )
         for part, end in zip(parts, ends, strict=True):
             if len(end) != size:
                 raise ValueError(f"shard {part} is cut short")

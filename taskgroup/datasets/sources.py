@@ -26,7 +26,9 @@ class Source:
     line: str | None = None
 
     def __str__(self) -> str:
-        return " + ".join(map(str, self.files)) + ("" if self.line is None else f", structure '{self.id}'")
+        return " + ".join(map(str, self.files)) + (
+            "" if self.line is None else f", structure '{self.id}'"
+        )
 
 
 @dataclass(frozen=True)
@@ -49,9 +51,13 @@ def find_densities(folder: Path, ids: Collection[str], all_electron: bool = Fals
     claims: dict[str, dict[str, list[Path]]] = {}
     for path in files:
         word = _VASP.search(_bare(path))
-        claims.setdefault(_row_id(path, folder, ids), {}).setdefault(word[1] if word else "other", []).append(path)
+        claims.setdefault(_row_id(path, folder, ids), {}).setdefault(
+            word[1] if word else "other", []
+        ).append(path)
     chosen = {row: _choose(row, files_of, all_electron) for row, files_of in claims.items()}
-    return _matched({row: Source(row, files) for row, files in chosen.items() if files}, ids, folder)
+    return _matched(
+        {row: Source(row, files) for row, files in chosen.items() if files}, ids, folder
+    )
 
 
 def find_structures(place: Path, ids: Collection[str]) -> Matched:
@@ -67,13 +73,19 @@ def find_structures(place: Path, ids: Collection[str]) -> Matched:
     for path in _files(place):
         if _bare(path).lower().endswith(_STRUCTURES) or re.search("POSCAR|CONTCAR", path.name):
             claims.setdefault(_row_id(path, place, ids), []).append(path)
-    return _matched({row: Source(row, _single(row, files)) for row, files in claims.items()}, ids, place)
+    return _matched(
+        {row: Source(row, _single(row, files)) for row, files in claims.items()}, ids, place
+    )
 
 
 def _files(folder: Path) -> Iterator[Path]:
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder")
-    return (path for path in sorted(folder.rglob("*")) if path.is_file() and not path.name.startswith("."))
+    return (
+        path
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and not path.name.startswith(".")
+    )
 
 
 def _bare(path: Path) -> str:
@@ -85,20 +97,29 @@ def _row_id(path: Path, folder: Path, ids: Collection[str]) -> str:
     bare = _bare(path)
     stem = _VASP.sub("", bare).strip("_.-")
     names = [path.name, bare, stem, Path(stem).stem, path.parent.name]
-    return next((name for name in names if name in ids), Path(stem).stem or str(path.parent.relative_to(folder)))
+    return next(
+        (name for name in names if name in ids),
+        Path(stem).stem or str(path.parent.relative_to(folder)),
+    )
 
 
 def _choose(row: str, files: dict[str, list[Path]], all_electron: bool) -> tuple[Path, ...]:
     core, valence = files.pop("AECCAR0", []), files.pop("AECCAR2", [])
     files.pop("AECCAR1", None)
-    pair = _single(row, core) + _single(row, valence) if core and valence else _single(row, core or valence)
+    pair = (
+        _single(row, core) + _single(row, valence)
+        if core and valence
+        else _single(row, core or valence)
+    )
     others = [_single(row, files[word]) for word in ("CHGCAR", "other", "CHG") if word in files]
     return next(iter([pair, *others] if all_electron and len(pair) == 2 else [*others, pair]))
 
 
 def _single(row: str, files: list[Path]) -> tuple[Path, ...]:
     if len(files) > 1:
-        raise InputError(f"row '{row}': one file is needed, found {len(files)}: {files[0]}, {files[1]}")
+        raise InputError(
+            f"row '{row}': one file is needed, found {len(files)}: {files[0]}, {files[1]}"
+        )
     return tuple(files)
 
 
@@ -106,5 +127,7 @@ def _matched(found: dict[str, Source], ids: Collection[str], place: Path) -> Mat
     sources = tuple(found[row] for row in ids if row in found)
     if not sources:
         have, want = (", ".join(list(names)[:_SHOWN]) or "none" for names in (found, ids))
-        raise InputError(f"{place}: nothing there belongs to a row of the property table (found {have}; rows {want})")
+        raise InputError(
+            f"{place}: nothing there belongs to a row of the property table (found {have}; rows {want})"
+        )
     return Matched(sources, tuple(row for row in found if row not in ids))

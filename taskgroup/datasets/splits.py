@@ -32,7 +32,9 @@ class Split:
     @cached_property
     def id(self) -> str:
         """12 hex digits: equal exactly where the three sets of rows are equal."""
-        return _digest({name: getattr(self, name).tolist() for name in ("train", "validation", "test")})
+        return _digest(
+            {name: getattr(self, name).tolist() for name in ("train", "validation", "test")}
+        )
 
     def with_train_share(self, share: float) -> "Split":
         """The same with so large a share of the training rows, drawn at random; smaller shares are parts of larger.
@@ -41,7 +43,9 @@ class Split:
         """
         count = round(share * len(self.train))
         if not 0 < share <= 1 or count < 2:
-            raise ConfigError(f"train_share: must be in (0, 1] and leave 2 rows of {len(self.train)}, got {share}")
+            raise ConfigError(
+                f"train_share: must be in (0, 1] and leave 2 rows of {len(self.train)}, got {share}"
+            )
         kept = np.random.default_rng(0).permutation(self.train)[:count]
         return Split(np.sort(kept), self.validation, self.test)
 
@@ -83,7 +87,9 @@ class Splits:
         if test_fold == validation_fold:
             raise ConfigError(f"validation_fold: must differ from test_fold, both are {test_fold}")
         test, validation = self.fold_of_row == test_fold, self.fold_of_row == validation_fold
-        return Split(np.flatnonzero(~test & ~validation), np.flatnonzero(validation), np.flatnonzero(test))
+        return Split(
+            np.flatnonzero(~test & ~validation), np.flatnonzero(validation), np.flatnonzero(test)
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON, by row number: good beside the dataset hash."""
@@ -110,7 +116,9 @@ class Splits:
         data = json.loads(text)
         missing = [i for i in ids if i not in data["folds"]]
         if missing:
-            raise ConfigError(f"split file: no fold for {len(missing)} rows, the first is '{missing[0]}'")
+            raise ConfigError(
+                f"split file: no fold for {len(missing)} rows, the first is '{missing[0]}'"
+            )
         return cls(np.array([data["folds"][i] for i in ids]), data["by"], data["seed"])
 
 
@@ -121,15 +129,21 @@ def make_splits(keys: Sequence[str], by: str, folds: int = 5, seed: int = 0) -> 
     """
     sizes = Counter(keys)
     if folds < 3:
-        raise ConfigError(f"folds: at least 3 are needed for training, validation and test, got {folds}")
+        raise ConfigError(
+            f"folds: at least 3 are needed for training, validation and test, got {folds}"
+        )
     if len(sizes) < folds:
         raise ConfigError(f"folds: {folds} folds need as many groups by {by}, got {len(sizes)}")
     load, fold_of_key = [0] * folds, {}
-    for key in sorted(sizes, key=lambda k: (-sizes[k], hashlib.sha256(f"{seed}\0{k}".encode()).digest())):
+    for key in sorted(
+        sizes, key=lambda k: (-sizes[k], hashlib.sha256(f"{seed}\0{k}".encode()).digest())
+    ):
         fold_of_key[key] = load.index(min(load))
         load[fold_of_key[key]] += sizes[key]
     return Splits(np.array([fold_of_key[key] for key in keys]), by, seed)
 
 
 def _digest(data: dict[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(data, sort_keys=True, separators=(",", ":")).encode()).hexdigest()[:12]
+    return hashlib.sha256(
+        json.dumps(data, sort_keys=True, separators=(",", ":")).encode()
+    ).hexdigest()[:12]

@@ -48,10 +48,14 @@ def open_store(path: str | Path) -> Dataset:
     manifest = read_manifest(path)
     if not manifest["complete"]:
         done = len(list(Path(path, "parts").glob("*.json")))
-        raise StoreError(f"{path}: half written ({done} parts so far); run the command that began it again to go on")
+        raise StoreError(
+            f"{path}: half written ({done} parts so far); run the command that began it again to go on"
+        )
     dataset = read_rows(path, manifest)
     if dataset.hash != manifest["hash"]:
-        raise StoreError(f"{path}: damaged, its rows have hash {dataset.hash[:12]}, not {manifest['hash'][:12]}")
+        raise StoreError(
+            f"{path}: damaged, its rows have hash {dataset.hash[:12]}, not {manifest['hash'][:12]}"
+        )
     return dataset
 
 
@@ -170,6 +174,10 @@ def _read(
 def verify_store(path: str | Path) -> None:
     """Read every density and compare it with its digest. Raises StoreError naming the first row that differs."""
     dataset = open_store(path)
-    for row, found, expected in zip(dataset.ids, dataset.digest_densities(), dataset.density_digests, strict=True):
+    for row, found, expected in zip(
+        dataset.ids, dataset.digest_densities(), dataset.density_digests, strict=True
+    ):
         if found != expected:
-            raise StoreError(f"{path}: damaged, the density of row '{row}' is not the one that was stored")
+            raise StoreError(
+                f"{path}: damaged, the density of row '{row}' is not the one that was stored"
+            )

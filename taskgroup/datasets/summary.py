@@ -23,7 +23,9 @@ def describe(dataset: Dataset) -> dict[str, Any]:
         "n_rows": len(dataset),
         "n_formulas": len(set(dataset.formulas)),
         "n_chemical_systems": len(set(dataset.chemical_systems)),
-        "targets": [_column(spec, dataset.targets.column(spec.name)) for spec in dataset.targets.specs],
+        "targets": [
+            _column(spec, dataset.targets.column(spec.name)) for spec in dataset.targets.specs
+        ],
         "splits": {by: _folds(dataset, by) for by in SPLIT_BY},
     }
 

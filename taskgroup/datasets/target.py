@@ -42,11 +42,15 @@ class Target:
 
     def __post_init__(self) -> None:
         if not re.fullmatch(r"\w[\w.\-]*", self.name):
-            raise TargetError(f"target '{self.name}': a name is made of letters, digits, '_', '-' and '.'")
+            raise TargetError(
+                f"target '{self.name}': a name is made of letters, digits, '_', '-' and '.'"
+            )
         for field, choices in (("kind", KINDS), ("transform", TRANSFORMS)):
             if getattr(self, field) not in choices:
                 found = getattr(self, field)
-                raise TargetError(f"target '{self.name}': unknown {field} '{found}'; {did_you_mean(found, choices)}")
+                raise TargetError(
+                    f"target '{self.name}': unknown {field} '{found}'; {did_you_mean(found, choices)}"
+                )
         if self.kind == "classification" and self.transform != "none":
             raise TargetError(
                 f"target '{self.name}': a classification target takes no transform, got '{self.transform}'"
@@ -62,7 +66,9 @@ class Target:
         x = np.asarray(values, dtype=np.float64)
         if self.transform == "log10":
             if np.any(x <= 0):
-                raise TargetError(f"target '{self.name}': log10 needs values > 0, got {x[x <= 0].flat[0]:g}")
+                raise TargetError(
+                    f"target '{self.name}': log10 needs values > 0, got {x[x <= 0].flat[0]:g}"
+                )
             return np.log10(x)
         return np.sign(x) * np.log10(1 + np.abs(x)) if self.transform == "signed_log" else x
 
@@ -106,7 +112,11 @@ class TargetTable:
         for spec, column in zip(self.specs, values.T, strict=True):
             self._refuse(spec, np.isinf(column), "values are finite")
             if spec.kind == "classification":
-                self._refuse(spec, ~np.isnan(column) & ~np.isin(column, (0, 1)), "classes are labelled 0 and 1")
+                self._refuse(
+                    spec,
+                    ~np.isnan(column) & ~np.isin(column, (0, 1)),
+                    "classes are labelled 0 and 1",
+                )
             if spec.transform == "log10":
                 self._refuse(spec, column <= 0, "log10 needs values > 0")
 
@@ -151,7 +161,9 @@ class TargetTable:
         """As a DataFrame indexed by id, one column a target; units in ``.attrs["units"]``."""
         import pandas as pd
 
-        frame = pd.DataFrame(self.values, index=pd.Index(self.ids, name="id"), columns=list(self.names))
+        frame = pd.DataFrame(
+            self.values, index=pd.Index(self.ids, name="id"), columns=list(self.names)
+        )
         frame.attrs["units"] = {spec.name: spec.unit for spec in self.specs}
         return frame
 
@@ -166,12 +178,18 @@ class TargetTable:
             column = self.values[:, i]
             known = column[~np.isnan(column)]
             if known.size == 0:
-                lines.append(f"target '{spec.name}': every one of its {len(self)} labels is missing")
+                lines.append(
+                    f"target '{spec.name}': every one of its {len(self)} labels is missing"
+                )
             elif np.all(known == known[0]):
-                lines.append(f"target '{spec.name}': constant, all {known.size} labels are {known[0]:g}")
+                lines.append(
+                    f"target '{spec.name}': constant, all {known.size} labels are {known[0]:g}"
+                )
             else:
                 twins = ((self.names[j], _same(self.values[:, j], column)) for j in range(i))
-                lines += [f"target '{spec.name}': {how} target '{twin}'" for twin, how in twins if how]
+                lines += [
+                    f"target '{spec.name}': {how} target '{twin}'" for twin, how in twins if how
+                ]
         return lines
 
     def check(self) -> None:
@@ -236,7 +254,9 @@ class TargetScaler:
         for i, spec in enumerate(specs):
             known = table[~np.isnan(table[:, i]), i]
             if known.size == 0:
-                raise TargetError(f"target '{spec.name}': no label among the {len(table)} training rows")
+                raise TargetError(
+                    f"target '{spec.name}': no label among the {len(table)} training rows"
+                )
             if spec.kind == "regression":
                 learnt = spec.forward(known)
                 mean[i] = learnt.mean()
@@ -246,23 +266,33 @@ class TargetScaler:
     def encode(self, values: ArrayLike) -> NDArray[np.float64]:
         """Natural values [rows, T] -> z [rows, T]."""
         table = np.asarray(values, dtype=np.float64)
-        learnt = np.stack([spec.forward(table[..., i]) for i, spec in enumerate(self.specs)], axis=-1)
+        learnt = np.stack(
+            [spec.forward(table[..., i]) for i, spec in enumerate(self.specs)], axis=-1
+        )
         return (learnt - self.mean) / self.std
 
     def decode(self, z: ArrayLike) -> NDArray[np.float64]:
         """z [rows, T] -> natural values [rows, T]."""
         learnt = np.asarray(z, dtype=np.float64) * self.std + self.mean
-        return np.stack([spec.inverse(learnt[..., i]) for i, spec in enumerate(self.specs)], axis=-1)
+        return np.stack(
+            [spec.inverse(learnt[..., i]) for i, spec in enumerate(self.specs)], axis=-1
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON; ``from_dict`` reads it back bit for bit."""
-        return {"targets": [s.to_dict() for s in self.specs], "mean": self.mean.tolist(), "std": self.std.tolist()}
+        return {
+            "targets": [s.to_dict() for s in self.specs],
+            "mean": self.mean.tolist(),
+            "std": self.std.tolist(),
+        }
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> "TargetScaler":
         """The inverse of ``to_dict``."""
         specs = tuple(Target(**fields) for fields in data["targets"])
-        return cls(specs, np.array(data["mean"], dtype=np.float64), np.array(data["std"], dtype=np.float64))
+        return cls(
+            specs, np.array(data["mean"], dtype=np.float64), np.array(data["std"], dtype=np.float64)
+        )
 
 
 def specs_json(specs: Sequence[Target]) -> str:

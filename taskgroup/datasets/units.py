@@ -18,7 +18,10 @@ _ALONE = """Å ang Ang angstrom Angstrom bohr Bohr a0 Hartree hartree Rydberg m_
     atom atoms site sites cell f.u. fu formula formula_unit electron electrons states state spin deg ° °C % ppm hbar"""
 _PREFIXES = "afpnuμmcdhkMGTPE"
 _SYMBOLS = frozenset(
-    [*_ALONE.split(), *(prefix + symbol for symbol in _WITH_PREFIX.split() for prefix in ("", *_PREFIXES))]
+    [
+        *_ALONE.split(),
+        *(prefix + symbol for symbol in _WITH_PREFIX.split() for prefix in ("", *_PREFIXES)),
+    ]
 )
 _DIMENSIONLESS = frozenset({"", "-", "1", "dimensionless", "none"})
 _SUPERSCRIPTS = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁻", "0123456789-")
@@ -44,7 +47,9 @@ def parse_unit(text: str, field: str = "unit") -> str:
     words = re.findall(_WORD, plain)
     unknown = [word for word in words if word not in _SYMBOLS]
     if unknown:
-        raise TargetError(f"{field}: unit '{unit}' does not parse: '{unknown[0]}' is no unit symbol known here")
+        raise TargetError(
+            f"{field}: unit '{unit}' does not parse: '{unknown[0]}' is no unit symbol known here"
+        )
     while bracket := re.search(r"\(([^()]*)\)", plain):
         sound = _PRODUCT.fullmatch(bracket[1])
         plain = f"{plain[: bracket.start()]} {_BRACKET if sound else ')'} {plain[bracket.end() :]}"

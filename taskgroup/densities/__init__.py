@@ -16,7 +16,12 @@ from taskgroup.densities.promolecule import promolecule
 from taskgroup.densities.read import read_density, reader_for, readers
 from taskgroup.densities.reader import Reader
 from taskgroup.densities.standardise import standardise
-from taskgroup.densities.structures import read_structure, read_structures, structure_lines, structure_of_line
+from taskgroup.densities.structures import (
+    read_structure,
+    read_structures,
+    structure_lines,
+    structure_of_line,
+)
 
 __all__ = [
     "Density",

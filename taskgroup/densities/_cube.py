@@ -38,10 +38,19 @@ class CubeReader(Reader):
             refuse(source, "the voxels must span a volume, found vectors in one plane")
         positions = (atoms[:, 2:] - origin) * unit
         frac_coords = positions @ np.linalg.inv(lattice)
-        return Density(values[None] / BOHR**3, lattice, _symbols(atoms, source), frac_coords, "valence", str(source))
+        return Density(
+            values[None] / BOHR**3,
+            lattice,
+            _symbols(atoms, source),
+            frac_coords,
+            "valence",
+            str(source),
+        )
 
 
-def _header(lines: list[str], source: Path) -> tuple[int, np.ndarray, list[int], np.ndarray, np.ndarray]:
+def _header(
+    lines: list[str], source: Path
+) -> tuple[int, np.ndarray, list[int], np.ndarray, np.ndarray]:
     """Number of atoms, origin, voxel counts with their signs, voxel edges [3, 3] and the rows of the atoms [n, 5]."""
     try:
         first = lines[2].split()
@@ -53,13 +62,20 @@ def _header(lines: list[str], source: Path) -> tuple[int, np.ndarray, list[int],
     except (ValueError, IndexError) as error:
         refuse(source, f"must begin with a cube header, which does not parse ({error})")
     if n_atoms < 0 or first[4:] not in ([], ["1"]):
-        refuse(source, "must hold one density, found a cube of orbitals or of several values a point")
+        refuse(
+            source, "must hold one density, found a cube of orbitals or of several values a point"
+        )
     if voxels.shape != (3, 3) or origin.shape != (3,):
         refuse(source, "origin and voxel edges must have three numbers each")
     if 0 in counts or len({count > 0 for count in counts}) > 1:
-        refuse(source, f"voxel counts must be all positive (Bohr) or all negative (Å), found {counts}")
+        refuse(
+            source, f"voxel counts must be all positive (Bohr) or all negative (Å), found {counts}"
+        )
     if n_atoms == 0 or atoms.shape != (n_atoms, 5):
-        refuse(source, f"must list {n_atoms} atoms (at least one) with 5 numbers each, found {list(atoms.shape)}")
+        refuse(
+            source,
+            f"must list {n_atoms} atoms (at least one) with 5 numbers each, found {list(atoms.shape)}",
+        )
     return n_atoms, origin, counts, voxels, atoms
 
 

@@ -57,7 +57,9 @@ class AseReader(Reader):
     name: ClassVar[str] = "ASE Atoms or calculator with a density"
 
     def suits(self, source: Any) -> bool:
-        return hasattr(source, "get_pseudo_density") or (hasattr(source, "calc") and hasattr(source, "cell"))
+        return hasattr(source, "get_pseudo_density") or (
+            hasattr(source, "calc") and hasattr(source, "cell")
+        )
 
     def read(self, source: Any) -> Density:
         calculator = source if hasattr(source, "get_pseudo_density") else source.calc
@@ -73,7 +75,11 @@ class AseReader(Reader):
             "valence",
             name,
         )
-        return _scaled(density, calculator) if hasattr(calculator, "get_all_electron_density") else density
+        return (
+            _scaled(density, calculator)
+            if hasattr(calculator, "get_all_electron_density")
+            else density
+        )
 
 
 def _ase_blocks(calculator: Any) -> np.ndarray:
@@ -81,7 +87,9 @@ def _ase_blocks(calculator: Any) -> np.ndarray:
 
     def block(**spin: int) -> np.ndarray:
         if hasattr(calculator, "get_all_electron_density"):
-            return np.asarray(calculator.get_all_electron_density(gridrefinement=4, skip_core=True, **spin))
+            return np.asarray(
+                calculator.get_all_electron_density(gridrefinement=4, skip_core=True, **spin)
+            )
         return np.asarray(calculator.get_pseudo_density(**spin))
 
     if calculator.get_number_of_spins() == 1:
@@ -93,5 +101,8 @@ def _ase_blocks(calculator: Any) -> np.ndarray:
 def _scaled(density: Density, calculator: Any) -> Density:
     electrons = float(calculator.get_number_of_electrons())
     if abs(density.charge - electrons) > _MOST_RESCALED * electrons:
-        refuse(density.source, f"the density must hold {electrons:g} electrons within 5 %, found {density.charge:.4f}")
+        refuse(
+            density.source,
+            f"the density must hold {electrons:g} electrons within 5 %, found {density.charge:.4f}",
+        )
     return replace(density, values=density.values * (electrons / density.charge))

@@ -14,7 +14,14 @@ from taskgroup.errors import DensityError
 
 _NAME = re.compile(r"(?<![a-z])(chgcar|chg|aeccar[012]?)(?![a-z0-9])", re.IGNORECASE)
 _NO_E = re.compile(rb"(\d)([-+]\d{3})\b")  # Fortran leaves out the E of exponents with three digits
-_HEADER_ERRORS = (ValueError, IndexError, KeyError, TypeError, AttributeError, np.linalg.LinAlgError)
+_HEADER_ERRORS = (
+    ValueError,
+    IndexError,
+    KeyError,
+    TypeError,
+    AttributeError,
+    np.linalg.LinAlgError,
+)
 
 
 class VaspReader(Reader):
@@ -44,7 +51,9 @@ class VaspReader(Reader):
         kind = "all-electron" if "AECCAR" in bare_name(source).upper() else "valence"
         species = tuple(site.specie.symbol for site in structure)
         values = np.stack(blocks) / structure.volume
-        return Density(values, structure.lattice.matrix, species, structure.frac_coords, kind, str(source))
+        return Density(
+            values, structure.lattice.matrix, species, structure.frac_coords, kind, str(source)
+        )
 
 
 def _split(text: bytes, source: Path) -> tuple[list[str], bytes]:
@@ -77,14 +86,19 @@ def _structure(header: list[str], source: Path) -> Any:
     if abs(volume) < 1e-6:
         refuse(source, "the lattice must span a volume, found vectors in one plane")
     if volume < 0:
-        refuse(source, f"the lattice vectors must span a positive volume (right-handed), found {volume:.4g} Å^3")
+        refuse(
+            source,
+            f"the lattice vectors must span a positive volume (right-handed), found {volume:.4g} Å^3",
+        )
     return structure
 
 
 def _blocks(body: bytes, n_atoms: int, source: Path) -> list[np.ndarray]:
     """The blocks of the file, [nx, ny, nz] each, in the file's unit."""
     blocks: list[np.ndarray] = []
-    loose: list[float] = []  # what stands after a block: zeros that fill up its line, or moments after the augmentation
+    loose: list[
+        float
+    ] = []  # what stands after a block: zeros that fill up its line, or moments after the augmentation
     augmented = False
     file = BytesIO(body)
     for line in file:
@@ -111,11 +125,16 @@ def _blocks(body: bytes, n_atoms: int, source: Path) -> list[np.ndarray]:
     return blocks
 
 
-def _block(file: BytesIO, grid: tuple[int, ...], before: list[np.ndarray], source: Path, body: bytes) -> np.ndarray:
+def _block(
+    file: BytesIO, grid: tuple[int, ...], before: list[np.ndarray], source: Path, body: bytes
+) -> np.ndarray:
     if 0 in grid:
         refuse(source, f"the grid must have points along every axis, found {grid}")
     if before and grid != before[0].shape:
-        refuse(source, f"all blocks must have the grid of the first, found {grid} after {before[0].shape}")
+        refuse(
+            source,
+            f"all blocks must have the grid of the first, found {grid} after {before[0].shape}",
+        )
     values = _numbers(file, int(np.prod(grid, dtype=object)), source, body)
     return values.reshape(grid, order="F")
 
@@ -123,12 +142,19 @@ def _block(file: BytesIO, grid: tuple[int, ...], before: list[np.ndarray], sourc
 def _numbers(file: BytesIO, wanted: int, source: Path, body: bytes) -> np.ndarray:
     from pymatgen.optimization.fast_parser import parse_n_doubles
 
-    if 2 * wanted > len(body) + 1:  # a digit and a space each: refused before memory is taken for it
-        refuse(source, f"must hold {wanted} values, found at most {len(body) // 2}: truncated, or a wrong grid")
+    if (
+        2 * wanted > len(body) + 1
+    ):  # a digit and a space each: refused before memory is taken for it
+        refuse(
+            source,
+            f"must hold {wanted} values, found at most {len(body) // 2}: truncated, or a wrong grid",
+        )
     values = np.empty(wanted)
     found = parse_n_doubles(file, values, wanted)
     if found != wanted:
-        refuse(source, f"must hold {wanted} values, found {found}: truncated, damaged, or a wrong grid")
+        refuse(
+            source, f"must hold {wanted} values, found {found}: truncated, damaged, or a wrong grid"
+        )
     return values
 
 

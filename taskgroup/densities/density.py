@@ -40,11 +40,15 @@ class Density:
         species = tuple(map(str, self.species))
         frac_coords = self._numbers("frac_coords", self.frac_coords)
         if values.ndim != 4 or values.shape[0] not in (1, 2) or 0 in values.shape:
-            self._refuse(f"values must have the shape [1 or 2, nx, ny, nz], found {list(values.shape)}")
+            self._refuse(
+                f"values must have the shape [1 or 2, nx, ny, nz], found {list(values.shape)}"
+            )
         if lattice.shape != (3, 3):
             self._refuse(f"lattice must have the shape [3, 3], found {list(lattice.shape)}")
         if abs(np.linalg.det(lattice)) < 1e-6:
-            self._refuse(f"the lattice must span a volume, found {abs(np.linalg.det(lattice)):.3g} Å^3")
+            self._refuse(
+                f"the lattice must span a volume, found {abs(np.linalg.det(lattice)):.3g} Å^3"
+            )
         if not species or frac_coords.shape != (len(species), 3):
             self._refuse(
                 f"frac_coords must have one row of 3 an atom, found {list(frac_coords.shape)} of {len(species)}"
@@ -71,7 +75,9 @@ class Density:
             ) from None
         if not np.isfinite(array).all():
             bad = int(array.size - np.isfinite(array).sum())
-            self._refuse(f"{name} must be finite, found {bad} of {array.size} numbers NaN or infinite")
+            self._refuse(
+                f"{name} must be finite, found {bad} of {array.size} numbers NaN or infinite"
+            )
         return array
 
     @property

@@ -29,7 +29,10 @@ _MOTT_BETHE = 41.78214  # 8 pi^2 times the Bohr radius in Å, in the digits the 
 
 
 def promolecule(
-    structure: "Structure | tuple[Any, Sequence[str], Any]", n: int = 32, sigma: float = 0.20, source: str = "memory"
+    structure: "Structure | tuple[Any, Sequence[str], Any]",
+    n: int = 32,
+    sigma: float = 0.20,
+    source: str = "memory",
 ) -> Density:
     """The density of a crystal's free atoms on n x n x n points, low-passed with a Gaussian of ``sigma`` Å.
 
@@ -43,7 +46,9 @@ def promolecule(
     """
     check_grid(n, sigma)
     lattice, species, frac_coords = crystal_parts(structure, source)
-    flat = Density(np.zeros((1, 1, 1, 1)), lattice, species, frac_coords, "promolecule", source)  # checks the crystal
+    flat = Density(
+        np.zeros((1, 1, 1, 1)), lattice, species, frac_coords, "promolecule", source
+    )  # checks the crystal
     index = held_indices(n)
     half = index[index >= 0]
     squared = squared_waves([index, index, half], flat.lattice)
@@ -56,16 +61,22 @@ def promolecule(
     full = np.zeros((n, n, n // 2 + 1), dtype=complex)
     full[np.ix_(index % n, index % n, half)] = waves
     values = fft.irfftn(full, s=(n, n, n), norm="forward")
-    return Density(values[None], flat.lattice, flat.species, flat.frac_coords, "promolecule", source)
+    return Density(
+        values[None], flat.lattice, flat.species, flat.frac_coords, "promolecule", source
+    )
 
 
-def crystal_parts(structure: Any, source: str = "memory") -> tuple[np.ndarray, tuple[str, ...], np.ndarray]:
+def crystal_parts(
+    structure: Any, source: str = "memory"
+) -> tuple[np.ndarray, tuple[str, ...], np.ndarray]:
     """(lattice, element symbols, fractional coordinates) of a pymatgen structure or of a triple of the same."""
     if not hasattr(structure, "lattice"):
         lattice, species, frac_coords = structure
         return lattice, tuple(species), frac_coords
     if not structure.is_ordered:
-        raise DensityError(f"{source}: every site must hold one element, found the disordered {structure.formula}")
+        raise DensityError(
+            f"{source}: every site must hold one element, found the disordered {structure.formula}"
+        )
     # A species may carry a charge or a spin ("Fe3+"); its element is what has a form factor.
     symbols = tuple(getattr(site.specie, "element", site.specie).symbol for site in structure)
     return structure.lattice.matrix, symbols, structure.frac_coords
@@ -75,7 +86,9 @@ def form_factor(symbol: str, s_squared: np.ndarray, source: str = "memory") -> n
     """The X-ray form factor of an element, electrons, at s^2 = (|G| / 4 pi)^2 in 1/Å^2; f(0) is the atomic number."""
     table = _coefficients()
     if symbol not in table:
-        raise DensityError(f"{source}: no form factor for element '{symbol}'; {did_you_mean(symbol, table)}")
+        raise DensityError(
+            f"{source}: no form factor for element '{symbol}'; {did_you_mean(symbol, table)}"
+        )
     return _fit(symbol, np.minimum(s_squared, _turning_point(symbol)))
 
 
@@ -98,14 +111,19 @@ def _coefficients() -> dict[str, tuple[int, tuple[float, ...], tuple[float, ...]
     from pymatgen.analysis import diffraction
     from pymatgen.core import Element
 
-    table = json.loads((Path(diffraction.__path__[0]) / "atomic_scattering_params.json").read_text())
-    return {symbol: (Element(symbol).Z, *zip(*pairs, strict=True)) for symbol, pairs in table.items()}
+    table = json.loads(
+        (Path(diffraction.__path__[0]) / "atomic_scattering_params.json").read_text()
+    )
+    return {
+        symbol: (Element(symbol).Z, *zip(*pairs, strict=True)) for symbol, pairs in table.items()
+    }
 
 
 def _phases(frac_coords: np.ndarray, index: np.ndarray, half: np.ndarray) -> np.ndarray:
     """sum_j exp(-i G r_j): a product of one factor an axis, summed over the atoms."""
     x, y, z = (
-        np.exp(-2j * np.pi * np.outer(at, axis)) for at, axis in zip(frac_coords.T, (index, index, half), strict=True)
+        np.exp(-2j * np.pi * np.outer(at, axis))
+        for at, axis in zip(frac_coords.T, (index, index, half), strict=True)
     )
     plane = (x[:, :, None] * y[:, None, :]).reshape(len(x), -1)
     return (plane.T @ z).reshape(len(index), len(index), len(half))

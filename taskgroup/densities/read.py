@@ -21,7 +21,9 @@ _COUNT_ROUNDING = 2e-5  # of the charge: the five digits of CHG and cube files
 _GIVEN_TOLERANCE = 1e-2  # of the charge, where the caller says how many electrons there are
 
 
-def read_density(source: Any, *, electrons: float | None = None, all_electron: bool = False) -> Density:
+def read_density(
+    source: Any, *, electrons: float | None = None, all_electron: bool = False
+) -> Density:
     """Read a density and count its electrons.
 
     ``source``: a path to a CHGCAR, CHG, AECCAR or cube file (plain, .gz, .xz, .bz2), a pair of paths (AECCAR0,
@@ -38,7 +40,10 @@ def read_density(source: Any, *, electrons: float | None = None, all_electron: b
     density = _read_pair(source) if _is_pair(source) else reader_for(source).read(_as_path(source))
     if electrons is not None:
         if abs(density.charge - electrons) > _GIVEN_TOLERANCE * abs(electrons):
-            refuse(density.source, f"must hold {electrons:g} electrons within 1 %, found {density.charge:.4f}")
+            refuse(
+                density.source,
+                f"must hold {electrons:g} electrons within 1 %, found {density.charge:.4f}",
+            )
     elif not all_electron:
         _count(density)
     elif density.charge <= 0:
@@ -85,7 +90,10 @@ def reader_for(source: Any) -> Reader:
     if isinstance(candidate, Path) and not candidate.exists():
         refuse(candidate, "no such file")
     known = "; ".join(reader.name for reader in readers())
-    refuse(candidate if isinstance(candidate, Path) else type(source).__name__, f"no reader suits it; known: {known}")
+    refuse(
+        candidate if isinstance(candidate, Path) else type(source).__name__,
+        f"no reader suits it; known: {known}",
+    )
 
 
 def _as_path(source: Any) -> Any:

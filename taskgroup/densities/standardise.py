@@ -55,7 +55,9 @@ def squared_waves(indices: list[np.ndarray], lattice: np.ndarray) -> np.ndarray:
     """|G|^2 in 1/Å^2 for all combinations of wave indices: [len(indices[0]), len(indices[1]), len(indices[2])]."""
     h, k, l = (index.astype(float) for index in indices)  # noqa: E741 - Miller's own letters
     metric = reciprocal_metric(lattice)
-    across = metric[0, 0] * h[:, None] ** 2 + 2 * metric[0, 1] * np.outer(h, k) + metric[1, 1] * k**2
+    across = (
+        metric[0, 0] * h[:, None] ** 2 + 2 * metric[0, 1] * np.outer(h, k) + metric[1, 1] * k**2
+    )
     mixed = 2 * (metric[0, 2] * h[:, None] + metric[1, 2] * k)
     return across[:, :, None] + mixed[:, :, None] * l + metric[2, 2] * l**2
 

@@ -43,7 +43,9 @@ class ReaderConformance:
         density = self.reader.read(source)
         assert isinstance(density, Density)
         assert density.charge == pytest.approx(electrons, abs=1e-3, rel=2e-5)
-        assert density.charge == pytest.approx(density.values[0].sum() * density.volume / density.values[0].size)
+        assert density.charge == pytest.approx(
+            density.values[0].sum() * density.volume / density.values[0].size
+        )
 
     def test_reading_twice_gives_the_same(self, example: tuple[Any, float]) -> None:
         first, second = self.reader.read(example[0]), self.reader.read(example[0])
@@ -62,8 +64,12 @@ class FileReaderConformance(ReaderConformance):
         content = example[0].read_bytes()
         self._refused(example[0], content[: int(share * len(content))])
 
-    @pytest.mark.parametrize("content", [b"", b"\n\n", bytes(range(256)) * 20, b"not a density\n" * 50])
-    def test_an_empty_or_foreign_file_is_refused(self, example: tuple[Path, float], content: bytes) -> None:
+    @pytest.mark.parametrize(
+        "content", [b"", b"\n\n", bytes(range(256)) * 20, b"not a density\n" * 50]
+    )
+    def test_an_empty_or_foreign_file_is_refused(
+        self, example: tuple[Path, float], content: bytes
+    ) -> None:
         self._refused(example[0], content)
 
     def test_a_missing_file_is_refused(self, example: tuple[Path, float]) -> None:

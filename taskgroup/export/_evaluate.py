@@ -24,11 +24,16 @@ def unseen_rows(bundle: Bundle, dataset: Dataset) -> NDArray[np.int64]:
     if dataset.name != trained_on.get("name") and dataset.hash != trained_on.get("hash"):
         return np.arange(len(dataset))
     seen = set(bundle.spec.seen_ids)
-    return np.array([row for row, name in enumerate(dataset.ids) if name not in seen], dtype=np.int64)
+    return np.array(
+        [row for row, name in enumerate(dataset.ids) if name not in seen], dtype=np.int64
+    )
 
 
 def evaluate(
-    bundle: Bundle, dataset: Dataset, rows: Sequence[int] | NDArray[np.int64] | None = None, **options: Any
+    bundle: Bundle,
+    dataset: Dataset,
+    rows: Sequence[int] | NDArray[np.int64] | None = None,
+    **options: Any,
 ) -> dict[str, Any]:
     """Metrics of each target of the bundle that the dataset has labels of.
 
@@ -53,14 +58,25 @@ def evaluate(
     unseen = unseen_rows(bundle, dataset)
     chosen = unseen if rows is None else np.asarray(rows, dtype=np.int64)
     if not len(chosen):
-        raise BundleError(f"dataset '{dataset.name}': the bundle has seen every row; evaluate all of them with --all.")
+        raise BundleError(
+            f"dataset '{dataset.name}': the bundle has seen every row; evaluate all of them with --all."
+        )
     predicted = predict(bundle, dataset, rows=chosen, **options)
     targets = {}
     for name in names:
-        spec, truth, values = bundle.spec.target(name), dataset.targets.column(name)[chosen], predicted[name].to_numpy()
+        spec, truth, values = (
+            bundle.spec.target(name),
+            dataset.targets.column(name)[chosen],
+            predicted[name].to_numpy(),
+        )
         bounds = interval(spec, truth, values)
         metrics = target_metrics(spec, truth, values)
-        head = {"n": metrics.pop("n"), "skill": metrics.pop("skill"), "low": bounds.low, "high": bounds.high}
+        head = {
+            "n": metrics.pop("n"),
+            "skill": metrics.pop("skill"),
+            "low": bounds.low,
+            "high": bounds.high,
+        }
         targets[name] = head | metrics | _covered(bundle, name, truth, values)
     return {
         "targets": targets,
@@ -86,4 +102,6 @@ def _check_target(bundle: Bundle, dataset: Dataset, name: str) -> None:
     for field in ("unit", "kind"):
         if getattr(ours, field) != getattr(theirs, field):
             found = f"'{getattr(ours, field)}' as in the bundle, but is '{getattr(theirs, field)}'"
-            raise BundleError(f"dataset '{dataset.name}', target '{name}': {field} must be {found}.")
+            raise BundleError(
+                f"dataset '{dataset.name}', target '{name}': {field} must be {found}."
+            )

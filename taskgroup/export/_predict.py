@@ -19,7 +19,14 @@ import torch
 from numpy.typing import NDArray
 
 from taskgroup.datasets import Dataset, load_dataset
-from taskgroup.densities import Density, promolecule, read_density, read_structure, readers, standardise
+from taskgroup.densities import (
+    Density,
+    promolecule,
+    read_density,
+    read_structure,
+    readers,
+    standardise,
+)
 from taskgroup.errors import BundleError, InputError, StoreError
 from taskgroup.export.bundle import Bundle
 from taskgroup.export.spec import to_learnt
@@ -28,7 +35,9 @@ from taskgroup.models import MultiTaskNetwork
 if TYPE_CHECKING:
     import pandas as pd
 
-Item = tuple[str, NDArray[np.float32], NDArray[np.float64]]  # id, density [C, n, n, n], lattice [3, 3]
+Item = tuple[
+    str, NDArray[np.float32], NDArray[np.float64]
+]  # id, density [C, n, n, n], lattice [3, 3]
 
 
 def predict(
@@ -75,13 +84,20 @@ def predict(
     while batch := list(islice(items, batch_size)):
         ids += [name for name, _, _ in batch]
         densities = np.stack([density for _, density, _ in batch])
-        values, stds = predict_arrays(bundle, densities, np.stack([lattice for _, _, lattice in batch]), place)
+        values, stds = predict_arrays(
+            bundle, densities, np.stack([lattice for _, _, lattice in batch]), place
+        )
         blocks.append(np.concatenate([values, stds], axis=1))
-    frame = pd.DataFrame(np.concatenate(blocks), index=pd.Index(ids, name="id", dtype=object), columns=columns)
+    frame = pd.DataFrame(
+        np.concatenate(blocks), index=pd.Index(ids, name="id", dtype=object), columns=columns
+    )
     for name, width in widths.items():
         target = bundle.spec.target(name)
         middle = to_learnt(target, frame[name].to_numpy())
-        frame[f"{name}_low"], frame[f"{name}_high"] = target.inverse(middle - width), target.inverse(middle + width)
+        frame[f"{name}_low"], frame[f"{name}_high"] = (
+            target.inverse(middle - width),
+            target.inverse(middle + width),
+        )
     frame.attrs["units"] = bundle.units
     return frame
 
@@ -93,12 +109,17 @@ def interval_widths(bundle: Bundle, coverage: float) -> dict[str, float]:
     for name in regression:
         if f"{coverage:g}" not in known.get(name, {}):
             found = f"the bundle has {', '.join(known.get(name, {})) or 'none'}"
-            raise BundleError(f"target '{name}': no prediction interval of coverage {coverage:g}; {found}.")
+            raise BundleError(
+                f"target '{name}': no prediction interval of coverage {coverage:g}; {found}."
+            )
     return {name: known[name][f"{coverage:g}"] for name in bundle.targets if name in regression}
 
 
 def predict_arrays(
-    bundle: Bundle, densities: NDArray[np.float32], lattices: NDArray[np.float64], device: torch.device | str = "cpu"
+    bundle: Bundle,
+    densities: NDArray[np.float32],
+    lattices: NDArray[np.float64],
+    device: torch.device | str = "cpu",
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Values and standard deviations [B, T] in units, targets in the order of ``bundle.targets``.
 
@@ -113,7 +134,10 @@ def predict_arrays(
     for group in bundle.spec.grouping.groups:
         networks = bundle.members[group]
         with torch.inference_mode():
-            found = [_outputs(network.to(device).eval(), density, lattice, prepared) for network in networks]
+            found = [
+                _outputs(network.to(device).eval(), density, lattice, prepared)
+                for network in networks
+            ]
             outputs = torch.stack(found).double().cpu().numpy()
         names = [target.name for target in networks[0].targets]
         for name in group.serves:
@@ -123,7 +147,10 @@ def predict_arrays(
 
 
 def _outputs(
-    network: MultiTaskNetwork, density: torch.Tensor, lattice: torch.Tensor, prepared: dict[str, torch.Tensor]
+    network: MultiTaskNetwork,
+    density: torch.Tensor,
+    lattice: torch.Tensor,
+    prepared: dict[str, torch.Tensor],
 ) -> torch.Tensor:
     """Predictions [B, T] of one network; networks with equal views share the prepared fields."""
     key = network.view.key
@@ -159,11 +186,15 @@ def standardised(bundle: Bundle, source: Any, name: str) -> Item:
     wanted = bundle.spec.density
     density = _density(bundle, source, name)
     if density.kind != wanted.kind:
-        raise BundleError(f"{name}: this bundle takes {wanted.kind} densities, but found one of kind {density.kind}.")
+        raise BundleError(
+            f"{name}: this bundle takes {wanted.kind} densities, but found one of kind {density.kind}."
+        )
     _check_channels(bundle, density.n_channels, name)
     if density.kind != "promolecule" or density.grid != (wanted.grid,) * 3:
         density = standardise(density, wanted.grid, wanted.sigma)
-    values = density.values[: wanted.n_channels].astype(np.float16).astype(np.float32)  # datasets keep float16
+    values = (
+        density.values[: wanted.n_channels].astype(np.float16).astype(np.float32)
+    )  # datasets keep float16
     return name, values, density.lattice
 
 
@@ -176,7 +207,9 @@ def _density(bundle: Bundle, source: Any, name: str) -> Density:
     if wanted.kind == "promolecule":
         if holds_density:
             found = "found a DFT density; give the structure"
-            raise BundleError(f"{name}: this bundle takes structures (it makes promolecules of them), but {found}.")
+            raise BundleError(
+                f"{name}: this bundle takes structures (it makes promolecules of them), but {found}."
+            )
         structure = read_structure(source) if isinstance(source, Path) else source
         return promolecule(structure, wanted.grid, wanted.sigma, name)
     if isinstance(source, Path) and source.exists() and not holds_density:
@@ -189,10 +222,14 @@ def _check_channels(bundle: Bundle, found: int, name: str) -> None:
     """Of two channels the total alone may be used; a magnetisation cannot be made up."""
     wanted = bundle.spec.density.n_channels
     if found < wanted:
-        raise BundleError(f"{name}: this bundle takes {wanted} channels (total, magnetisation), but found {found}.")
+        raise BundleError(
+            f"{name}: this bundle takes {wanted} channels (total, magnetisation), but found {found}."
+        )
 
 
-def _items(bundle: Bundle, inputs: Iterable[Any], on_error: Callable[[str, InputError], None] | None) -> Iterator[Item]:
+def _items(
+    bundle: Bundle, inputs: Iterable[Any], on_error: Callable[[str, InputError], None] | None
+) -> Iterator[Item]:
     for number, source in enumerate(inputs):
         name = _name(source, number)
         try:
@@ -209,7 +246,9 @@ def _rows(bundle: Bundle, dataset: Dataset, rows: Sequence[int], batch_size: int
     for start in range(0, len(chosen), batch_size):
         part = chosen[start : start + batch_size]
         densities = dataset.densities(part)[:, :channels]
-        yield from zip((dataset.ids[row] for row in part), densities, dataset.lattices[part], strict=True)
+        yield from zip(
+            (dataset.ids[row] for row in part), densities, dataset.lattices[part], strict=True
+        )
 
 
 def _as_dataset(inputs: Any) -> Dataset | None:
@@ -225,7 +264,11 @@ def _as_dataset(inputs: Any) -> Dataset | None:
 
 
 def _is_single(inputs: Any) -> bool:
-    return isinstance(inputs, str | Path | Density) or hasattr(inputs, "structure") or hasattr(inputs, "lattice")
+    return (
+        isinstance(inputs, str | Path | Density)
+        or hasattr(inputs, "structure")
+        or hasattr(inputs, "lattice")
+    )
 
 
 def _name(source: Any, number: int) -> str:

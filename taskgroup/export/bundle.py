@@ -51,11 +51,15 @@ class Bundle:
         for group in self.spec.grouping.groups:
             networks = self.members.get(group, ())
             if not networks:
-                raise BundleError(f"bundle '{self.spec.name}': every group needs a network, but {group} has none.")
+                raise BundleError(
+                    f"bundle '{self.spec.name}': every group needs a network, but {group} has none."
+                )
             for network in networks:
                 names = sorted(target.name for target in network.targets)
                 if names != list(group.targets):
-                    raise BundleError(f"bundle '{self.spec.name}': the network of {group} has the targets {names}.")
+                    raise BundleError(
+                        f"bundle '{self.spec.name}': the network of {group} has the targets {names}."
+                    )
 
     @property
     def targets(self) -> tuple[str, ...]:
@@ -79,7 +83,9 @@ def save_bundle(path: str | Path, spec: BundleSpec, members: Members) -> Path:
     folder = Path(path)
     Bundle(spec, members)
     if folder.exists() and not (folder.is_dir() and _is_replaceable(folder)):
-        raise BundleError(f"{folder}: must be a new folder or a bundle to replace, but something else is there.")
+        raise BundleError(
+            f"{folder}: must be a new folder or a bundle to replace, but something else is there."
+        )
     folder.parent.mkdir(parents=True, exist_ok=True)
     draft = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
     try:
@@ -104,11 +110,15 @@ def load_bundle(path: str | Path) -> Bundle:
         if not file.is_file():
             raise BundleError(f"{folder}: bundle.json names {name}, but that file is missing.")
         if _sha256(file.read_bytes()) != expected:
-            raise BundleError(f"{file}: must have the sha256 {expected[:12]}… of bundle.json, but was altered.")
+            raise BundleError(
+                f"{file}: must have the sha256 {expected[:12]}… of bundle.json, but was altered."
+            )
     try:
         seen = tuple(json.loads((folder / "seen_ids.json").read_text(encoding="utf-8")))
         spec = BundleSpec.from_dict(content["spec"], seen)
-        files = {Group(tuple(g["targets"]), tuple(g["serves"])): g["members"] for g in content["groups"]}
+        files = {
+            Group(tuple(g["targets"]), tuple(g["serves"])): g["members"] for g in content["groups"]
+        }
     except (KeyError, TypeError, ValueError, OSError) as error:
         if isinstance(error, InputError):
             raise BundleError(f"{folder}: {error}") from error
@@ -116,14 +126,22 @@ def load_bundle(path: str | Path) -> Bundle:
     unhashed = [name for names in files.values() for name in names if name not in content["files"]]
     if unhashed:
         raise BundleError(f"{folder}: bundle.json gives no sha256 for {unhashed[0]}.")
-    return Bundle(spec, {group: tuple(read_network(folder / name) for name in names) for group, names in files.items()})
+    return Bundle(
+        spec,
+        {
+            group: tuple(read_network(folder / name) for name in names)
+            for group, names in files.items()
+        },
+    )
 
 
 def _write(folder: Path, spec: BundleSpec, members: Members) -> None:
     (folder / "networks").mkdir()
     groups = []
     for number, group in enumerate(spec.grouping.groups):
-        names = [f"networks/group{number}-member{i}.safetensors" for i in range(len(members[group]))]
+        names = [
+            f"networks/group{number}-member{i}.safetensors" for i in range(len(members[group]))
+        ]
         for name, network in zip(names, members[group], strict=True):
             write_network(folder / name, network)
         groups.append({"targets": group.targets, "serves": group.serves, "members": names})
@@ -138,26 +156,40 @@ def _write(folder: Path, spec: BundleSpec, members: Members) -> None:
         "files": files,
     }
     content["sha256"] = _content_hash(content)
-    (folder / "bundle.json").write_text(json.dumps(content, indent=1, allow_nan=False), encoding="utf-8")
+    (folder / "bundle.json").write_text(
+        json.dumps(content, indent=1, allow_nan=False), encoding="utf-8"
+    )
     (folder / "README.md").write_text(model_card(spec, members), encoding="utf-8")
 
 
 def _read_content(folder: Path) -> dict[str, Any]:
     path = folder / "bundle.json"
     if not path.is_file():
-        hint = f" Did you mean {folder / 'export'}?" if (folder / "export" / "bundle.json").exists() else ""
-        raise BundleError(f"{folder}: a bundle is a folder with bundle.json, but there is none here.{hint}")
+        hint = (
+            f" Did you mean {folder / 'export'}?"
+            if (folder / "export" / "bundle.json").exists()
+            else ""
+        )
+        raise BundleError(
+            f"{folder}: a bundle is a folder with bundle.json, but there is none here.{hint}"
+        )
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         version, files = content["format_version"], content.get("files")
     except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise BundleError(f"{path}: must be the JSON of a bundle, but it cannot be read ({error}).") from error
+        raise BundleError(
+            f"{path}: must be the JSON of a bundle, but it cannot be read ({error})."
+        ) from error
     if not isinstance(version, int) or version > FORMAT_VERSION:
-        found = f"it is {version} (written by taskgroup {content.get('taskgroup')}); upgrade taskgroup"
+        found = (
+            f"it is {version} (written by taskgroup {content.get('taskgroup')}); upgrade taskgroup"
+        )
         raise BundleError(f"{path}: format_version must be at most {FORMAT_VERSION}, but {found}.")
     if content.get("sha256") != _content_hash(content):
         raise BundleError(f"{path}: must have the sha256 it gives for itself, but was altered.")
-    if not isinstance(files, dict) or any(Path(name).is_absolute() or ".." in Path(name).parts for name in files):
+    if not isinstance(files, dict) or any(
+        Path(name).is_absolute() or ".." in Path(name).parts for name in files
+    ):
         raise BundleError(f"{path}: files must name files inside the bundle, but do not.")
     return content
 

@@ -29,7 +29,11 @@ def _head(spec: BundleSpec) -> str:
 
 def _use(spec: BundleSpec) -> str:
     source = "STRUCTURE.cif" if spec.density.kind == "promolecule" else "CHGCAR"
-    lines = ["import taskgroup as tg", "", f'tg.load_bundle(".").predict(["{source}"])  # a DataFrame, units in .attrs']
+    lines = [
+        "import taskgroup as tg",
+        "",
+        f'tg.load_bundle(".").predict(["{source}"])  # a DataFrame, units in .attrs',
+    ]
     python = "\n".join(["```python", *lines, "```"])
     return f"## Use\n\n    taskgroup predict . {source}\n\n{python}"
 
@@ -46,10 +50,14 @@ def _metrics(spec: BundleSpec) -> str:
         for name, metrics in targets.items():
             skill = f"{_number(metrics.get('skill'))} [{_number(metrics.get('low'))}, {_number(metrics.get('high'))}]"
             others = ", ".join(
-                f"{k} {_number(v)}" for k, v in metrics.items() if k not in ("skill", "low", "high", "n")
+                f"{k} {_number(v)}"
+                for k, v in metrics.items()
+                if k not in ("skill", "low", "high", "n")
             )
             rows.append([name, str(metrics.get("n", "–")), skill, others])
-        parts.append(f"### {stage}\n\n" + _table(["target", "n", "skill [95 %]", "other metrics"], rows))
+        parts.append(
+            f"### {stage}\n\n" + _table(["target", "n", "skill [95 %]", "other metrics"], rows)
+        )
     about = "Skill is 0 for a constant predictor and 1 for a perfect one: R2 in the learnt space, or 2 AUC - 1."
     return f"## How well\n\n{about}\n\n" + "\n\n".join(parts) if parts else ""
 

@@ -44,9 +44,13 @@ class GroupProgram(nn.Module):
         """Values and standard deviations [B, T] in units."""
         views = {member.view.key: member.view for member in self.members}
         rows = {key: view.prepare(density, lattice) for key, view in views.items()}
-        each = [member.decode(member(rows[member.view.key], lattice.float())) for member in self.members]
+        each = [
+            member.decode(member(rows[member.view.key], lattice.float())) for member in self.members
+        ]
         outputs = torch.stack(each)[:, :, self.columns]
-        learnt = torch.stack([_to_learnt(t, outputs[:, :, i]) for i, t in enumerate(self.targets)], dim=-1)
+        learnt = torch.stack(
+            [_to_learnt(t, outputs[:, :, i]) for i, t in enumerate(self.targets)], dim=-1
+        )
         mean = learnt.mean(0)
         variance = learnt.var(0) if len(self.members) > 1 else torch.zeros_like(mean)
         half = torch.sqrt(variance + self.residual**2)
@@ -78,7 +82,9 @@ def export_programs(bundle: Bundle, folder: str | Path, form: ProgramFormat) -> 
     old = json.loads(index.read_text())["programs"] if index.exists() else []
     kept = [program for program in old if not program["file"].endswith(f".{form}")]
     density = vars(bundle.spec.density)
-    index.write_text(json.dumps({"density": density, "programs": kept + description}, indent=1), encoding="utf-8")
+    index.write_text(
+        json.dumps({"density": density, "programs": kept + description}, indent=1), encoding="utf-8"
+    )
     return [*written, index]
 
 
@@ -98,7 +104,9 @@ def register_bundle(bundle_dir: str | Path, name: str, uri: str, artifacts: str 
         client = MlflowClient(tracking_uri=uri, registry_uri=uri)
         found = client.get_experiment_by_name(_EXPERIMENT)
         place = None if uri.startswith("http") else Path(artifacts).resolve().as_uri()
-        experiment_id = found.experiment_id if found else client.create_experiment(_EXPERIMENT, place)
+        experiment_id = (
+            found.experiment_id if found else client.create_experiment(_EXPERIMENT, place)
+        )
         run = client.create_run(experiment_id, run_name=name, tags={"kind": "registered"}).info
         with tempfile.TemporaryDirectory() as folder:
             _save_pyfunc(Path(bundle_dir), f"{folder}/model")
@@ -128,7 +136,9 @@ def _save_pyfunc(bundle_dir: Path, path: str) -> None:
     )
 
 
-def _export(program: GroupProgram, path: Path, form: ProgramFormat, example: tuple[Tensor, Tensor]) -> None:
+def _export(
+    program: GroupProgram, path: Path, form: ProgramFormat, example: tuple[Tensor, Tensor]
+) -> None:
     batch = torch.export.Dim.DYNAMIC
     shapes = {"density": {0: batch}, "lattice": {0: batch}}
     with torch.no_grad(), warnings.catch_warnings():
@@ -138,7 +148,9 @@ def _export(program: GroupProgram, path: Path, form: ProgramFormat, example: tup
             torch.export.save(exported, path)
         else:
             names = {"input_names": ["density", "lattice"], "output_names": ["values", "stds"]}
-            torch.onnx.export(exported, (), path, dynamo=True, verbose=False, external_data=False, **names)
+            torch.onnx.export(
+                exported, (), path, dynamo=True, verbose=False, external_data=False, **names
+            )
 
 
 def _example(bundle: Bundle) -> tuple[Tensor, Tensor]:
@@ -151,14 +163,22 @@ def _to_learnt(target: Target, values: Tensor) -> Tensor:
     """``Target.forward`` in tensors."""
     if target.transform == "log10":
         return torch.log10(values.clamp_min(SMALLEST))
-    return values.sign() * torch.log10(1 + values.abs()) if target.transform == "signed_log" else values
+    return (
+        values.sign() * torch.log10(1 + values.abs())
+        if target.transform == "signed_log"
+        else values
+    )
 
 
 def _to_units(target: Target, values: Tensor) -> Tensor:
     """``Target.inverse`` in tensors."""
     if target.transform == "log10":
         return torch.pow(10.0, values)
-    return values.sign() * (torch.pow(10.0, values.abs()) - 1) if target.transform == "signed_log" else values
+    return (
+        values.sign() * (torch.pow(10.0, values.abs()) - 1)
+        if target.transform == "signed_log"
+        else values
+    )
 
 
 def _need_onnx() -> None:

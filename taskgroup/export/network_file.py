@@ -14,7 +14,9 @@ from taskgroup.models import MultiTaskNetwork
 
 def write_network(path: str | Path, network: MultiTaskNetwork) -> None:
     """Write weights and description of a network."""
-    weights = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
+    weights = {
+        name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()
+    }
     save_file(weights, path, metadata={"network": json.dumps(network.to_dict())})
 
 
@@ -30,8 +32,18 @@ def read_network(path: str | Path) -> MultiTaskNetwork:
         with torch.random.fork_rng(devices=[]):  # its first weights are drawn, then replaced
             network = MultiTaskNetwork.from_dict(description)
         network.load_state_dict(weights)
-    except (SafetensorError, OSError, KeyError, TypeError, RuntimeError, InputError, ValueError) as error:
+    except (
+        SafetensorError,
+        OSError,
+        KeyError,
+        TypeError,
+        RuntimeError,
+        InputError,
+        ValueError,
+    ) as error:
         first = error.errors()[0]["msg"] if isinstance(error, ValidationError) else str(error)
         reason = (first.splitlines() or [type(error).__name__])[0]
-        raise BundleError(f"{path}: must hold a network this version can build, but {reason}") from error
+        raise BundleError(
+            f"{path}: must hold a network this version can build, but {reason}"
+        ) from error
     return network.eval()

@@ -15,7 +15,9 @@ class BundleModel(PythonModel):
 
         self.bundle = load_bundle(context.artifacts["bundle"])
 
-    def predict(self, context, model_input, params=None):  # without hints: MLflow takes them for a schema
+    def predict(
+        self, context, model_input, params=None
+    ):  # without hints: MLflow takes them for a schema
         """A DataFrame, one row an input; see ``taskgroup.export.predict``."""
         return self.bundle.predict(list(model_input["path"]))
 

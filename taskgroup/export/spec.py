@@ -68,7 +68,9 @@ class BundleSpec:
         names = sorted(target.name for target in self.targets)
         if names != list(self.grouping.targets):
             found = f"grouping {list(self.grouping.targets)}, targets {names}"
-            raise BundleError(f"bundle '{self.name}': the grouping must serve its targets, but found {found}.")
+            raise BundleError(
+                f"bundle '{self.name}': the grouping must serve its targets, but found {found}."
+            )
 
     def target(self, name: str) -> Target:
         """The target of that name."""
@@ -97,7 +99,9 @@ class BundleSpec:
         return cls(**known)
 
 
-def conformal_widths(target: Target, truth: ArrayLike, predicted: ArrayLike) -> dict[str, float] | None:
+def conformal_widths(
+    target: Target, truth: ArrayLike, predicted: ArrayLike
+) -> dict[str, float] | None:
     """Half the width of prediction intervals for each of ``COVERAGES``, in the space of the target's transform.
 
     Split conformal (Lei et al., doi:10.1080/01621459.2017.1307116): the ceil((n + 1) coverage)-th smallest of the n
@@ -110,7 +114,11 @@ def conformal_widths(target: Target, truth: ArrayLike, predicted: ArrayLike) -> 
         return None
     ranks = {coverage: math.ceil((len(errors) + 1) * coverage) for coverage in COVERAGES}
     sizes = np.sort(np.abs(errors))
-    return {f"{coverage:g}": float(sizes[rank - 1]) for coverage, rank in ranks.items() if rank <= len(sizes)}
+    return {
+        f"{coverage:g}": float(sizes[rank - 1])
+        for coverage, rank in ranks.items()
+        if rank <= len(sizes)
+    }
 
 
 def residual_scale(target: Target, truth: ArrayLike, predicted: ArrayLike) -> float | None:

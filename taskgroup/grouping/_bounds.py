@@ -13,7 +13,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-_STEPS, _PATIENCE = 600, 15  # steps at most; halve their length after so many without a better bound
+_STEPS, _PATIENCE = (
+    600,
+    15,
+)  # steps at most; halve their length after so many without a better bound
 _SWAPS = 50
 _SMALL, _SMALL_STEPS = 4000, 30  # sets x tasks below which branching is quicker than long ascents
 
@@ -114,15 +117,23 @@ class Relaxed:
         return np.maximum(self.reduced - pushed_out, 0.0)
 
 
-def relax(cover: Cover, sets: np.ndarray, tolls: np.ndarray, prices: np.ndarray, groups: int) -> Relaxed:
+def relax(
+    cover: Cover, sets: np.ndarray, tolls: np.ndarray, prices: np.ndarray, groups: int
+) -> Relaxed:
     """Relaxation over some sets that cost ``tolls`` more than their values (their share of the budget)."""
     values = cover.values[sets]
     served = values < (cover.big if cover.disjoint else prices)
     margin = np.where(served, values - prices, 0.0)
     reduced = margin.sum(axis=1) + tolls
-    picked = np.argpartition(reduced, groups - 1)[:groups] if groups < len(reduced) else np.arange(len(reduced))
+    picked = (
+        np.argpartition(reduced, groups - 1)[:groups]
+        if groups < len(reduced)
+        else np.arange(len(reduced))
+    )
     picked = picked[reduced[picked] < 0]
-    return Relaxed(float(prices.sum() + reduced[picked].sum()), picked, reduced, served[picked].sum(axis=0))
+    return Relaxed(
+        float(prices.sum() + reduced[picked].sum()), picked, reduced, served[picked].sum(axis=0)
+    )
 
 
 @dataclass(frozen=True)

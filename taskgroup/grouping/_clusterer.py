@@ -53,7 +53,9 @@ def modularity(graph: nx.Graph, parts: Iterable[set[int]], resolution: float = 1
     return nx.community.modularity(graph, list(parts), weight="weight", resolution=resolution)
 
 
-def best_by_modularity(graph: nx.Graph, candidates: Iterable[list[set[int]]], resolution: float) -> list[set[int]]:
+def best_by_modularity(
+    graph: nx.Graph, candidates: Iterable[list[set[int]]], resolution: float
+) -> list[set[int]]:
     """The partition of highest modularity; of equals (to rounding) the first in canonical order."""
 
     def rank(parts: list[set[int]]) -> tuple[float, list[list[int]]]:

@@ -24,7 +24,10 @@ class LabelPropagation(Clusterer):
     """
 
     def communities(self, graph: nx.Graph) -> list[set[int]]:
-        return [set(part) for part in nx.community.asyn_lpa_communities(graph, weight="weight", seed=self.seed)]
+        return [
+            set(part)
+            for part in nx.community.asyn_lpa_communities(graph, weight="weight", seed=self.seed)
+        ]
 
 
 class KClique(Clusterer):
@@ -36,14 +39,18 @@ class KClique(Clusterer):
     def communities(self, graph: nx.Graph) -> list[set[int]]:
         size = 3 if self.k is None else self.k
         if size < 2:
-            raise GroupingError(f"k of k_clique is the size of its cliques and must be at least 2, but got {size}.")
+            raise GroupingError(
+                f"k of k_clique is the size of its cliques and must be at least 2, but got {size}."
+            )
         cliques = list(islice(nx.find_cliques(graph), _MOST_CLIQUES + 1))
         if len(cliques) > _MOST_CLIQUES:
             raise GroupingError(
                 f"k_clique can take {_MOST_CLIQUES} maximal cliques, but the graph of {len(graph)} targets has more; "
                 "choose a stricter sparsifier."
             )
-        return [set(part) for part in nx.community.k_clique_communities(graph, size, cliques=cliques)]
+        return [
+            set(part) for part in nx.community.k_clique_communities(graph, size, cliques=cliques)
+        ]
 
 
 class ConflictColouring(Clusterer):
@@ -56,4 +63,7 @@ class ConflictColouring(Clusterer):
 
     def communities(self, graph: nx.Graph) -> list[set[int]]:
         colours = nx.greedy_color(nx.complement(graph), strategy="saturation_largest_first")
-        return [{node for node in graph if colours[node] == colour} for colour in sorted(set(colours.values()))]
+        return [
+            {node for node in graph if colours[node] == colour}
+            for colour in sorted(set(colours.values()))
+        ]

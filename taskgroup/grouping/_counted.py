@@ -30,12 +30,18 @@ class CountedClusterer(Clusterer):
         joined = [node for node in graph if graph.degree(node)]
         core = nx.relabel_nodes(graph.subgraph(joined), {node: i for i, node in enumerate(joined)})
         tried = range(1, min(len(core), _MOST_TRIED) + 1)
-        parts = best_by_modularity(core, (self._into(core, k) for k in tried), self.resolution) if joined else []
+        parts = (
+            best_by_modularity(core, (self._into(core, k) for k in tried), self.resolution)
+            if joined
+            else []
+        )
         return [{joined[i] for i in part} for part in parts]
 
     def _into(self, graph: nx.Graph, k: int) -> list[set[int]]:
         if k > len(graph):
-            raise GroupingError(f"k must not exceed the number of targets ({len(graph)}), but got {k}.")
+            raise GroupingError(
+                f"k must not exceed the number of targets ({len(graph)}), but got {k}."
+            )
         if k in (1, len(graph)):
             return [set(graph)] if k == 1 else [{node} for node in graph]
         labels = self.cut(graph, k)
@@ -68,4 +74,6 @@ class Spectral(CountedClusterer):
         with warnings.catch_warnings():
             # targets that nothing tells apart make fewer than k distinct points: fewer groups are then the right answer
             warnings.simplefilter("ignore", ConvergenceWarning)
-            return SpectralClustering(k, affinity="precomputed", random_state=self.seed).fit_predict(weight)
+            return SpectralClustering(
+                k, affinity="precomputed", random_state=self.seed
+            ).fit_predict(weight)

@@ -18,12 +18,18 @@ _CELL = 0.48
 _MOST_CELLS = 24
 
 
-def draw_affinity(affinity: Affinity, path: str | Path, grouping: Grouping | None = None, alpha: float = 0.05) -> None:
+def draw_affinity(
+    affinity: Affinity, path: str | Path, grouping: Grouping | None = None, alpha: float = 0.05
+) -> None:
     """Save a heat map: red positive, blue negative, grey unknown; numbers with p > alpha stand in brackets.
 
     With a grouping its groups stand together and are framed. The suffix of path names the format (png, pdf, svg, ...).
     """
-    order = [name for group in grouping.groups for name in group.serves] if grouping else sorted(affinity.names)
+    order = (
+        [name for group in grouping.groups for name in group.serves]
+        if grouping
+        else sorted(affinity.names)
+    )
     affinity = affinity.select(order)
     size = len(order)
     cells = _CELL * min(size, _MOST_CELLS)
@@ -36,7 +42,9 @@ def draw_affinity(affinity: Affinity, path: str | Path, grouping: Grouping | Non
     bar.set_label(affinity.measure.replace("_", " "))
     bar.outline.set_visible(False)
     font = float(np.clip(72.0 * cells / size * 0.75, 2.5, 9.0))
-    axes.set_xticks(range(size), order, rotation=45 if size <= _MOST_CELLS else 90, ha="right", fontsize=font)
+    axes.set_xticks(
+        range(size), order, rotation=45 if size <= _MOST_CELLS else 90, ha="right", fontsize=font
+    )
     for label in axes.get_xticklabels():
         label.set(rotation_mode="anchor", va="center" if size > _MOST_CELLS else "top")
     axes.set_yticks(range(size), order, fontsize=font)
@@ -63,7 +71,11 @@ def _write_numbers(axes: "Axes", affinity: Affinity, limit: float, alpha: float)
         for j, value in enumerate(row):
             if not np.isfinite(value) or i == j:
                 continue
-            text = f"{value:.2g}" if limit > 1.0 else f"{round(value, 2) + 0.0:.2f}".replace("0.", ".", 1)
+            text = (
+                f"{value:.2g}"
+                if limit > 1.0
+                else f"{round(value, 2) + 0.0:.2f}".replace("0.", ".", 1)
+            )
             text = text.replace("-", "\N{MINUS SIGN}")
             text = f"({text})" if affinity.p[i, j] > alpha else text
             colour = "white" if abs(value) > 0.6 * limit else "black"

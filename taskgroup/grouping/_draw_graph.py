@@ -8,7 +8,14 @@ from typing import TYPE_CHECKING
 import networkx as nx
 import numpy as np
 
-from taskgroup.grouping._figure import ALONE, GROUP_COLOURS, NEGATIVE, POSITIVE, new_figure, save_figure
+from taskgroup.grouping._figure import (
+    ALONE,
+    GROUP_COLOURS,
+    NEGATIVE,
+    POSITIVE,
+    new_figure,
+    save_figure,
+)
 from taskgroup.grouping.grouping import Group, Grouping
 
 if TYPE_CHECKING:
@@ -38,7 +45,13 @@ def draw_graph(graph: nx.Graph, path: str | Path, grouping: Grouping | None = No
     axes.axis("off")
     _draw_edges(axes, graph, grouping, angles, scale)
     for group, colour in _colours(grouping).items():
-        _draw_group(axes, {name: angles[name] for name in group.serves}, colour, scale, len(angles) <= _MOST_LEVEL)
+        _draw_group(
+            axes,
+            {name: angles[name] for name in group.serves},
+            colour,
+            scale,
+            len(angles) <= _MOST_LEVEL,
+        )
         for name in group.helpers:
             place = [other for other in grouping.groups if name in other.helpers].index(group)
             if place < _MOST_HELPED:
@@ -62,7 +75,10 @@ def _angles(groups: Sequence[Sequence[str]]) -> dict[str, float]:
         for name in names:
             places[name] = len(places) + gap * number
     around = len(places) + gap * len(groups)
-    return {name: np.pi / 2.0 - 2.0 * np.pi * (place + (1.0 + gap) / 2.0) / around for name, place in places.items()}
+    return {
+        name: np.pi / 2.0 - 2.0 * np.pi * (place + (1.0 + gap) / 2.0) / around
+        for name, place in places.items()
+    }
 
 
 def _at(angle: float, radius: float = 1.0) -> tuple[float, float]:
@@ -78,12 +94,16 @@ def _strengths(graph: nx.Graph) -> list[float]:
     return sorted(abs(weight) for *_, weight in graph.edges(data="weight", default=1.0))
 
 
-def _draw_edges(axes: "Axes", graph: nx.Graph, grouping: Grouping, angles: dict[str, float], scale: float) -> None:
+def _draw_edges(
+    axes: "Axes", graph: nx.Graph, grouping: Grouping, angles: dict[str, float], scale: float
+) -> None:
     from matplotlib.patches import PathPatch
     from matplotlib.path import Path as Curve
 
     strongest = max(_strengths(graph), default=1.0)
-    for one, other, weight in sorted(graph.edges(data="weight", default=1.0), key=lambda edge: abs(edge[2])):
+    for one, other, weight in sorted(
+        graph.edges(data="weight", default=1.0), key=lambda edge: abs(edge[2])
+    ):
         inside = other in grouping.serving(one).serves
         start, end = np.array(_at(angles[one], 0.97)), np.array(_at(angles[other], 0.97))
         towards_middle = 0.3 * (start + end) / 2.0  # so that edges between neighbours leave the rim
@@ -101,13 +121,25 @@ def _draw_edges(axes: "Axes", graph: nx.Graph, grouping: Grouping, angles: dict[
         axes.add_patch(line)
 
 
-def _draw_group(axes: "Axes", angles: dict[str, float], colour: str, scale: float, level: bool) -> None:
+def _draw_group(
+    axes: "Axes", angles: dict[str, float], colour: str, scale: float, level: bool
+) -> None:
     """The targets of a group with their labels outside, and the arc that binds them."""
     turns = list(angles.values())
     along = np.linspace(max(turns), min(turns), 60)
-    axes.plot(np.cos(along), np.sin(along), color=colour, lw=16.0 * scale, alpha=0.3, solid_capstyle="round", zorder=1)
+    axes.plot(
+        np.cos(along),
+        np.sin(along),
+        color=colour,
+        lw=16.0 * scale,
+        alpha=0.3,
+        solid_capstyle="round",
+        zorder=1,
+    )
     for name, angle in angles.items():
-        axes.plot(*_at(angle), "o", color=colour, ms=15.0 * scale, mec="white", mew=1.5 * scale, zorder=4)
+        axes.plot(
+            *_at(angle), "o", color=colour, ms=15.0 * scale, mec="white", mew=1.5 * scale, zorder=4
+        )
         right = np.cos(angle) >= -1e-9
         outwards = np.degrees(angle) if right else np.degrees(angle) + 180.0
         axes.text(
@@ -130,13 +162,24 @@ def _draw_legend(axes: "Axes", graph: nx.Graph) -> None:
     weights = [weight for *_, weight in graph.edges(data="weight", default=1.0)]
     entries = [("positive", POSITIVE, "-")] if max(weights) > 0.0 else []
     entries += [("negative", NEGATIVE, (0, (2.5, 1.0)))] if min(weights) < 0.0 else []
-    handles = [Line2D([], [], color=colour, ls=style, lw=2.5, label=label) for label, colour, style in entries]
-    shown = {f"{value:.2g}": value for value in (strengths[-1], strengths[len(strengths) // 2], strengths[0])}
+    handles = [
+        Line2D([], [], color=colour, ls=style, lw=2.5, label=label)
+        for label, colour, style in entries
+    ]
+    shown = {
+        f"{value:.2g}": value
+        for value in (strengths[-1], strengths[len(strengths) // 2], strengths[0])
+    }
     handles += [
         Line2D([], [], color="#555555", lw=_width(value / strengths[-1], 1.0), label=text)
         for text, value in shown.items()
     ]
     title = str(graph.graph.get("measure", "weight")).replace("_", " ")
     axes.figure.legend(
-        handles=handles, title=title, loc="outside lower center", ncols=len(handles), frameon=False, fontsize=9
+        handles=handles,
+        title=title,
+        loc="outside lower center",
+        ncols=len(handles),
+        frameon=False,
+        fontsize=9,
     )

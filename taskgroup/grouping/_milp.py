@@ -66,9 +66,15 @@ def least_cost(cover: Cover, costs: np.ndarray, deadline: float) -> Choice:
     member = cover.values < cover.big
     kept = np.arange(len(costs)) if cover.disjoint else _undominated(member, costs, cover.costs)
     highest = np.ones(member.shape[1]) if cover.disjoint else np.full(member.shape[1], np.inf)
-    program = _Program(costs[kept], csr_array(member[kept].T.astype(float)), np.ones(member.shape[1]), highest)
-    answer = _highs(program.within(replace(cover, costs=cover.costs[kept])), costs[kept], len(kept), deadline)
-    return replace(answer, rows=None if answer.rows is None else [int(kept[i]) for i in answer.rows])
+    program = _Program(
+        costs[kept], csr_array(member[kept].T.astype(float)), np.ones(member.shape[1]), highest
+    )
+    answer = _highs(
+        program.within(replace(cover, costs=cover.costs[kept])), costs[kept], len(kept), deadline
+    )
+    return replace(
+        answer, rows=None if answer.rows is None else [int(kept[i]) for i in answer.rows]
+    )
 
 
 def _undominated(member: np.ndarray, *costs: np.ndarray) -> np.ndarray:
@@ -96,7 +102,9 @@ class _Program:
         """One more row: ``row @ variables <= limit``; a row over the sets is filled up with zeros."""
         row = np.pad(row.astype(float), (0, len(self.objective) - len(row)))
         matrix = csr_array(vstack([self.matrix, csr_array(row[None])]))
-        return _Program(self.objective, matrix, np.append(self.low, -np.inf), np.append(self.high, limit))
+        return _Program(
+            self.objective, matrix, np.append(self.low, -np.inf), np.append(self.high, limit)
+        )
 
     def within(self, cover: Cover) -> "_Program":
         """With the limits of ``cover``."""
@@ -126,7 +134,12 @@ def _partition_program(cover: Cover) -> _Program:
     """Variables: x_s for each set; every task is in one chosen set."""
     member = cover.values < cover.big
     ones = np.ones(member.shape[1])
-    return _Program(np.where(member, cover.values, 0.0).sum(axis=1), csr_array(member.T.astype(float)), ones, ones)
+    return _Program(
+        np.where(member, cover.values, 0.0).sum(axis=1),
+        csr_array(member.T.astype(float)),
+        ones,
+        ones,
+    )
 
 
 def _cover_program(cover: Cover, pairs: np.ndarray) -> _Program:
@@ -135,7 +148,10 @@ def _cover_program(cover: Cover, pairs: np.ndarray) -> _Program:
     n_sets, n_tasks, n = len(cover.costs), pairs.shape[1], len(sets)
     number = np.arange(n)
     served = csr_array((np.ones(n), (tasks, n_sets + number)), shape=(n_tasks, n_sets + n))
-    entries = np.repeat([1.0, -1.0], n), (np.tile(number, 2), np.concatenate([n_sets + number, sets]))
+    entries = (
+        np.repeat([1.0, -1.0], n),
+        (np.tile(number, 2), np.concatenate([n_sets + number, sets])),
+    )
     return _Program(
         np.concatenate([np.zeros(n_sets), cover.values[sets, tasks]]),
         csr_array(vstack([served, csr_array(entries, shape=(n, n_sets + n))])),

@@ -12,7 +12,9 @@ class Louvain(Clusterer):
 
     def communities(self, graph: nx.Graph) -> list[set[int]]:
         starts = (
-            nx.community.louvain_communities(graph, weight="weight", resolution=self.resolution, seed=start)
+            nx.community.louvain_communities(
+                graph, weight="weight", resolution=self.resolution, seed=start
+            )
             for start in range(self.seed * _STARTS, (self.seed + 1) * _STARTS)
         )
         return best_by_modularity(graph, starts, self.resolution)
@@ -27,5 +29,7 @@ class GreedyModularity(Clusterer):
     def communities(self, graph: nx.Graph) -> list[set[int]]:
         if graph.number_of_edges() == 0:
             return []
-        found = nx.community.greedy_modularity_communities(graph, weight="weight", resolution=self.resolution)
+        found = nx.community.greedy_modularity_communities(
+            graph, weight="weight", resolution=self.resolution
+        )
         return [set(part) for part in found]

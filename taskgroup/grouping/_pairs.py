@@ -33,7 +33,16 @@ class Pairs:
         known = np.isfinite(affinity.values[i, j])
         i, j = i[known], j[known]
         p = affinity.p[i, j]
-        return cls(affinity.names, i, j, affinity.values[i, j], affinity.n[i, j], p, adjusted(p), affinity.measure)
+        return cls(
+            affinity.names,
+            i,
+            j,
+            affinity.values[i, j],
+            affinity.n[i, j],
+            p,
+            adjusted(p),
+            affinity.measure,
+        )
 
     @property
     def strength(self) -> np.ndarray:

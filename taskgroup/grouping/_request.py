@@ -66,7 +66,9 @@ class Request:
         return Cover(
             values=np.where(np.isfinite(self.values), excess, big)[fitting],
             costs=self.costs[fitting],
-            budget=self.budget if self.budget > 0 else np.inf,  # what fits into nothing costs nothing
+            budget=self.budget
+            if self.budget > 0
+            else np.inf,  # what fits into nothing costs nothing
             groups=min(self.groups or len(self.parts), len(self.parts), int(fitting.sum())),
             big=big,
             disjoint=self.disjoint,
@@ -92,9 +94,15 @@ class Request:
         cheap = self._cheapest(deadline, self.costs)
         if cheap.proven and cheap.rows is not None and self.costs[cheap.rows].sum() > self.budget:
             least = float(sum(_exact(self.candidates[row].cost) for row in cheap.rows))
-            return InfeasibleError(f"budget={asked:g}: the cheapest choice that serves every task costs {least:g}")
-        limits = [f"groups={self.groups}"] * (self.groups is not None) + [f"budget={asked}"] * (asked is not None)
-        return InfeasibleError(f"{' with '.join(limits)}: no choice of sets within it serves every task")
+            return InfeasibleError(
+                f"budget={asked:g}: the cheapest choice that serves every task costs {least:g}"
+            )
+        limits = [f"groups={self.groups}"] * (self.groups is not None) + [f"budget={asked}"] * (
+            asked is not None
+        )
+        return InfeasibleError(
+            f"{' with '.join(limits)}: no choice of sets within it serves every task"
+        )
 
 
 def prepare(
@@ -131,11 +139,17 @@ def prepare(
 
 
 def _values(
-    candidates: Sequence[Candidate], parts: Sequence[tuple[str, ...]], weight: Mapping[str, float], sign: float
+    candidates: Sequence[Candidate],
+    parts: Sequence[tuple[str, ...]],
+    weight: Mapping[str, float],
+    sign: float,
 ) -> np.ndarray:
     """[sets, parts]: signed weighted value of a part, infinite where a set cannot serve all of it."""
     column = {task: number for number, part in enumerate(parts) for task in part}
-    values, found = np.zeros((len(candidates), len(parts))), np.zeros((len(candidates), len(parts)), dtype=int)
+    values, found = (
+        np.zeros((len(candidates), len(parts))),
+        np.zeros((len(candidates), len(parts)), dtype=int),
+    )
     for row, candidate in enumerate(candidates):
         for task, score in candidate.scores.items():
             values[row, column[task]] += sign * weight[task] * score
@@ -150,7 +164,9 @@ def tasks_of(candidates: Sequence[Candidate]) -> tuple[str, ...]:
     tasks = sorted({task for candidate in candidates for task in candidate.tasks})
     served = {task for candidate in candidates for task in candidate.scores}
     if unserved := [task for task in tasks if task not in served]:
-        raise GroupingError(f"every task must have a score in at least one set, but '{unserved[0]}' has none")
+        raise GroupingError(
+            f"every task must have a score in at least one set, but '{unserved[0]}' has none"
+        )
     return tuple(tasks)
 
 
@@ -160,7 +176,9 @@ def checked_weights(weights: Mapping[str, float] | None, tasks: Sequence[str]) -
     for task, weight in given.items():
         _check_name("weights", task, tasks)
         if not (math.isfinite(weight) and weight >= 0):
-            raise GroupingError(f"weights: the weight of '{task}' must be a number >= 0, found {weight}")
+            raise GroupingError(
+                f"weights: the weight of '{task}' must be a number >= 0, found {weight}"
+            )
     return {task: float(given.get(task, 1.0)) for task in tasks}
 
 
@@ -198,7 +216,9 @@ def _conflicts(
         pairs += [(a, b) for i, a in enumerate(names) for b in names[i + 1 :]]
     for a, b in pairs:
         if any(a in part and b in part for part in parts):
-            raise InfeasibleError(f"apart '{a}', '{b}' contradicts together, which puts both into one network")
+            raise InfeasibleError(
+                f"apart '{a}', '{b}' contradicts together, which puts both into one network"
+            )
     return pairs
 
 
@@ -212,10 +232,19 @@ def _filtered(
     """The candidates a request allows; InfeasibleError names the first constraint that leaves a task unserved."""
     merged = [set(part) for part in parts if len(part) > 1]
     rules: list[tuple[str, Callable[[Candidate], bool]]] = [
-        (f"max_group_size={max_group_size}", lambda c: max_group_size is None or len(c.tasks) <= max_group_size),
-        *((f"apart '{a}', '{b}'", lambda c, a=a, b=b: not {a, b} <= set(c.tasks)) for a, b in conflicts),
+        (
+            f"max_group_size={max_group_size}",
+            lambda c: max_group_size is None or len(c.tasks) <= max_group_size,
+        ),
+        *(
+            (f"apart '{a}', '{b}'", lambda c, a=a, b=b: not {a, b} <= set(c.tasks))
+            for a, b in conflicts
+        ),
         ("disjoint", lambda c: not disjoint or len(c.scores) == len(c.tasks)),
-        ("disjoint with together", lambda c: not disjoint or all(len(p & set(c.tasks)) in (0, len(p)) for p in merged)),
+        (
+            "disjoint with together",
+            lambda c: not disjoint or all(len(p & set(c.tasks)) in (0, len(p)) for p in merged),
+        ),
     ]
     kept = list(candidates)
     for name, allows in rules:
@@ -223,7 +252,11 @@ def _filtered(
         served = set().union(*(c.scores for c in kept))
         for part in parts:
             if not (served.issuperset(part) and any(c.scores.keys() >= set(part) for c in kept)):
-                what = f"'{part[0]}'" if len(part) == 1 else "together " + ", ".join(f"'{task}'" for task in part)
+                what = (
+                    f"'{part[0]}'"
+                    if len(part) == 1
+                    else "together " + ", ".join(f"'{task}'" for task in part)
+                )
                 raise InfeasibleError(
                     f"{name}: no allowed set serves {what}"
                     if kept != list(candidates)

@@ -46,7 +46,9 @@ def search(cover: Cover, known: list[int], slack: float, deadline: float) -> Fou
     run.record(known)
     prices = best_prices(cover, min(run.total, run.highest), slack, deadline)
     if not cover.disjoint:
-        relaxed = relax(cover, everything, prices.budget * cover.shares(), prices.tasks, cover.groups)
+        relaxed = relax(
+            cover, everything, prices.budget * cover.shares(), prices.tasks, cover.groups
+        )
         run.record(good_choice(cover, deadline, _affordable(cover, relaxed.picked)))
     nothing = np.full(cover.values.shape[1], cover.big)
     run.visit(_Node([], nothing, everything, cover.groups, cover.budget), prices)
@@ -65,7 +67,9 @@ class _Search:
         self.shares = cover.shares()
         self.total, self.ended, self.crowded = math.inf, True, False
         self.choices: set[tuple[int, ...]] = set()
-        self.highest = float(np.where(cover.values < cover.big, cover.values, 0.0).max(axis=0).sum())
+        self.highest = float(
+            np.where(cover.values < cover.big, cover.values, 0.0).max(axis=0).sum()
+        )
 
     @property
     def limit(self) -> float:
@@ -160,7 +164,11 @@ class _Search:
 
 
 def _count(n_sets: int, groups: int) -> int:
-    return sum(math.comb(n_sets, size) for size in range(1, min(groups, n_sets) + 1)) if n_sets < 10**4 else 10**9
+    return (
+        sum(math.comb(n_sets, size) for size in range(1, min(groups, n_sets) + 1))
+        if n_sets < 10**4
+        else 10**9
+    )
 
 
 def _extensions(cover: Cover, node: _Node) -> Iterator[tuple[np.ndarray, np.ndarray]]:
@@ -175,8 +183,12 @@ def _extensions(cover: Cover, node: _Node) -> Iterator[tuple[np.ndarray, np.ndar
         last = rows[:, -1] if rows.shape[1] else np.array([-1])
         following = n_sets - 1 - last
         parent = np.repeat(np.arange(len(rows)), following)
-        child = np.arange(len(parent)) - (np.cumsum(following) - following)[parent] + last[parent] + 1
-        fits = (spent[parent] + costs[child] <= node.budget) & (values[child] < best[parent]).any(axis=1)
+        child = (
+            np.arange(len(parent)) - (np.cumsum(following) - following)[parent] + last[parent] + 1
+        )
+        fits = (spent[parent] + costs[child] <= node.budget) & (values[child] < best[parent]).any(
+            axis=1
+        )
         if cover.disjoint:
             fits &= ~((best[parent] < cover.big) & (values[child] < cover.big)).any(axis=1)
         parent, child = parent[fits], child[fits]

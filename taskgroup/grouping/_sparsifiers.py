@@ -99,12 +99,16 @@ def _planar(pairs: Pairs, settings: SparsifierSettings) -> Pairs:
     triangles = [tuple(np.delete(start, leave)) for leave in range(4)]
     outside = [name for name in range(len(strength)) if name not in start]
     while outside:
-        gains = np.stack([strength[np.ix_(outside, triangle)].sum(axis=1) for triangle in triangles], axis=1)
+        gains = np.stack(
+            [strength[np.ix_(outside, triangle)].sum(axis=1) for triangle in triangles], axis=1
+        )
         new, into = np.unravel_index(int(np.argmax(gains)), gains.shape)
         node, (a, b, c) = outside.pop(int(new)), triangles.pop(int(into))
         edges |= {(min(node, corner), max(node, corner)) for corner in (a, b, c)}
         triangles += [(a, b, node), (a, c, node), (b, c, node)]
-    return pairs.keep(np.array([pair in edges for pair in zip(pairs.i, pairs.j, strict=True)], dtype=bool))
+    return pairs.keep(
+        np.array([pair in edges for pair in zip(pairs.i, pairs.j, strict=True)], dtype=bool)
+    )
 
 
 def _partial(pairs: Pairs, settings: SparsifierSettings) -> Pairs:
@@ -129,7 +133,9 @@ def _partial(pairs: Pairs, settings: SparsifierSettings) -> Pairs:
     scale = np.sqrt(np.diag(inverse))
     weight = np.clip(-(inverse / np.outer(scale, scale))[pairs.i, pairs.j], -1.0, 1.0)
     freedom = pairs.n - targets
-    p = 2.0 * stdtr(freedom, -np.abs(weight) * np.sqrt(freedom / np.maximum(1.0 - weight**2, 1e-300)))
+    p = 2.0 * stdtr(
+        freedom, -np.abs(weight) * np.sqrt(freedom / np.maximum(1.0 - weight**2, 1e-300))
+    )
     return _fdr(replace(pairs, weight=weight, p=p, q=adjusted(p)), settings)
 
 

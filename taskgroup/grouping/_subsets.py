@@ -49,7 +49,11 @@ class Subsets:
         least = self.least_total(groups)
         limit = least + slack + _ROUNDING * abs(least)
         everything, totals = len(self.least) - 1, {}
-        shared = (rows for number in range(1, groups + 1) for rows in self._shared(everything, number, limit))
+        shared = (
+            rows
+            for number in range(1, groups + 1)
+            for rows in self._shared(everything, number, limit)
+        )
         for seen, rows in enumerate(shared):
             if seen == _MOST_SEEN:
                 return None
@@ -80,7 +84,11 @@ def _splits(tasks: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Each set of tasks but the empty one with each part that holds its first task; where those of a set start."""
     parts = [_parts(whole) for whole in range(1, 1 << tasks)]
     sizes = np.array([len(each) for each in parts])
-    return np.repeat(np.arange(1, 1 << tasks), sizes), np.concatenate(parts), np.cumsum(sizes) - sizes
+    return (
+        np.repeat(np.arange(1, 1 << tasks), sizes),
+        np.concatenate(parts),
+        np.cumsum(sizes) - sizes,
+    )
 
 
 def _parts(whole: int) -> np.ndarray:

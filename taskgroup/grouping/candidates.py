@@ -30,7 +30,9 @@ class Candidate:
     def __post_init__(self) -> None:
         tasks = tuple(sorted(self.tasks))
         object.__setattr__(self, "tasks", tasks)
-        object.__setattr__(self, "scores", {task: float(self.scores[task]) for task in sorted(self.scores)})
+        object.__setattr__(
+            self, "scores", {task: float(self.scores[task]) for task in sorted(self.scores)}
+        )
         object.__setattr__(self, "cost", float(self.cost))
         where = f"set '{' '.join(tasks)}'" + (f" ({self.key})" if self.key else "")
         if not tasks:
@@ -42,7 +44,9 @@ class Candidate:
             if task not in tasks:
                 raise GroupingError(f"{where}: scores must be of tasks in the set, found '{task}'")
             if not math.isfinite(value):
-                raise GroupingError(f"{where}: the score of '{task}' must be a finite number, found {value}")
+                raise GroupingError(
+                    f"{where}: the score of '{task}' must be a finite number, found {value}"
+                )
         if not (math.isfinite(self.cost) and self.cost >= 0):
             raise GroupingError(f"{where}: cost must be a number >= 0, found {self.cost}")
 
@@ -82,7 +86,12 @@ class Solution:
     def to_dict(self) -> dict[str, object]:
         """The JSON shape of ``taskgroup solve --format json``; a group has a ``key`` where its candidate has one."""
         groups = [
-            {"tasks": list(g.tasks), "serves": list(g.serves), "cost": g.cost, **({"key": g.key} if g.key else {})}
+            {
+                "tasks": list(g.tasks),
+                "serves": list(g.serves),
+                "cost": g.cost,
+                **({"key": g.key} if g.key else {}),
+            }
             for g in self.groups
         ]
         return {

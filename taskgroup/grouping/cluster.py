@@ -8,7 +8,12 @@ import numpy as np
 
 from taskgroup.errors import GroupingError, did_you_mean
 from taskgroup.grouping._clusterer import Clusterer
-from taskgroup.grouping._connectivity import ConflictColouring, ConnectedComponents, KClique, LabelPropagation
+from taskgroup.grouping._connectivity import (
+    ConflictColouring,
+    ConnectedComponents,
+    KClique,
+    LabelPropagation,
+)
 from taskgroup.grouping._counted import Hierarchical, Spectral
 from taskgroup.grouping._modularity import GreedyModularity, Louvain
 from taskgroup.grouping.grouping import Group, Grouping
@@ -33,7 +38,9 @@ def find_clusterer(name: str) -> type[Clusterer]:
     plugins = {point.name: point for point in entry_points(group="taskgroup.clusterers")}
     if name in plugins:
         return plugins[name].load()
-    raise GroupingError(f"Unknown clustering method '{name}'; {did_you_mean(name, [*CLUSTERERS, *plugins])}")
+    raise GroupingError(
+        f"Unknown clustering method '{name}'; {did_you_mean(name, [*CLUSTERERS, *plugins])}"
+    )
 
 
 def cluster(
@@ -66,7 +73,9 @@ def cluster(
     >>> print(cluster(graph, method="louvain"))
     {bandwidth, gap} | {density, volume}
     """
-    clusterer = method if isinstance(method, Clusterer) else find_clusterer(method)(resolution, k, seed)
+    clusterer = (
+        method if isinstance(method, Clusterer) else find_clusterer(method)(resolution, k, seed)
+    )
     names = tuple(sorted(graph))
     if not names:
         raise GroupingError("A target graph must have at least one target, but got none.")
@@ -83,10 +92,15 @@ def _canonical(graph: nx.Graph, names: tuple[str, ...], sign: str) -> nx.Graph:
     number = {name: i for i, name in enumerate(names)}
     plain = nx.Graph()
     plain.add_nodes_from(range(len(names)))
-    edges = {tuple(sorted((number[a], number[b]))): weight for a, b, weight in graph.edges(data="weight", default=1.0)}
+    edges = {
+        tuple(sorted((number[a], number[b]))): weight
+        for a, b, weight in graph.edges(data="weight", default=1.0)
+    }
     for (i, j), weight in sorted(edges.items()):
         if not np.isfinite(weight):
-            raise GroupingError(f"Weights must be finite, but between {names[i]} and {names[j]} got {weight}.")
+            raise GroupingError(
+                f"Weights must be finite, but between {names[i]} and {names[j]} got {weight}."
+            )
         used = abs(weight) if sign == "absolute" else weight
         if used > 0.0 and i != j:
             plain.add_edge(i, j, weight=float(used))
@@ -100,11 +114,20 @@ def _served(graph: nx.Graph, names: tuple[str, ...], communities: Iterable[set[i
     found += [(node,) for node in graph if node not in covered]
     serves: dict[tuple[int, ...], list[str]] = {}
     for node in graph:
-        home = max((part for part in found if node in part), key=lambda part: _mean_weight(graph, node, part))
+        home = max(
+            (part for part in found if node in part),
+            key=lambda part: _mean_weight(graph, node, part),
+        )
         serves.setdefault(home, []).append(names[node])
-    return Grouping(tuple(Group(tuple(names[i] for i in part), tuple(own)) for part, own in serves.items()))
+    return Grouping(
+        tuple(Group(tuple(names[i] for i in part), tuple(own)) for part, own in serves.items())
+    )
 
 
 def _mean_weight(graph: nx.Graph, node: int, part: tuple[int, ...]) -> float:
-    others = [graph.get_edge_data(node, other, {"weight": 0.0})["weight"] for other in part if other != node]
+    others = [
+        graph.get_edge_data(node, other, {"weight": 0.0})["weight"]
+        for other in part
+        if other != node
+    ]
     return float(np.mean(others)) if others else 0.0

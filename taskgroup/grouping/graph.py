@@ -46,13 +46,17 @@ def target_graph(
     does not suit.
     """
     if sparsifier not in SPARSIFIERS:
-        raise GroupingError(f"Unknown sparsifier '{sparsifier}'; {did_you_mean(sparsifier, SPARSIFIERS)}")
+        raise GroupingError(
+            f"Unknown sparsifier '{sparsifier}'; {did_you_mean(sparsifier, SPARSIFIERS)}"
+        )
     settings = SparsifierSettings(alpha=alpha, threshold=threshold, k=k, beta=beta)
     affinity = table if isinstance(table, Affinity) else affinity_matrix(table, measure)
     pairs = SPARSIFIERS[sparsifier](Pairs.of(affinity.symmetrised(symmetrise)), settings)
     graph = nx.Graph(measure=affinity.measure, sparsifier=sparsifier)
     graph.add_nodes_from(pairs.names)
-    for i, j, weight, n, p, q in zip(pairs.i, pairs.j, pairs.weight, pairs.n, pairs.p, pairs.q, strict=True):
+    for i, j, weight, n, p, q in zip(
+        pairs.i, pairs.j, pairs.weight, pairs.n, pairs.p, pairs.q, strict=True
+    ):
         if weight != 0.0:
             ends = pairs.names[i], pairs.names[j]
             graph.add_edge(*ends, weight=float(weight), n=int(n), p=float(p), q=float(q))

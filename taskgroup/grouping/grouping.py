@@ -32,7 +32,9 @@ class Group:
         serves = targets if self.serves is None else _names(self.serves, "serves of a group")
         foreign = sorted(set(serves) - set(targets))
         if foreign:
-            raise GroupingError(f"serves of a group must be among its targets {list(targets)}, but got {foreign}.")
+            raise GroupingError(
+                f"serves of a group must be among its targets {list(targets)}, but got {foreign}."
+            )
         object.__setattr__(self, "targets", targets)
         object.__setattr__(self, "serves", serves)
 
@@ -77,11 +79,17 @@ class Grouping:
         if not served:
             raise GroupingError("A grouping must have at least one group, but got none.")
         if twice := sorted({name for name in served if served.count(name) > 1}):
-            raise GroupingError(f"Every target must be served exactly once, but {twice} are served more than once.")
+            raise GroupingError(
+                f"Every target must be served exactly once, but {twice} are served more than once."
+            )
         if never := sorted({name for targets in served_by_set for name in targets} - set(served)):
-            raise GroupingError(f"Every target must be served exactly once, but no group serves {never}.")
+            raise GroupingError(
+                f"Every target must be served exactly once, but no group serves {never}."
+            )
         groups = [Group(targets, tuple(serves)) for targets, serves in served_by_set.items()]
-        object.__setattr__(self, "groups", tuple(sorted(groups, key=lambda group: (group.serves, group.targets))))
+        object.__setattr__(
+            self, "groups", tuple(sorted(groups, key=lambda group: (group.serves, group.targets)))
+        )
 
     # -- made from other things ---------------------------------------------------------------------------------
 
@@ -105,7 +113,9 @@ class Grouping:
         """A random partition into k groups whose sizes differ by at most one; the same for any order of targets."""
         names = _names(_sequence(targets), "targets")
         if not 1 <= k <= len(names):
-            raise GroupingError(f"k must be between 1 and the number of targets ({len(names)}), but got {k}.")
+            raise GroupingError(
+                f"k must be between 1 and the number of targets ({len(names)}), but got {k}."
+            )
         dealt = np.random.default_rng(seed).permutation(len(names))
         return cls.from_partition([names[i] for i in dealt[start::k]] for start in range(k))
 
@@ -123,7 +133,9 @@ class Grouping:
         """The inverse of `to_json`; GroupingError says what is wrong with other text."""
         try:
             groups = json.loads(text)["groups"]
-            return cls(tuple(Group(tuple(group["targets"]), tuple(group["serves"])) for group in groups))
+            return cls(
+                tuple(Group(tuple(group["targets"]), tuple(group["serves"])) for group in groups)
+            )
         except (json.JSONDecodeError, KeyError, TypeError) as error:
             raise GroupingError(
                 'A grouping in JSON must look like {"groups": [{"targets": [...], "serves": [...]}]}, '
@@ -134,7 +146,9 @@ class Grouping:
 
     def to_json(self) -> str:
         """Canonical JSON: equal groupings give equal text."""
-        groups = [{"targets": list(group.targets), "serves": list(group.serves)} for group in self.groups]
+        groups = [
+            {"targets": list(group.targets), "serves": list(group.serves)} for group in self.groups
+        ]
         return json.dumps({"groups": groups}, ensure_ascii=False, separators=(",", ":"))
 
     def to_nested(self) -> list[list[list[str]]]:
@@ -165,13 +179,17 @@ class Grouping:
     def serving(self, target: str) -> Group:
         """The group whose network answers for target; GroupingError for an unknown target."""
         if target not in self._group_of:
-            raise GroupingError(f"The grouping has no target '{target}'; {did_you_mean(target, self.targets)}")
+            raise GroupingError(
+                f"The grouping has no target '{target}'; {did_you_mean(target, self.targets)}"
+            )
         return self._group_of[target]
 
     def labels(self, targets: Sequence[str] | None = None) -> list[int]:
         """The number of the serving group of each target, in the given order (default: sorted)."""
         number = {group: i for i, group in enumerate(self.groups)}
-        return [number[self.serving(name)] for name in (self.targets if targets is None else targets)]
+        return [
+            number[self.serving(name)] for name in (self.targets if targets is None else targets)
+        ]
 
     def __len__(self) -> int:
         return len(self.groups)
@@ -241,13 +259,17 @@ class Grouping:
         from sklearn.metrics import mutual_info_score as information
 
         ours, theirs = self.labels(), self._labels_of(other)
-        value = information(ours, ours) + information(theirs, theirs) - 2.0 * information(ours, theirs)
+        value = (
+            information(ours, ours) + information(theirs, theirs) - 2.0 * information(ours, theirs)
+        )
         return max(0.0, float(value))
 
     def _labels_of(self, other: "Grouping") -> list[int]:
         if self.targets != other.targets:
             odd = sorted(set(self.targets) ^ set(other.targets))
-            raise GroupingError(f"Groupings must have the same targets to be compared, but only one has {odd}.")
+            raise GroupingError(
+                f"Groupings must have the same targets to be compared, but only one has {odd}."
+            )
         return other.labels()
 
 
@@ -257,7 +279,9 @@ def _leave(groups: Iterable[Group], targets: set[str]) -> tuple[Group, ...]:
     for group in groups:
         gone = targets & set(group.serves)
         if serves := [name for name in group.serves if name not in gone]:
-            left.append(Group(tuple(name for name in group.targets if name not in gone), tuple(serves)))
+            left.append(
+                Group(tuple(name for name in group.targets if name not in gone), tuple(serves))
+            )
     return tuple(left)
 
 

@@ -77,7 +77,9 @@ class NextSets:
             raise GroupingError(f"planned must be at least 1, found {planned}")
         if not 0 <= screening <= 1:
             raise GroupingError(f"screening must be between 0 and 1, found {screening}")
-        self._space = {_key(c): Candidate(c.tasks, {}, c.cost, c.key) for c in sorted(space, key=_key)}
+        self._space = {
+            _key(c): Candidate(c.tasks, {}, c.cost, c.key) for c in sorted(space, key=_key)
+        }
         self._tasks = sorted({task for c in space for task in c.tasks})
         self._limits: dict[str, Any] = {"budget": budget, "groups": groups}
         self._scoring: dict[str, Any] = {"weights": weights, "higher_is_better": higher_is_better}
@@ -107,7 +109,9 @@ class NextSets:
         """Results of trained networks, asked for or not."""
         for result in results:
             if _key(result) not in self._space:
-                raise GroupingError(f"results must be of networks in the space, found '{' '.join(result.tasks)}'")
+                raise GroupingError(
+                    f"results must be of networks in the space, found '{' '.join(result.tasks)}'"
+                )
             self._trained[_key(result)] = result
             self._pending = [network for network in self._pending if _key(network) != _key(result)]
 
@@ -122,7 +126,9 @@ class NextSets:
             return None
         if not taken:
             return max(left, key=lambda network: (len(network.tasks), network.cost))
-        if not {task for network in self.trained for task in network.scores}.issuperset(self._tasks):
+        if not {task for network in self.trained for task in network.scores}.issuperset(
+            self._tasks
+        ):
             return min(left, key=self._least_taken)
         pairs = [network for network in left if len(network.tasks) == 2]
         if pairs and sum(len(key[0]) == 2 for key in taken) < self._n_pairs:
@@ -145,10 +151,19 @@ class NextSets:
         predictor = self._predictor.fit(self.trained)
         known = [*self.trained, *self._believed(predictor)]
         sign = -1.0 if self._scoring["higher_is_better"] else 1.0
-        weight = np.array([(self._scoring["weights"] or {}).get(task, 1.0) for task in predictor.tasks])
-        values = np.array([[sign * c.scores.get(task, np.nan) for task in predictor.tasks] for c in known]) * weight
+        weight = np.array(
+            [(self._scoring["weights"] or {}).get(task, 1.0) for task in predictor.tasks]
+        )
+        values = (
+            np.array(
+                [[sign * c.scores.get(task, np.nan) for task in predictor.tasks] for c in known]
+            )
+            * weight
+        )
         unserved = np.nanmax(values, axis=0) + np.ptp(values[np.isfinite(values)]) + 1.0
-        partial = self._partial_assemblies(np.where(np.isnan(values), unserved, values), known, unserved)
+        partial = self._partial_assemblies(
+            np.where(np.isnan(values), unserved, values), known, unserved
+        )
         best = float(partial.values.sum(axis=1).min())
         expected = predictor.predict(left)
         mean, spread = sign * expected.mean * weight, expected.spread * weight
@@ -158,7 +173,9 @@ class NextSets:
 
         def improvements(rows: np.ndarray, outcomes: np.ndarray) -> np.ndarray:
             totals = [
-                partial.totals_with(left[i].cost, inside[i], (mean[i] + spread[i] * outcomes)[:, inside[i]])
+                partial.totals_with(
+                    left[i].cost, inside[i], (mean[i] + spread[i] * outcomes)[:, inside[i]]
+                )
                 for i in rows
             ]
             return np.maximum(best - np.array(totals), 0.0).mean(axis=1)
@@ -188,7 +205,9 @@ class NextSets:
             for c, row in zip(self._pending, mean, strict=True)
         ]
 
-    def _partial_assemblies(self, values: np.ndarray, known: list[Candidate], unserved: np.ndarray) -> "_Assemblies":
+    def _partial_assemblies(
+        self, values: np.ndarray, known: list[Candidate], unserved: np.ndarray
+    ) -> "_Assemblies":
         """Every choice of known networks within the limits; where there are too many, of the networks of best ranks."""
         prices = np.array([c.cost for c in known])
         most = self._limits["groups"] or len(self._tasks)

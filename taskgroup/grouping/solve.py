@@ -76,7 +76,9 @@ def solve(
     if choice.rows is None and choice.proven:
         raise request.why_infeasible(budget)
     if choice.rows is None:
-        raise GroupingError(f"time_limit={time_limit:g}: no choice that serves every task was found in that time")
+        raise GroupingError(
+            f"time_limit={time_limit:g}: no choice that serves every task was found in that time"
+        )
     return _solution(request, choice, checked_weights(weights, tasks_of(candidates)))
 
 
@@ -110,7 +112,9 @@ def solve_each(
         last = found
 
 
-def pareto(candidates: Sequence[Candidate], *, budget: float | None = None, **options: Any) -> list[Solution]:
+def pareto(
+    candidates: Sequence[Candidate], *, budget: float | None = None, **options: Any
+) -> list[Solution]:
     """The whole front of total against cost, cheapest first: each choice is the best one at its cost or below.
 
     ``budget`` limits the cost from above; the other options are those of `solve` (``time_limit`` is of one point).
@@ -151,7 +155,11 @@ def evaluate(
     per_task = {}
     for group in solution.groups:
         candidate = found.get((group.tasks, group.cost, group.key))
-        missing = group.serves if candidate is None else [t for t in group.serves if t not in candidate.scores]
+        missing = (
+            group.serves
+            if candidate is None
+            else [t for t in group.serves if t not in candidate.scores]
+        )
         if missing:
             name = " ".join(group.tasks) + (f" {group.key}" if group.key else "")
             raise GroupingError(
@@ -159,10 +167,14 @@ def evaluate(
                 f"with a score of '{missing[0]}', but does not"
             )
         per_task |= {task: candidate.scores[task] for task in group.serves}
-    return Evaluation(_total(per_task, checked_weights(weights, sorted(per_task))), dict(sorted(per_task.items())))
+    return Evaluation(
+        _total(per_task, checked_weights(weights, sorted(per_task))), dict(sorted(per_task.items()))
+    )
 
 
-def normalised(candidates: Sequence[Candidate], *, higher_is_better: bool = False) -> list[Candidate]:
+def normalised(
+    candidates: Sequence[Candidate], *, higher_is_better: bool = False
+) -> list[Candidate]:
     """Scores divided by the best network of the task alone; for losses below 1 = better than alone.
 
     Raises GroupingError where a task has no network of its own, or one of score 0.
@@ -177,7 +189,10 @@ def normalised(candidates: Sequence[Candidate], *, higher_is_better: bool = Fals
                 f"normalise: a set of '{task}' alone with a score other than 0 is needed, found {found}"
             )
         alone[task] = abs(pick(values))
-    return [replace(c, scores={task: value / alone[task] for task, value in c.scores.items()}) for c in candidates]
+    return [
+        replace(c, scores={task: value / alone[task] for task, value in c.scores.items()})
+        for c in candidates
+    ]
 
 
 def _total(per_task: Mapping[str, float], weight: Mapping[str, float]) -> float:
@@ -191,9 +206,13 @@ def _solution(request: Request, choice: Choice, weight: Mapping[str, float]) -> 
     groups, per_task = [], {}
     for place, row in enumerate(rows):
         candidate = request.candidates[row]
-        serves = sorted(t for part, at in zip(request.parts, best, strict=True) if at == place for t in part)
+        serves = sorted(
+            t for part, at in zip(request.parts, best, strict=True) if at == place for t in part
+        )
         if serves:
-            groups.append(SolvedGroup(candidate.tasks, tuple(serves), candidate.cost, candidate.key))
+            groups.append(
+                SolvedGroup(candidate.tasks, tuple(serves), candidate.cost, candidate.key)
+            )
             per_task |= {task: candidate.scores[task] for task in serves}
     total = _total(per_task, weight)
     bound = abs(choice.bound)  # of the total with its sign turned where higher is better

@@ -41,7 +41,9 @@ class Stability:
         for grouping in counted:
             if grouping.targets != names:
                 odd = sorted(set(names) ^ set(grouping.targets))
-                raise GroupingError(f"Groupings must have the same targets to be compared, but only some have {odd}.")
+                raise GroupingError(
+                    f"Groupings must have the same targets to be compared, but only some have {odd}."
+                )
         labels = np.array([grouping.labels() for grouping in counted])
         return cls(names, (labels[:, :, None] == labels[:, None, :]).mean(axis=0), counted)
 
@@ -53,9 +55,9 @@ class Stability:
         """How firmly a group holds: mean share over the pairs it serves; for one target, the share of being alone."""
         at = [self.names.index(name) for name in group.serves]
         if len(at) == 1:
-            return sum(len(grouping.serving(group.serves[0]).serves) == 1 for grouping in self.groupings) / len(
-                self.groupings
-            )
+            return sum(
+                len(grouping.serving(group.serves[0]).serves) == 1 for grouping in self.groupings
+            ) / len(self.groupings)
         block = self.together[np.ix_(at, at)]
         return float(block[np.triu_indices(len(at), k=1)].mean())
 
@@ -78,7 +80,8 @@ class Stability:
         tree = average(squareform(1.0 - self.together, checks=False))
         labels = fcluster(tree, t=1.0 - least + 1e-9, criterion="distance")
         return Grouping.from_partition(
-            [name for name, own in zip(self.names, labels, strict=True) if own == label] for label in set(labels)
+            [name for name, own in zip(self.names, labels, strict=True) if own == label]
+            for label in set(labels)
         )
 
     def frame(self) -> "pd.DataFrame":
@@ -89,7 +92,10 @@ class Stability:
 
 
 def resample(
-    table: "TargetTable", group: Callable[["TargetTable"], Grouping], draws: int = 100, seed: int = 0
+    table: "TargetTable",
+    group: Callable[["TargetTable"], Grouping],
+    draws: int = 100,
+    seed: int = 0,
 ) -> Stability:
     """Group many random parts of the materials, and see who stays together.
 
@@ -106,7 +112,9 @@ def resample(
         raise GroupingError(f"draws must be at least 1, but got {draws}.")
     rows, rng = len(table.values), np.random.default_rng(seed)
     size = max(1, round(SHARE * rows))
-    return Stability.of(group(table.rows(np.sort(rng.choice(rows, size, replace=False)))) for _ in range(draws))
+    return Stability.of(
+        group(table.rows(np.sort(rng.choice(rows, size, replace=False)))) for _ in range(draws)
+    )
 
 
 def agreement(groupings: Mapping[str, Grouping]) -> "pd.DataFrame":

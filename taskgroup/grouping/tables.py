@@ -48,7 +48,9 @@ def _lines(path: Path) -> list[str]:
         return path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
-        raise GroupingError(f"{path}: the table must be a readable text file, but: {reason}") from None
+        raise GroupingError(
+            f"{path}: the table must be a readable text file, but: {reason}"
+        ) from None
 
 
 def _number(text: str, where: str, what: str) -> float:
@@ -70,7 +72,9 @@ def _keyed(rows: Iterable[tuple[str, Mapping[str, float], float]]) -> tuple[Cand
         seen[tasks, cost] += 1
         number = seen[tasks, cost]
         try:
-            candidates.append(Candidate(tasks, scores, cost, key="" if number == 1 else f"#{number}"))
+            candidates.append(
+                Candidate(tasks, scores, cost, key="" if number == 1 else f"#{number}")
+            )
         except GroupingError as error:
             raise GroupingError(f"{where}: {error}") from None
     return tuple(candidates)
@@ -92,7 +96,9 @@ def _read_csv(path: Path) -> SetTable:
     if not read:
         raise GroupingError(f"{path}: the table must hold at least one set, found only the header")
     if unused := [name for name in names if not any(name in scores for _, scores, _ in read)]:
-        raise GroupingError(f"{path}: every task column must be in at least one set, but '{unused[0]}' is in none")
+        raise GroupingError(
+            f"{path}: every task column must be in at least one set, but '{unused[0]}' is in none"
+        )
     return SetTable(_keyed(read))
 
 
@@ -103,28 +109,40 @@ def _check_header(path: Path, header: Sequence[str], names: Sequence[str]) -> No
         )
     for name, count in Counter(header).items():
         if count > 1 or not name or " " in name:
-            raise GroupingError(f"{path}: column names must be single words, each once, found '{name}' {count} times")
+            raise GroupingError(
+                f"{path}: column names must be single words, each once, found '{name}' {count} times"
+            )
 
 
 def _complete(path: Path, number: int, row: Sequence[str], header: Sequence[str]) -> bool:
     if len(row) != len(header):
-        raise GroupingError(f"{path} line {number}: {len(header)} cells are needed as in the header, found {len(row)}")
+        raise GroupingError(
+            f"{path} line {number}: {len(header)} cells are needed as in the header, found {len(row)}"
+        )
     return True
 
 
-def _csv_row(where: str, row: Mapping[str, str], names: Sequence[str]) -> tuple[str, dict[str, float], float]:
+def _csv_row(
+    where: str, row: Mapping[str, str], names: Sequence[str]
+) -> tuple[str, dict[str, float], float]:
     tasks = row["tasks"].split()
     if not tasks:
         raise GroupingError(f"{where}: tasks must name at least one task, found none")
     for task in tasks:
         if task not in names:
-            raise GroupingError(f"{where}: tasks names '{task}', which is no column, {did_you_mean(task, names)}")
+            raise GroupingError(
+                f"{where}: tasks names '{task}', which is no column, {did_you_mean(task, names)}"
+            )
         if tasks.count(task) > 1:
-            raise GroupingError(f"{where}: tasks must name a task once, found '{task}' {tasks.count(task)} times")
+            raise GroupingError(
+                f"{where}: tasks must name a task once, found '{task}' {tasks.count(task)} times"
+            )
     filled = {name for name in names if row[name].strip()}
     for task in sorted(filled ^ set(tasks)):
         found = "a value outside the set" if task in filled else "a blank inside the set"
-        raise GroupingError(f"{where}: cells must be filled for the tasks of the set only, found {found} for '{task}'")
+        raise GroupingError(
+            f"{where}: cells must be filled for the tasks of the set only, found {found} for '{task}'"
+        )
     cost = row.get("cost", "").strip()
     scores = {task: _number(row[task].strip(), where, f"the value of '{task}'") for task in tasks}
     return where, scores, _number(cost, where, "cost") if cost else 1.0
@@ -142,7 +160,9 @@ def _read_standley(path: Path) -> SetTable:
         width = width or len(cells)
         where = f"{path} line {number}"
         if len(cells) != width or width > 26:
-            raise GroupingError(f"{where}: {width} (at most 26) tab-separated columns are needed, found {len(cells)}")
+            raise GroupingError(
+                f"{where}: {width} (at most 26) tab-separated columns are needed, found {len(cells)}"
+            )
         named = zip("abcdefghijklmnopqrstuvwxyz", cells, strict=False)
         scores = {task: _number(cell, where, "a loss") for task, cell in named if cell.strip()}
         if number == 1:
@@ -171,9 +191,12 @@ def _read_tag(path: Path) -> SetTable:
     names = sorted(table)
     for task in names:
         if sorted(table[task]) != names:
-            raise GroupingError(f"{path}: row '{task}' must name every task once, found: {', '.join(table[task])}")
+            raise GroupingError(
+                f"{path}: row '{task}' must name every task once, found: {', '.join(table[task])}"
+            )
         table[task] = {
-            helper: _number(str(value), f"{path} row '{task}'", f"'{helper}'") for helper, value in table[task].items()
+            helper: _number(str(value), f"{path} row '{task}'", f"'{helper}'")
+            for helper, value in table[task].items()
         }
     rows = [
         (str(path), {task: _mean_of_others(table[task], task, names_in) for task in names_in}, 1.0)
@@ -181,8 +204,12 @@ def _read_tag(path: Path) -> SetTable:
         for names_in in combinations(names, size)
     ]
     if not rows:
-        raise GroupingError(f"{path}: an affinity table must hold at least two tasks, found {len(names)}")
-    return SetTable(_keyed(rows), higher_is_better=True, weights=dict.fromkeys(names, 1 / len(names)))
+        raise GroupingError(
+            f"{path}: an affinity table must hold at least two tasks, found {len(names)}"
+        )
+    return SetTable(
+        _keyed(rows), higher_is_better=True, weights=dict.fromkeys(names, 1 / len(names))
+    )
 
 
 def _mean_of_others(row: Mapping[str, float], task: str, names: Sequence[str]) -> float:
@@ -196,26 +223,45 @@ def _read_mtgnet(path: Path) -> SetTable:
     Format: MTG-Net, NeurIPS 2022, https://github.com/ShawnKS/MTG-Net (``NAME_x.csv`` holds the memberships,
     ``NAME_y.csv``, ``NAME_y_test.csv``... the gains over the task alone, higher is better). Tasks are task1, task2...
     """
-    members = [p for p in sorted(path.parent.glob("*_x.csv")) if path.name.startswith(p.name.removesuffix("_x.csv"))]
+    members = [
+        p
+        for p in sorted(path.parent.glob("*_x.csv"))
+        if path.name.startswith(p.name.removesuffix("_x.csv"))
+    ]
     if path in members or not members:
         found = "the memberships themselves" if path in members else "none"
-        raise GroupingError(f"{path}: give the gains file, with its memberships NAME_x.csv beside it, found {found}")
+        raise GroupingError(
+            f"{path}: give the gains file, with its memberships NAME_x.csv beside it, found {found}"
+        )
     member_path = max(members, key=lambda p: len(p.name))
     gains, member = _matrix(path), _matrix(member_path)
     if [len(row) for row in gains] != [len(row) for row in member]:
-        raise GroupingError(f"{path}: rows and columns must match those of {member_path.name}, but do not")
+        raise GroupingError(
+            f"{path}: rows and columns must match those of {member_path.name}, but do not"
+        )
     width = len(str(len(member[0])))
     names = [f"task{i:0{width}d}" for i in range(1, len(member[0]) + 1)]
     rows = [
-        (f"{path} line {number}", {n: g for n, g, m in zip(names, row, inside, strict=True) if m}, 1.0)
+        (
+            f"{path} line {number}",
+            {n: g for n, g, m in zip(names, row, inside, strict=True) if m},
+            1.0,
+        )
         for number, (row, inside) in enumerate(zip(gains, member, strict=True), start=1)
     ]
     return SetTable(_keyed(rows), higher_is_better=True)
 
 
 def _matrix(path: Path) -> list[list[float]]:
-    lines = [(number, line.replace(",", " ").split()) for number, line in enumerate(_lines(path), start=1)]
-    rows = [[_number(cell, f"{path} line {number}", "a cell") for cell in cells] for number, cells in lines if cells]
+    lines = [
+        (number, line.replace(",", " ").split())
+        for number, line in enumerate(_lines(path), start=1)
+    ]
+    rows = [
+        [_number(cell, f"{path} line {number}", "a cell") for cell in cells]
+        for number, cells in lines
+        if cells
+    ]
     if not rows:
         raise GroupingError(f"{path}: the table must hold at least one set, found an empty file")
     return rows

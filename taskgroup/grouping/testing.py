@@ -38,7 +38,10 @@ def noisy(targets: int, seed: int = 0, share: float = 1.0) -> nx.Graph:
     graph = nx.Graph()
     graph.add_nodes_from(f"t{i:03}" for i in range(targets))
     graph.add_weighted_edges_from(
-        (a, b, rng.uniform(-1.0, 1.0)) for a in graph for b in graph if a < b and rng.random() < share
+        (a, b, rng.uniform(-1.0, 1.0))
+        for a in graph
+        for b in graph
+        if a < b and rng.random() < share
     )
     return graph
 
@@ -46,7 +49,10 @@ def noisy(targets: int, seed: int = 0, share: float = 1.0) -> nx.Graph:
 def shuffled(graph: nx.Graph, seed: int) -> nx.Graph:
     """The same graph with nodes and edges put in, and edges turned round, in another order."""
     rng = random.Random(seed)
-    nodes, edges = list(graph), [(*rng.sample((a, b), 2), data) for a, b, data in graph.edges(data=True)]
+    nodes, edges = (
+        list(graph),
+        [(*rng.sample((a, b), 2), data) for a, b, data in graph.edges(data=True)],
+    )
     rng.shuffle(nodes)
     rng.shuffle(edges)
     other = nx.Graph()

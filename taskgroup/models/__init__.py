@@ -11,9 +11,9 @@
 torch.Size([2, 2])
 """
 
-from taskgroup.models.backbone import Backbone
+from taskgroup.models.backbones.base import Backbone
+from taskgroup.models.backbones.descriptors import descriptors
 from taskgroup.models.config import ModelConfig
-from taskgroup.models.descriptors import descriptors
 from taskgroup.models.layers import PeriodicConv3d
 from taskgroup.models.multitask import MultiTaskNetwork, make_view
 from taskgroup.models.registry import BACKBONES, backbone_names, find_backbone

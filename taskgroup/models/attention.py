@@ -12,7 +12,13 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
-from taskgroup.models.layers import KernelConv3d, PeriodicConv3d, convolution_dtype, laid_out, periodic_convolution
+from taskgroup.models.layers import (
+    KernelConv3d,
+    PeriodicConv3d,
+    convolution_dtype,
+    laid_out,
+    periodic_convolution,
+)
 
 
 class ChannelAttention(nn.Module):
@@ -21,7 +27,9 @@ class ChannelAttention(nn.Module):
     def __init__(self, channels: int) -> None:
         super().__init__()
         hidden = max(4, channels // 4)
-        self.weigh = nn.Sequential(nn.Linear(channels, hidden), nn.SiLU(), nn.Linear(hidden, channels))
+        self.weigh = nn.Sequential(
+            nn.Linear(channels, hidden), nn.SiLU(), nn.Linear(hidden, channels)
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, C, n, n, n] -> the same shape, float32."""
@@ -61,7 +69,9 @@ class SpatialAttention(nn.Module):
         periodic = isinstance(layer, PeriodicConv3d)
         find = _diagonals if torch.compiler.is_compiling() else _diagonals_once
         taps = find(n, periodic, lines.device)
-        kernel = torch.einsum("cxyk,koi->ocixy", layer.kernel()[0], taps).flatten(1, 2).to(lines.dtype)
+        kernel = (
+            torch.einsum("cxyk,koi->ocixy", layer.kernel()[0], taps).flatten(1, 2).to(lines.dtype)
+        )
         if periodic and not torch.compiler.is_compiling():
             return periodic_convolution(lines, kernel, 1, 1) + layer.bias
         if periodic:

@@ -27,7 +27,9 @@ _MOST_S = 20.0
 _UNITS = {"density": 0.5, "gradient": 1.0, "laplacian": 5.0, "reduced_gradient": 1.0}
 
 
-def density_fields(density: Tensor, lattice: Tensor, names: Sequence[str], widths: Sequence[float]) -> Tensor:
+def density_fields(
+    density: Tensor, lattice: Tensor, names: Sequence[str], widths: Sequence[float]
+) -> Tensor:
     """Fields [B, (1 + widths) * names * C, N, N, N] of densities [B, C, N, N, N] (e/Å^3) in cells [B, 3, 3] (Å).
 
     First of the density as it is, then of the density low-passed with an isotropic Gaussian of each width (Å) in turn,
@@ -35,7 +37,10 @@ def density_fields(density: Tensor, lattice: Tensor, names: Sequence[str], width
     """
     inverse = reciprocal(lattice)
     smooth = [density, *low_passes(density, inverse, widths)] if widths else [density]
-    return torch.cat([field / _UNITS[name] for rho in smooth for name, field in _fields(rho, inverse, names)], dim=1)
+    return torch.cat(
+        [field / _UNITS[name] for rho in smooth for name, field in _fields(rho, inverse, names)],
+        dim=1,
+    )
 
 
 def _fields(rho: Tensor, inverse: Tensor, names: Sequence[str]) -> list[tuple[str, Tensor]]:
@@ -68,7 +73,9 @@ def low_passes(density: Tensor, inverse: Tensor, widths: Sequence[float]) -> lis
     found = []
     for width in widths:
         exponent = -0.5 * width**2 * square
-        gain = (mask * torch.exp(exponent) * (exponent > -30)).unsqueeze(1)  # less would only make slow denormals
+        gain = (mask * torch.exp(exponent) * (exponent > -30)).unsqueeze(
+            1
+        )  # less would only make slow denormals
         found.append(_transform(real * gain, imaginary * gain, cosine / n, sine / n)[0])
     return found
 
@@ -113,7 +120,9 @@ def _fourier_matrices(n: int, like: Tensor) -> tuple[Tensor, Tensor]:
     return torch.cos(angle).to(like.dtype), torch.sin(angle).to(like.dtype)
 
 
-def _transform(real: Tensor, imaginary: Tensor, cosine: Tensor, sine: Tensor) -> tuple[Tensor, Tensor]:
+def _transform(
+    real: Tensor, imaginary: Tensor, cosine: Tensor, sine: Tensor
+) -> tuple[Tensor, Tensor]:
     """Multiply complex values by the complex matrix cosine + i sine along each of the last three axes."""
     for axis in (2, 3, 4):
         real, imaginary = (

@@ -29,7 +29,9 @@ def lattice_features(lattice: Tensor) -> Tensor:
     edge = size ** (1 / 3)
     long = lattice.square().sum((1, 2)) / (3 * edge.square())
     thin = faces.square().sum((1, 2)) / (3 * edge**4)
-    return torch.stack([(torch.log(size) - 4) / 1.5, torch.log(long), torch.log(thin), edge / 4, size / 60], dim=1)
+    return torch.stack(
+        [(torch.log(size) - 4) / 1.5, torch.log(long), torch.log(thin), edge / 4, size / 60], dim=1
+    )
 
 
 def _volume(lattice: Tensor, faces: Tensor) -> Tensor:

@@ -107,7 +107,14 @@ class PeriodicConv3d(KernelConv3d):
         symmetric: bool = False,
     ) -> None:
         super().__init__(
-            inputs, outputs, kernel, stride=stride, dilation=dilation, groups=groups, bias=bias, symmetric=symmetric
+            inputs,
+            outputs,
+            kernel,
+            stride=stride,
+            dilation=dilation,
+            groups=groups,
+            bias=bias,
+            symmetric=symmetric,
         )
         reach = dilation * (kernel - 1)
         self.before, self.after = reach // 2, reach - reach // 2
@@ -147,7 +154,9 @@ def laid_out(x: Tensor, dtype: torch.dtype, memory_format: torch.memory_format) 
     ``Tensor.to`` leaves gradients in the order they arrive in. Operations whose input and gradient lie differently then
     walk through memory in strides: a batch norm's backward pass takes ten times as long on a CPU.
     """
-    if torch.compiler.is_compiling() or (x.dtype is dtype and x.is_contiguous(memory_format=memory_format)):
+    if torch.compiler.is_compiling() or (
+        x.dtype is dtype and x.is_contiguous(memory_format=memory_format)
+    ):
         return x.to(dtype, memory_format=memory_format)
     return _LaidOut.apply(x, dtype, memory_format is torch.channels_last_3d)
 
@@ -184,15 +193,27 @@ def _laid(x: Tensor, dtype: torch.dtype, last: bool) -> Tensor:
 
 def convolution_dtype(x: Tensor) -> torch.dtype:
     """The precision that convolutions of ``x`` compute in."""
-    return torch.get_autocast_dtype(x.device.type) if torch.is_autocast_enabled(x.device.type) else x.dtype
+    return (
+        torch.get_autocast_dtype(x.device.type)
+        if torch.is_autocast_enabled(x.device.type)
+        else x.dtype
+    )
 
 
 def periodic_convolution(
-    x: Tensor, kernel: Tensor, before: int, after: int, stride: int = 1, dilation: int = 1, groups: int = 1
+    x: Tensor,
+    kernel: Tensor,
+    before: int,
+    after: int,
+    stride: int = 1,
+    dilation: int = 1,
+    groups: int = 1,
 ) -> Tensor:
     """Convolve [B, C, x, y(, z)], a grid not smaller than ``before`` and ``after``, with a kernel [D, C, k, k(, k)]."""
     x = x.to(convolution_dtype(x))
-    return _PeriodicConvolution.apply(x, kernel.to(x.dtype), before, after, stride, dilation, groups)[0]
+    return _PeriodicConvolution.apply(
+        x, kernel.to(x.dtype), before, after, stride, dilation, groups
+    )[0]
 
 
 class _PeriodicConvolution(torch.autograd.Function):
@@ -224,12 +245,21 @@ class _PeriodicConvolution(torch.autograd.Function):
         wanted = [ctx.needs_input_grad[0] and stride > 1, ctx.needs_input_grad[1], False]
         axes = weight.ndim - 2
         settings = [stride] * axes, [0] * axes, [dilation] * axes, False, [0] * axes, groups, wanted
-        for_input, for_weight, _ = torch.ops.aten.convolution_backward(gradient, padded, weight, None, *settings)
+        for_input, for_weight, _ = torch.ops.aten.convolution_backward(
+            gradient, padded, weight, None, *settings
+        )
         if wanted[0]:
             for_input = _folded(for_input, before, after)
         elif ctx.needs_input_grad[0]:
-            mirrored = weight.flip(list(range(2, 2 + axes))).unflatten(0, (groups, -1)).transpose(1, 2).flatten(0, 1)
-            for_input = _convolved(continued(gradient, after, before), mirrored, 1, dilation, groups)
+            mirrored = (
+                weight.flip(list(range(2, 2 + axes)))
+                .unflatten(0, (groups, -1))
+                .transpose(1, 2)
+                .flatten(0, 1)
+            )
+            for_input = _convolved(
+                continued(gradient, after, before), mirrored, 1, dilation, groups
+            )
         return for_input, for_weight, None, None, None, None, None
 
 

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 
 from taskgroup.datasets import Target, TargetScaler
 from taskgroup.errors import ConfigError
+from taskgroup.models.backbones.descriptors import DescriptorNetwork
 from taskgroup.models.config import ModelConfig
-from taskgroup.models.descriptors import DescriptorNetwork
 from taskgroup.models.lattice import N_LATTICE_FEATURES, lattice_features
 from taskgroup.models.registry import find_backbone
 from taskgroup.models.views import CartesianView, DescriptorView, FractionalView, PeakView, View
@@ -30,10 +30,19 @@ class MultiTaskNetwork(nn.Module):
     """
 
     def __init__(
-        self, config: ModelConfig, targets: Sequence[Target], scaler: TargetScaler, in_channels: int = 1
+        self,
+        config: ModelConfig,
+        targets: Sequence[Target],
+        scaler: TargetScaler,
+        in_channels: int = 1,
     ) -> None:
         super().__init__()
-        self.config, self.targets, self.scaler, self.in_channels = config, tuple(targets), scaler, in_channels
+        self.config, self.targets, self.scaler, self.in_channels = (
+            config,
+            tuple(targets),
+            scaler,
+            in_channels,
+        )
         self.view = make_view(config, in_channels)
         self.backbone = Trunk(config, self.view)
         self.heads = Heads(self.n_features, config.head_width, len(self.targets), config.dropout)
@@ -57,7 +66,9 @@ class MultiTaskNetwork(nn.Module):
     def decode(self, outputs: Tensor) -> Tensor:
         """Standardised outputs [B, T] -> values in units; logits -> probabilities."""
         learnt = outputs.float() * self.std + self.mean
-        return torch.stack([_to_units(spec, learnt[:, i]) for i, spec in enumerate(self.targets)], dim=1)
+        return torch.stack(
+            [_to_units(spec, learnt[:, i]) for i, spec in enumerate(self.targets)], dim=1
+        )
 
     @torch.no_grad()
     def predict(self, density: Tensor, lattice: Tensor, *, draws: int = 0) -> Tensor:
@@ -116,7 +127,10 @@ class Trunk(nn.Module):
         super().__init__()
         kind = find_backbone(config.backbone)
         self.sees, self.uses_cell = kind.sees, config.lattice_features
-        self.net = kind(config, {"grid": view.out_channels, "peaks": view.n_columns}.get(kind.sees, view.n_statistics))
+        self.net = kind(
+            config,
+            {"grid": view.out_channels, "peaks": view.n_columns}.get(kind.sees, view.n_statistics),
+        )
         self.n_plain = self.net.n_plain + N_LATTICE_FEATURES * self.uses_cell
         joined = self.net.n_features + N_LATTICE_FEATURES * self.uses_cell
         self.statistics = None
@@ -124,7 +138,9 @@ class Trunk(nn.Module):
             self.statistics = DescriptorNetwork(config, view.n_statistics)
             joined += self.statistics.n_features
         self.norm = nn.BatchNorm1d(joined)
-        self.bent = nn.Sequential(nn.Linear(joined, config.features), nn.SiLU(), nn.Dropout(config.dropout))
+        self.bent = nn.Sequential(
+            nn.Linear(joined, config.features), nn.SiLU(), nn.Dropout(config.dropout)
+        )
         self.straight = nn.Linear(joined, config.features)
         self.n_features = config.features + self.n_plain
 
@@ -161,7 +177,9 @@ def make_view(config: ModelConfig, in_channels: int) -> View:
     """The view that a configuration asks for."""
     kinds = {"distribution": DescriptorView, "peaks": PeakView, "grid": FractionalView}
     sees = find_backbone(config.backbone).sees
-    return (CartesianView if sees == "grid" and config.view == "cartesian" else kinds[sees])(config, in_channels)
+    return (CartesianView if sees == "grid" and config.view == "cartesian" else kinds[sees])(
+        config, in_channels
+    )
 
 
 def _to_units(spec: Target, learnt: Tensor) -> Tensor:
@@ -170,4 +188,8 @@ def _to_units(spec: Target, learnt: Tensor) -> Tensor:
         return learnt.sigmoid()
     if spec.transform == "log10":
         return torch.pow(10.0, learnt)
-    return learnt.sign() * (torch.pow(10.0, learnt.abs()) - 1) if spec.transform == "signed_log" else learnt
+    return (
+        learnt.sign() * (torch.pow(10.0, learnt.abs()) - 1)
+        if spec.transform == "signed_log"
+        else learnt
+    )

@@ -66,7 +66,9 @@ class _Distribution(torch.autograd.Function):
             (x * slope).sub_(slope * edge).sigmoid_()
             for edge, slope in zip(edges.T[..., None], sharpness.T[..., None], strict=True)
         ]
-        found = torch.cat([mean, deviation, low, high, *(share.mean(2, keepdim=True) for share in shares)], dim=2)
+        found = torch.cat(
+            [mean, deviation, low, high, *(share.mean(2, keepdim=True) for share in shares)], dim=2
+        )
         return found, torch.cat([lowest, highest], dim=2), *shares
 
     @staticmethod
@@ -109,7 +111,9 @@ class AttentionPool(nn.Module):
         """Pool."""
         points = x.flatten(2).transpose(1, 2)
         weights = self.score(points).softmax(dim=1)
-        return torch.cat([points.mean(1, keepdim=True), weights.transpose(1, 2) @ points], dim=1).flatten(1)
+        return torch.cat(
+            [points.mean(1, keepdim=True), weights.transpose(1, 2) @ points], dim=1
+        ).flatten(1)
 
 
 POOLINGS: dict[str, type[nn.Module]] = {

@@ -4,12 +4,12 @@ from functools import cache
 from importlib.metadata import entry_points
 
 from taskgroup.errors import ConfigError, did_you_mean
-from taskgroup.models.backbone import Backbone
-from taskgroup.models.convnext3d import ConvNeXt3D
-from taskgroup.models.descriptors import DescriptorNetwork
-from taskgroup.models.msa3dcnn import MSA3DCNN
-from taskgroup.models.peak_network import PeakNetwork
-from taskgroup.models.resnet3d import ResNet3D
+from taskgroup.models.backbones.base import Backbone
+from taskgroup.models.backbones.convnext3d import ConvNeXt3D
+from taskgroup.models.backbones.descriptors import DescriptorNetwork
+from taskgroup.models.backbones.msa3dcnn import MSA3DCNN
+from taskgroup.models.backbones.peak_network import PeakNetwork
+from taskgroup.models.backbones.resnet3d import ResNet3D
 
 BACKBONES: dict[str, type[Backbone]] = {
     "msa3dcnn": MSA3DCNN,

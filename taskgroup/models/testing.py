@@ -7,10 +7,10 @@
 import torch
 from torch import Tensor
 
-from taskgroup.models.backbone import Backbone
+from taskgroup.models.backbones.base import Backbone
 from taskgroup.models.config import ModelConfig
 from taskgroup.models.neighbours import DISTANCES
-from taskgroup.models.peaks import n_columns
+from taskgroup.models.peak_finding import n_columns
 from taskgroup.models.registry import find_backbone
 
 _CHANNELS, _ROWS, _GRID, _PEAKS, _COLUMNS = 3, 5, 8, 6, n_columns(1)
@@ -75,7 +75,9 @@ class BackboneConformance:
     def test_every_parameter_gets_a_finite_gradient(self) -> None:
         backbone = self.make().train()
         features = backbone(*self.inputs())
-        (features * torch.randn(features.shape, generator=torch.Generator().manual_seed(2))).sum().backward()
+        (
+            features * torch.randn(features.shape, generator=torch.Generator().manual_seed(2))
+        ).sum().backward()
         for name, parameter in backbone.named_parameters():
             assert parameter.grad is not None, name
             assert torch.isfinite(parameter.grad).all(), name

@@ -1,18 +1,8 @@
-"""The joint search: Optuna proposes hyper-parameters and a grouping, the cache answers or networks are trained.
+"""How the next trial is chosen: Optuna proposes settings, clustering makes a grouping of them, an evaluator trains it.
 
-config      what a study file may say            space      what a trial may choose
-plan        grouping + recipe of each group      propose    clustering settings -> grouping (affinities: from what)
-results     the cache of everything trained      executors  where networks are trained (worker: by whom)
-objective   evaluates a plan                     loop       the search loop (trials: with Optuna)
-pruning     which groups to stop                 learning   skill against training rows
-assemble    the exact best of everything trained finalise   train again, choose (release: test, export)
-study       the life of a study                  transfer   who helped whom, of a whole run
-lanes       small networks trained at once       compare    groupings with and without a search, on test rows
+loop           the search loop
+optuna_trials  trials in Optuna's storage and in the sampler's memory
+groupings      from clustering settings to a grouping (affinities: from what)
+pruner         which groups to stop early
+assembly       the exact best choice out of everything trained
 """
-
-from taskgroup.search.config import StudyConfig, load_study
-from taskgroup.search.executors import Executor
-from taskgroup.search.results import ResultStore
-from taskgroup.search.study import Study, StudyHooks
-
-__all__ = ["Executor", "ResultStore", "Study", "StudyConfig", "StudyHooks", "load_study"]

@@ -9,11 +9,11 @@ from uuid import uuid4
 
 from taskgroup.affinity import Affinity, affinity_matrix
 from taskgroup.errors import TrainingFailed
-from taskgroup.search.plan import Recipe, StudyData
-from taskgroup.search.space import MEASURED_IN_TRAINING
+from taskgroup.spec.plan import Recipe, StudyData
+from taskgroup.spec.space import MEASURED_IN_TRAINING
 from taskgroup.training import GroupJob
 
-_WORKER = "from taskgroup.search.worker import measure; measure()"
+_WORKER = "from taskgroup.execution.worker import measure; measure()"
 
 
 class Affinities:
@@ -38,7 +38,9 @@ class Affinities:
         """The affinity of that name. Raises GroupingError (unknown name), TrainingFailed (of the joint run)."""
         with self._lock:
             if name not in self._known:
-                self._known[name] = self._measured(name) if name in MEASURED_IN_TRAINING else self._of_labels(name)
+                self._known[name] = (
+                    self._measured(name) if name in MEASURED_IN_TRAINING else self._of_labels(name)
+                )
             return self._known[name]
 
     def _of_labels(self, name: str) -> Affinity:
@@ -63,7 +65,11 @@ def _joint_run(job: GroupJob, measure: str, path: Path) -> None:
     """Train in a process apart, as trials do: what crashes there fails a trial, not the study."""
     request = {"job": job.to_dict(), "measure": measure, "path": str(path)}
     done = subprocess.run(
-        [sys.executable, "-c", _WORKER], input=json.dumps(request), text=True, capture_output=True, check=False
+        [sys.executable, "-c", _WORKER],
+        input=json.dumps(request),
+        text=True,
+        capture_output=True,
+        check=False,
     )
     if done.returncode:
         reason = (done.stderr.strip().splitlines() or [f"code {done.returncode}"])[-1]

@@ -18,16 +18,16 @@ from optuna.trial import TrialState
 from pydantic import ValidationError
 
 from taskgroup.errors import ConfigError, InputError, RunError, TaskgroupError, TrainingFailed
+from taskgroup.execution.evaluator import Evaluation, Evaluator
+from taskgroup.execution.heartbeat import Heartbeat
 from taskgroup.grouping import Group, Grouping
-from taskgroup.search.assemble import trained_groups
-from taskgroup.search.config import StudyConfig
-from taskgroup.search.objective import Evaluation, Evaluator
-from taskgroup.search.peers import Peers
-from taskgroup.search.plan import Plan, Recipe, flat_settings
-from taskgroup.search.propose import Proposer
-from taskgroup.search.pruning import Hopes
-from taskgroup.search.space import PLAIN_METHODS, Space, settings_of
-from taskgroup.search.trials import Asked, Trials, tell
+from taskgroup.search.assembly import trained_groups
+from taskgroup.search.groupings import GroupingBuilder
+from taskgroup.search.optuna_trials import OptunaTrials, TrialSettings, tell
+from taskgroup.search.pruner import GroupPruner
+from taskgroup.spec.config import StudyConfig
+from taskgroup.spec.plan import Plan, Recipe, flat_settings
+from taskgroup.spec.space import PLAIN_METHODS, Space, settings_of
 from taskgroup.tracking import TrialRecord
 from taskgroup.training import GroupResult
 
@@ -38,7 +38,9 @@ _LEARNT = 300  # trials of earlier runs whose groups are read again
 
 def searched_space(config: StudyConfig) -> Space:
     """The space of a study with the clustering methods its baselines need."""
-    return config.space.with_methods(tuple(name for name in config.search.baselines if name in PLAIN_METHODS))
+    return config.space.with_methods(
+        tuple(name for name in config.search.baselines if name in PLAIN_METHODS)
+    )
 
 
 def open_storage(config: StudyConfig, folder: Path) -> optuna.storages.BaseStorage:
@@ -46,7 +48,9 @@ def open_storage(config: StudyConfig, folder: Path) -> optuna.storages.BaseStora
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     url = config.storage or f"sqlite:///{folder.resolve() / 'optuna.db'}"
     if url.startswith("journal:"):
-        return optuna.storages.JournalStorage(optuna.storages.journal.JournalFileBackend(url.removeprefix("journal:")))
+        return optuna.storages.JournalStorage(
+            optuna.storages.journal.JournalFileBackend(url.removeprefix("journal:"))
+        )
     sqlite = {"connect_args": {"timeout": 60}}  # s to wait while another process writes
     options = sqlite if url.startswith("sqlite") else {"pool_pre_ping": True, "pool_size": 2}
     try:
@@ -56,7 +60,10 @@ def open_storage(config: StudyConfig, folder: Path) -> optuna.storages.BaseStora
 
 
 def open_optuna(config: StudyConfig, storage: optuna.storages.BaseStorage) -> optuna.Study:
-    """Create or load the Optuna study in its storage. It proposes and prunes nothing: see Trials and Hopes."""
+    """Create or load the Optuna study in its storage.
+
+    It neither proposes nor prunes: OptunaTrials and GroupPruner do.
+    """
     return optuna.create_study(
         study_name=config.name,
         storage=storage,
@@ -69,7 +76,9 @@ def open_optuna(config: StudyConfig, storage: optuna.storages.BaseStorage) -> op
 
 def refuse_another(study: optuna.Study, folder: Path) -> None:
     """Raise RunError where a storage holds trials of the study that a new run in ``folder`` has not made."""
-    begun = [trial for trial in study.get_trials(deepcopy=False) if trial.state != TrialState.WAITING]
+    begun = [
+        trial for trial in study.get_trials(deepcopy=False) if trial.state != TrialState.WAITING
+    ]
     if begun and not (folder / "study.json").exists():
         raise RunError(
             f"storage: it holds {len(begun)} trials of a study '{study.study_name}' that another run than {folder} "
@@ -89,7 +98,9 @@ def enqueue_baselines(study: optuna.Study, config: StudyConfig, space: Space) ->
         study.enqueue_trial(space.encode(settings), user_attrs={"name": name, "kind": "baseline"})
 
 
-def settle_interrupted(study: optuna.Study, records: Sequence[TrialRecord], peers: Peers) -> int:
+def settle_interrupted(
+    study: optuna.Study, records: Sequence[TrialRecord], peers: Heartbeat
+) -> int:
     """Close the trials that a kill left running: told from their record if there is one, else queued again.
 
     Returns how many were queued.
@@ -125,18 +136,20 @@ class SearchLoop:
         self,
         config: StudyConfig,
         study: optuna.Study,
-        proposer: Proposer,
+        proposer: GroupingBuilder,
         evaluators: Sequence[Evaluator],
         on_record: Callable[[TrialRecord], None],
         records: Sequence[TrialRecord] = (),
-        peers: Peers | None = None,
+        peers: Heartbeat | None = None,
     ) -> None:
         self._config, self._peers = config, peers
         owner, stream = (peers.name, peers.stream) if peers else ("", 0)
-        self._trials = Trials(study, searched_space(config), config.search, records, owner, stream)
+        self._trials = OptunaTrials(
+            study, searched_space(config), config.search, records, owner, stream
+        )
         self._proposer = proposer
         self._evaluators = evaluators
-        self._hopes = Hopes(config.assembly, config.search.warmup_epochs)
+        self._hopes = GroupPruner(config.assembly, config.search.warmup_epochs)
         self._prunes = config.search.pruner == "group"
         self._low = config.search.low_fidelity if self._prunes else None
         self._learn_recorded(records[-_LEARNT:])
@@ -146,7 +159,9 @@ class SearchLoop:
         self._seen = {record.keys for record in records if record.state != "FAIL"}
         self._repeats = 0
         self._reasons: list[str | None] | None = None if records else []
-        self._numbers = {record.number for record in records if record.kind in ("baseline", "trial")}
+        self._numbers = {
+            record.number for record in records if record.kind in ("baseline", "trial")
+        }
         self._started = len(self._numbers)
         self._alone = _alone(records)
 
@@ -163,7 +178,9 @@ class SearchLoop:
             self._work(self._evaluators[0], n_trials, deadline)
             return
         with ThreadPoolExecutor(len(self._evaluators)) as pool:
-            futures = [pool.submit(self._work, each, n_trials, deadline) for each in self._evaluators]
+            futures = [
+                pool.submit(self._work, each, n_trials, deadline) for each in self._evaluators
+            ]
             try:
                 done, _ = wait(futures, return_when=FIRST_EXCEPTION)
             finally:
@@ -220,14 +237,18 @@ class SearchLoop:
 
     def _learn_recorded(self, records: Sequence[TrialRecord]) -> None:
         keys = dict.fromkeys(key for record in records for key in record.keys)
-        self._learn([result for key in keys if (result := self._evaluators[0].store.get(key)) is not None])
+        self._learn(
+            [result for key in keys if (result := self._evaluators[0].store.get(key)) is not None]
+        )
 
     def _learn(self, results: Sequence[GroupResult]) -> None:
         """Let pruning know finished groups, and what they had at low fidelity."""
         if not self._prunes:
             return
         evaluator = self._evaluators[0]
-        self._hopes.learn(trained_groups(results, evaluator.data, evaluator.data.search_repeats), results)
+        self._hopes.learn(
+            trained_groups(results, evaluator.data, evaluator.data.search_repeats), results
+        )
         for result in results if self._low is not None else ():
             job = result.job
             cheap = Recipe(job.model, job.training).lowered(self._low)
@@ -238,12 +259,16 @@ class SearchLoop:
     def _check_alive(self, record: TrialRecord) -> None:
         """Raise TaskgroupError when the first trials all failed for one reason: more of them would, too."""
         self._reasons = (
-            None if record.state != "FAIL" or self._reasons is None else [*self._reasons, record.fail_reason]
+            None
+            if record.state != "FAIL" or self._reasons is None
+            else [*self._reasons, record.fail_reason]
         )
         if self._reasons and len(self._reasons) >= _HOPELESS and len(set(self._reasons)) == 1:
-            raise TaskgroupError(f"the first {_HOPELESS} trials all failed ({record.fail_kind}): {record.fail_reason}")
+            raise TaskgroupError(
+                f"the first {_HOPELESS} trials all failed ({record.fail_kind}): {record.fail_reason}"
+            )
 
-    def _trial(self, asked: Asked, evaluator: Evaluator) -> TrialRecord | None:
+    def _trial(self, asked: TrialSettings, evaluator: Evaluator) -> TrialRecord | None:
         """Evaluate one trial; None when the loop is being stopped."""
         start = time.monotonic()
         is_baseline = asked.attributes.get("kind") == "baseline"
@@ -281,7 +306,7 @@ class SearchLoop:
 
     def _record(
         self,
-        asked: Asked,
+        asked: TrialSettings,
         grouping: Grouping,
         evaluation: Evaluation | None,
         seconds: float,
@@ -296,7 +321,11 @@ class SearchLoop:
             grouping=grouping,
             objective=evaluation.value if complete else None,
             skills=skills,
-            gains={target: skill - self._alone[target] for target, skill in skills.items() if target in self._alone},
+            gains={
+                target: skill - self._alone[target]
+                for target, skill in skills.items()
+                if target in self._alone
+            },
             settings=flat_settings(asked.settings),
             state="COMPLETE" if complete else "FAIL" if failure else "PRUNED",
             fail_kind=failure[0] if failure else None,
@@ -315,10 +344,14 @@ def _metrics(grouping: Grouping, evaluation: Evaluation) -> dict[str, dict[str, 
     for result in evaluation.results:
         for target, metrics in result.metrics.items():
             if result.targets == grouping.serving(target).targets and target not in found:
-                found[target] = {name: value for name, value in metrics.items() if value is not None}
+                found[target] = {
+                    name: value for name, value in metrics.items() if value is not None
+                }
     return found
 
 
 def _alone(records: Sequence[TrialRecord]) -> dict[str, float]:
     """The skills of every target alone, of the baseline."""
-    return next((dict(r.skills) for r in records if r.name == "singles" and r.kind == "baseline"), {})
+    return next(
+        (dict(r.skills) for r in records if r.name == "singles" and r.kind == "baseline"), {}
+    )

@@ -7,8 +7,7 @@
 Nothing here imports MLflow or matplotlib before it is needed.
 """
 
-from taskgroup.tracking.folder import find_run, runs_folder
-from taskgroup.tracking.later import Later
+from taskgroup.tracking.background_queue import BackgroundQueue
 from taskgroup.tracking.leaderboard import leaderboard, leaderboard_frame, leaderboard_table
 from taskgroup.tracking.mlflow import Tracker
 from taskgroup.tracking.mlflow_client import rows_from_mlflow, tracking_uri
@@ -26,11 +25,12 @@ from taskgroup.tracking.record import (
     write_final,
     write_study,
 )
+from taskgroup.tracking.run_folder import find_run, runs_folder
 
 __all__ = [
+    "BackgroundQueue",
     "FinalRecord",
     "Interval",
-    "Later",
     "StudyRecord",
     "Tracker",
     "TrialRecord",

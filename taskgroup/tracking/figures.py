@@ -26,17 +26,32 @@ def target_graph_figure(graph: "nx.Graph", grouping: Grouping) -> str:
 
     figure, axes = _figure(6.4, 4.4)
     strengths = {(a, b): abs(weight) for a, b, weight in graph.edges(data="weight")}
-    layout = nx.spring_layout(nx.Graph([(a, b, {"weight": w}) for (a, b), w in strengths.items()]), k=1.2, seed=0)
+    layout = nx.spring_layout(
+        nx.Graph([(a, b, {"weight": w}) for (a, b), w in strengths.items()]), k=1.2, seed=0
+    )
     layout |= nx.circular_layout([node for node in graph if node not in layout], scale=1.3)
     for (a, b), strength in strengths.items():
         style = ":" if graph[a][b]["weight"] < 0 else "-"
         (xa, ya), (xb, yb) = layout[a], layout[b]
-        axes.plot([xa, xb], [ya, yb], style, color="#9AA5B1", linewidth=0.5 + 4 * strength, zorder=1)
+        axes.plot(
+            [xa, xb], [ya, yb], style, color="#9AA5B1", linewidth=0.5 + 4 * strength, zorder=1
+        )
     colour_of = group_colours(grouping)
     for node, (x, y) in layout.items():
-        axes.scatter(x, y, s=260, color=colour_of.get(node, GREY), edgecolor="white", linewidth=1.5, zorder=2)
+        axes.scatter(
+            x, y, s=260, color=colour_of.get(node, GREY), edgecolor="white", linewidth=1.5, zorder=2
+        )
         halo = {"facecolor": "white", "edgecolor": "none", "alpha": 0.75, "pad": 0.8}
-        axes.annotate(node, (x, y), (0, 12), textcoords="offset points", ha="center", fontsize=10, zorder=3, bbox=halo)
+        axes.annotate(
+            node,
+            (x, y),
+            (0, 12),
+            textcoords="offset points",
+            ha="center",
+            fontsize=10,
+            zorder=3,
+            bbox=halo,
+        )
     axes.axis("off")
     axes.margins(0.18)
     return svg(figure, "graph")
@@ -54,7 +69,9 @@ def heat_map_figure(names: Sequence[str], values: np.ndarray) -> str:
     for i, j in np.ndindex(*values.shape):
         if np.isfinite(values[i, j]):
             colour = "white" if abs(values[i, j]) > 0.6 * limit else "#333"
-            axes.text(j, i, f"{values[i, j]:.2f}", ha="center", va="center", fontsize=7, color=colour)
+            axes.text(
+                j, i, f"{values[i, j]:.2f}", ha="center", va="center", fontsize=7, color=colour
+            )
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
     figure.colorbar(image, ax=axes, shrink=0.7).outline.set_visible(False)
@@ -70,7 +87,13 @@ def gains_figure(gains: Mapping[str, Interval]) -> str:
         gain = known[target]
         colour = {"helped": GREEN, "hurt": RED}.get(verdict(gain), GREY)
         if gain.low is not None and gain.high is not None:
-            axes.plot([gain.low, gain.high], [height, height], color=colour, linewidth=2.5, solid_capstyle="round")
+            axes.plot(
+                [gain.low, gain.high],
+                [height, height],
+                color=colour,
+                linewidth=2.5,
+                solid_capstyle="round",
+            )
         axes.scatter(gain.mean, height, color=colour, s=42, zorder=3)
     axes.axvline(0, color="#444", linewidth=0.8)
     axes.set_yticks(range(len(ordered)), ordered)
@@ -83,21 +106,42 @@ def gains_figure(gains: Mapping[str, Interval]) -> str:
 def progress_figure(records: Sequence[TrialRecord], final: FinalRecord | None) -> str:
     """The objective of each trial in the order they finished, and the best so far."""
     figure, axes = _figure(6.4, 3.2)
-    scored = [record for record in records if record.objective is not None and record.kind != "refit"]
+    scored = [
+        record for record in records if record.objective is not None and record.kind != "refit"
+    ]
     searched = [record for record in scored if record.kind in ("baseline", "trial")]
     styles = {"baseline": ("#0072B2", "s", "baseline"), "trial": (GREY, "o", "trial")}
     for kind, (colour, marker, label) in styles.items():
-        points = [(i, record.objective) for i, record in enumerate(searched, start=1) if record.kind == kind]
+        points = [
+            (i, record.objective)
+            for i, record in enumerate(searched, start=1)
+            if record.kind == kind
+        ]
         if points:
-            axes.scatter(*zip(*points, strict=True), color=colour, marker=marker, s=26, label=label, zorder=3)
+            axes.scatter(
+                *zip(*points, strict=True), color=colour, marker=marker, s=26, label=label, zorder=3
+            )
     if searched:
         best = np.maximum.accumulate([record.objective for record in searched])
-        axes.step(range(1, len(searched) + 1), best, where="post", color="#333", linewidth=1.2, label="best so far")
+        axes.step(
+            range(1, len(searched) + 1),
+            best,
+            where="post",
+            color="#333",
+            linewidth=1.2,
+            label="best so far",
+        )
     assembled = [record.objective for record in scored if record.kind == "assembled"]
     if assembled:
         axes.axhline(max(assembled), color=GREEN, linewidth=1.2, linestyle="--", label="assembled")
     if final is not None and final.reevaluation.mean is not None:
-        axes.axhline(final.reevaluation.mean, color=RED, linewidth=1.2, linestyle=":", label="choice, trained again")
+        axes.axhline(
+            final.reevaluation.mean,
+            color=RED,
+            linewidth=1.2,
+            linestyle=":",
+            label="choice, trained again",
+        )
     axes.set_xlabel("trials finished")
     axes.set_ylabel("mean skill (validation)")
     axes.legend(frameon=False, fontsize=8, ncols=3, loc="lower left", bbox_to_anchor=(0, 1))
@@ -108,14 +152,18 @@ def progress_figure(records: Sequence[TrialRecord], final: FinalRecord | None) -
 def curves_figure(records: Sequence[TrialRecord], most: int = 6) -> str:
     """Mean skill by epoch of the best trials and of the baselines; empty text where no curve was kept."""
     scored = [record for record in records if record.objective is not None and record.curve]
-    ordered = sorted(scored, key=lambda record: (record.kind != "baseline", -record.objective))[:most]
+    ordered = sorted(scored, key=lambda record: (record.kind != "baseline", -record.objective))[
+        :most
+    ]
     if not ordered:
         return ""
     figure, axes = _figure(6.4, 3.2)
     for colour, record in zip(COLOURS, ordered, strict=False):
         means = [_mean(list(epoch.values())) for epoch in record.curve]
         style = "--" if record.kind == "baseline" else "-"
-        axes.plot(range(1, len(means) + 1), means, style, color=colour, linewidth=1.6, label=record.name)
+        axes.plot(
+            range(1, len(means) + 1), means, style, color=colour, linewidth=1.6, label=record.name
+        )
     axes.set_xlabel("epoch")
     axes.set_ylabel("mean skill (validation)")
     axes.legend(frameon=False, fontsize=8, ncols=3, loc="lower left", bbox_to_anchor=(0, 1))
@@ -126,7 +174,11 @@ def curves_figure(records: Sequence[TrialRecord], most: int = 6) -> str:
 def group_colours(grouping: Grouping) -> dict[str, str]:
     """A colour a target: that of the group that serves it."""
     numbered = enumerate(grouping.groups)
-    return {target: COLOURS[number % len(COLOURS)] for number, group in numbered for target in group.serves}
+    return {
+        target: COLOURS[number % len(COLOURS)]
+        for number, group in numbered
+        for target in group.serves
+    }
 
 
 def verdict(gain: Interval) -> str:
@@ -151,7 +203,9 @@ def _figure(width: float, height: float) -> "tuple[Figure, Axes]":
     return figure, axes
 
 
-def figure_grid(count: int, columns: int, height: float, width: float = 9.6) -> "tuple[Figure, list[Axes]]":
+def figure_grid(
+    count: int, columns: int, height: float, width: float = 9.6
+) -> "tuple[Figure, list[Axes]]":
     """A figure with ``count`` axes in rows of at most ``columns``, each ``height`` inches high."""
     from matplotlib.figure import Figure
 
@@ -178,7 +232,9 @@ def svg(figure: "Figure", name: str) -> str:
     import matplotlib
 
     content = io.StringIO()
-    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": name, "font.family": "sans-serif"}):
+    with matplotlib.rc_context(
+        {"svg.fonttype": "none", "svg.hashsalt": name, "font.family": "sans-serif"}
+    ):
         figure.savefig(content, format="svg")
     text = content.getvalue()
     text = text[text.index("<svg") :]

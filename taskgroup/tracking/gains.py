@@ -40,7 +40,10 @@ class SetRun:
 
     @classmethod
     def of(
-        cls, result: "GroupResult", rows: np.ndarray | None = None, predictions: np.ndarray | None = None
+        cls,
+        result: "GroupResult",
+        rows: np.ndarray | None = None,
+        predictions: np.ndarray | None = None,
     ) -> "SetRun":
         """The run of a GroupResult."""
         job = result.job.to_dict()
@@ -68,18 +71,29 @@ class Gain:
     draws: np.ndarray = field(repr=False)
 
 
-def measured_gains(runs: Sequence[SetRun], table: "TargetTable | None", seed: int) -> tuple[list[Gain], int]:
+def measured_gains(
+    runs: Sequence[SetRun], table: "TargetTable | None", seed: int
+) -> tuple[list[Gain], int]:
     """The gain of every target in every group, and the number of groups that have no single run to compare with."""
-    alone = {(run.targets[0], run.recipe, run.repetition): run for run in runs if len(run.targets) == 1}
+    alone = {
+        (run.targets[0], run.recipe, run.repetition): run for run in runs if len(run.targets) == 1
+    }
     paired: dict[tuple[tuple[str, ...], str], list[tuple[SetRun, SetRun]]] = {}
     groups = {run.targets for run in runs if len(run.targets) > 1}
     for run in runs:
         for target in run.targets if len(run.targets) > 1 else ():
             single = alone.get((target, run.recipe, run.repetition))
-            if single and run.skills.get(target) is not None and single.skills.get(target) is not None:
+            if (
+                single
+                and run.skills.get(target) is not None
+                and single.skills.get(target) is not None
+            ):
                 paired.setdefault((run.targets, target), []).append((run, single))
     counts = _Counts(seed)
-    gains = [_gain(group, target, pairs, table, counts) for (group, target), pairs in sorted(paired.items())]
+    gains = [
+        _gain(group, target, pairs, table, counts)
+        for (group, target), pairs in sorted(paired.items())
+    ]
     return gains, len(groups - {group for group, _ in paired})
 
 
@@ -157,7 +171,9 @@ def _verdict(low: float | None, high: float | None, n: int) -> str:
     return "gain" if low > 0 else "negative transfer" if high < 0 else "noise"
 
 
-def _draws(run: SetRun, single: SetRun, target: str, table: "TargetTable | None", counts: _Counts) -> np.ndarray:
+def _draws(
+    run: SetRun, single: SetRun, target: str, table: "TargetTable | None", counts: _Counts
+) -> np.ndarray:
     """Draws over materials of one paired difference of skill; constant without predictions."""
     measured = float(run.skills[target] - single.skills[target])
     if table is None or run.predictions is None or single.predictions is None or run.rows is None:
@@ -166,12 +182,18 @@ def _draws(run: SetRun, single: SetRun, target: str, table: "TargetTable | None"
     there = ~np.isnan(truth)
     weights = counts(run.rows)[:, there]
     spec = table.spec(target)
-    with_others = _skills(spec, truth[there], run.predictions[there, run.targets.index(target)], weights)
+    with_others = _skills(
+        spec, truth[there], run.predictions[there, run.targets.index(target)], weights
+    )
     by_itself = _skills(spec, truth[there], single.predictions[there, 0], weights)
-    return np.nan_to_num(with_others - by_itself, nan=measured)  # a draw with one class only says nothing new
+    return np.nan_to_num(
+        with_others - by_itself, nan=measured
+    )  # a draw with one class only says nothing new
 
 
-def _skills(spec: "Target", truth: np.ndarray, predicted: np.ndarray, weights: np.ndarray) -> np.ndarray:
+def _skills(
+    spec: "Target", truth: np.ndarray, predicted: np.ndarray, weights: np.ndarray
+) -> np.ndarray:
     """Skill for each row of weights ``[draws, rows]``."""
     predicted = np.asarray(predicted, dtype=float)
     if spec.kind == "classification":

@@ -15,10 +15,22 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 Row = dict[str, Any]
-_PLAIN = ("rank", "kind", "name", "grouping", "grouping_id", "objective", "n_networks", "state", "seconds")
+_PLAIN = (
+    "rank",
+    "kind",
+    "name",
+    "grouping",
+    "grouping_id",
+    "objective",
+    "n_networks",
+    "state",
+    "seconds",
+)
 
 
-def leaderboard(records: Iterable[TrialRecord], sort: str | None = None, top: int | None = None) -> list[Row]:
+def leaderboard(
+    records: Iterable[TrialRecord], sort: str | None = None, top: int | None = None
+) -> list[Row]:
     """Rows ``{rank, kind, name, grouping, grouping_id, objective, n_networks, state, skills, gains, seconds}``.
 
     ``grouping`` is in words, ``{a, b} | {c}``; ``rank`` is None for what is not ranked (refit, pruned, failed).
@@ -50,7 +62,10 @@ def leaderboard_frame(
 
 
 def leaderboard_table(
-    records: Iterable[TrialRecord], sort: str | None = None, top: int | None = None, title: str | None = None
+    records: Iterable[TrialRecord],
+    sort: str | None = None,
+    top: int | None = None,
+    title: str | None = None,
 ) -> "Table":
     """A table for the terminal; print it with a ``rich`` console.
 
@@ -60,13 +75,27 @@ def leaderboard_table(
     from rich.text import Text
 
     table = Table(title=title, title_justify="left", box=None, pad_edge=False, header_style="bold")
-    for name, justify in (("#", "right"), ("name", "left"), ("skill", "right"), ("joining", "left"), ("nets", "right")):
+    for name, justify in (
+        ("#", "right"),
+        ("name", "left"),
+        ("skill", "right"),
+        ("joining", "left"),
+        ("nets", "right"),
+    ):
         table.add_column(name, justify=justify, no_wrap=True)
     table.add_column("grouping", overflow="fold", ratio=1)
     for row in leaderboard(records, sort, top):
         skill = "–" if row["objective"] is None else f"{row['objective']:.4f}"
-        cells = [str(row["rank"] or ""), _label(row), skill, gain_in_words(row["gains"]), str(row["n_networks"])]
-        style = {"baseline": "cyan", "assembled": "bold green", "refit": "bold"}.get(row["kind"], "")
+        cells = [
+            str(row["rank"] or ""),
+            _label(row),
+            skill,
+            gain_in_words(row["gains"]),
+            str(row["n_networks"]),
+        ]
+        style = {"baseline": "cyan", "assembled": "bold green", "refit": "bold"}.get(
+            row["kind"], ""
+        )
         style = "dim" if row["objective"] is None else style
         table.add_row(*(Text(cell) for cell in (*cells, row["grouping"])), style=style)
     return table
@@ -74,10 +103,22 @@ def leaderboard_table(
 
 def _sorted(rows: Sequence[Row], column: str) -> list[Row]:
     targets = _targets(rows)
-    columns = [*_PLAIN, *(f"{part}/{target}" for part in ("skill", "gain") for target in targets), *targets]
+    columns = [
+        *_PLAIN,
+        *(f"{part}/{target}" for part in ("skill", "gain") for target in targets),
+        *targets,
+    ]
     if column not in columns:
-        raise RunError(f"sort: no column '{column}' in the leaderboard; {did_you_mean(column, columns)}")
-    part, target = ("skill", column) if column in targets else column.split("/", 1) if "/" in column else ("", "")
+        raise RunError(
+            f"sort: no column '{column}' in the leaderboard; {did_you_mean(column, columns)}"
+        )
+    part, target = (
+        ("skill", column)
+        if column in targets
+        else column.split("/", 1)
+        if "/" in column
+        else ("", "")
+    )
 
     def value(row: Row) -> Any:
         return row[f"{part}s"].get(target) if part else row[column]
@@ -126,7 +167,11 @@ def _standing(record: TrialRecord) -> tuple[int, float, int]:
 
 def _label(row: Row) -> str:
     """The name, with what the reader would otherwise have to know."""
-    note = {"refit": "test", "baseline": "baseline"}.get(row["kind"]) if row["state"] == "COMPLETE" else None
+    note = (
+        {"refit": "test", "baseline": "baseline"}.get(row["kind"])
+        if row["state"] == "COMPLETE"
+        else None
+    )
     note = note or (row["state"].lower() if row["state"] != "COMPLETE" else None)
     return f"{row['name']} ({note})" if note else row["name"]
 

@@ -17,7 +17,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from taskgroup.tracking.leaderboard import leaderboard
-from taskgroup.tracking.mlflow_client import connect, create_database, default_uri, search_runs, slugs
+from taskgroup.tracking.mlflow_client import (
+    connect,
+    create_database,
+    default_uri,
+    search_runs,
+    slugs,
+)
 from taskgroup.tracking.record import FinalRecord, TrialRecord, read_records, read_study, write_json
 
 if TYPE_CHECKING:
@@ -25,7 +31,9 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 _PAUSE = 60.0  # seconds without a new attempt after a failure
-_LONGEST = 500  # characters of a parameter; older servers refuse more, newer ones cut silently at 6000
+_LONGEST = (
+    500  # characters of a parameter; older servers refuse more, newer ones cut silently at 6000
+)
 _BATCH = 1000  # metrics a request, MLflow's limit
 _STATUS = {"COMPLETE": "FINISHED", "PRUNED": "KILLED", "FAIL": "FAILED"}
 
@@ -60,7 +68,11 @@ class Tracker:
         self._study = read_study(run_dir)
         self._run_name = run_name or self._study.name
         self.experiment = experiment or f"taskgroup/{self._study.dataset['name']}"
-        here = None if self.uri.startswith("http") else (self.run_dir.resolve() / "mlartifacts").as_uri()
+        here = (
+            None
+            if self.uri.startswith("http")
+            else (self.run_dir.resolve() / "mlartifacts").as_uri()
+        )
         self._artifacts = artifact_location or here
         self._slugs = slugs(self._study.targets)
         self._client: MlflowClient | None = None
@@ -96,9 +108,15 @@ class Tracker:
         intervals = {"final/reevaluation": final.reevaluation, "final/test": final.test_value}
         intervals |= {f"gain/{self._slugs[target]}": gain for target, gain in final.gains.items()}
         for name, interval in intervals.items():
-            metrics |= {name: interval.mean, f"{name}/low": interval.low, f"{name}/high": interval.high}
+            metrics |= {
+                name: interval.mean,
+                f"{name}/low": interval.low,
+                f"{name}/high": interval.high,
+            }
         for target, values in final.test.items():
-            metrics |= {f"test/{self._slugs[target]}/{name}": value for name, value in values.items()}
+            metrics |= {
+                f"test/{self._slugs[target]}/{name}": value for name, value in values.items()
+            }
         tags = {"grouping": str(final.grouping)[:5000], "grouping_id": final.grouping.grouping_id}
 
         def log() -> None:
@@ -136,9 +154,13 @@ class Tracker:
         self.sync()
 
         def end() -> None:
-            self._client.log_dict(self._parent, {"rows": leaderboard(read_records(self.run_dir))}, "leaderboard.json")
+            self._client.log_dict(
+                self._parent, {"rows": leaderboard(read_records(self.run_dir))}, "leaderboard.json"
+            )
             self._client.set_tag(self._parent, "state", state)
-            self._client.set_terminated(self._parent, "FINISHED" if state == "finished" else "KILLED")
+            self._client.set_terminated(
+                self._parent, "FINISHED" if state == "finished" else "KILLED"
+            )
 
         self._safely(end)
 
@@ -158,7 +180,11 @@ class Tracker:
         except (MlflowException, SQLAlchemyError, OSError) as error:
             self._paused_until = time.monotonic() + _PAUSE
             reason = str(error).splitlines()[0][:200]
-            _log.warning("MLflow at %s did not take a record, it will be sent again later: %s", self.uri, reason)
+            _log.warning(
+                "MLflow at %s did not take a record, it will be sent again later: %s",
+                self.uri,
+                reason,
+            )
 
     def _open(self) -> None:
         """Find or make the parent run, and see which records it has."""
@@ -183,12 +209,22 @@ class Tracker:
 
     def _create_parent(self) -> str:
         tags = {"kind": "study", "state": "running", "mlflow.note.content": self._note()}
-        run_id = self._client.create_run(self._experiment_id, run_name=self._run_name, tags=tags).info.run_id
+        run_id = self._client.create_run(
+            self._experiment_id, run_name=self._run_name, tags=tags
+        ).info.run_id
         self._batch(run_id, {}, params=_flat(self._study.config))
-        self._client.log_dict(run_id, {slug: target for target, slug in self._slugs.items()}, "labels.json")
+        self._client.log_dict(
+            run_id, {slug: target for target, slug in self._slugs.items()}, "labels.json"
+        )
         self._client.log_artifact(run_id, str(self.run_dir / "study.json"))
-        own = self.uri == default_uri(self.run_dir)  # then no path is kept, so that the folder may move
-        content = {"uri": None if own else self.uri, "experiment_id": self._experiment_id, "run_id": run_id}
+        own = self.uri == default_uri(
+            self.run_dir
+        )  # then no path is kept, so that the folder may move
+        content = {
+            "uri": None if own else self.uri,
+            "experiment_id": self._experiment_id,
+            "run_id": run_id,
+        }
         write_json(self.run_dir / "mlflow.json", content)
         return run_id
 
@@ -204,7 +240,9 @@ class Tracker:
 
     def _find_logged(self, parent: str) -> None:
         """Remember the child runs that are complete; half-logged ones (a kill) are deleted and logged again."""
-        for run in search_runs(self._client, self._experiment_id, f"tags.`mlflow.parentRunId` = '{parent}'"):
+        for run in search_runs(
+            self._client, self._experiment_id, f"tags.`mlflow.parentRunId` = '{parent}'"
+        ):
             if run.info.status in _STATUS.values():
                 self._logged.add(run.info.run_name)
                 self._best = max(self._best, run.data.metrics.get("objective", -math.inf))
@@ -221,14 +259,26 @@ class Tracker:
             "grouping": str(record.grouping)[:5000],
             "grouping_id": record.grouping.grouping_id,
         }
-        tags |= {key: str(getattr(record, key))[:5000] for key in ("fail_kind", "fail_reason") if getattr(record, key)}
+        tags |= {
+            key: str(getattr(record, key))[:5000]
+            for key in ("fail_kind", "fail_reason")
+            if getattr(record, key)
+        }
         run = self._client.create_run(self._experiment_id, run_name=record.run_name, tags=tags)
         run_id = run.info.run_id
-        self._batch(run_id, self._metrics(record), params=record.settings, curve=self._curve(record))
+        self._batch(
+            run_id, self._metrics(record), params=record.settings, curve=self._curve(record)
+        )
         self._client.log_dict(run_id, record.to_dict(), "record.json")
-        if record.kind != "refit" and record.objective is not None and record.objective > self._best:
+        if (
+            record.kind != "refit"
+            and record.objective is not None
+            and record.objective > self._best
+        ):
             self._best = record.objective
-            self._client.log_metric(self._parent, "best/objective", self._best, step=len(self._logged))
+            self._client.log_metric(
+                self._parent, "best/objective", self._best, step=len(self._logged)
+            )
         self._client.set_terminated(run_id, _STATUS[record.state])
         self._logged.add(record.run_name)
         return run_id
@@ -247,8 +297,12 @@ class Tracker:
         }
         metrics |= {f"gain/{self._slugs[target]}": gain for target, gain in record.gains.items()}
         for target, values in record.metrics.items():
-            metrics |= {f"{part}/{self._slugs[target]}/{name}": value for name, value in values.items()}
-        return metrics | {f"{part}/{self._slugs[target]}/skill": skill for target, skill in record.skills.items()}
+            metrics |= {
+                f"{part}/{self._slugs[target]}/{name}": value for name, value in values.items()
+            }
+        return metrics | {
+            f"{part}/{self._slugs[target]}/skill": skill for target, skill in record.skills.items()
+        }
 
     def _curve(self, record: TrialRecord) -> list[tuple[str, float | None, int]]:
         return [
@@ -270,8 +324,15 @@ class Tracker:
 
         now = int(time.time() * 1000)
         points = [(name, value, 0) for name, value in metrics.items()] + list(curve)
-        entries = [Metric(n, float(v), now, step) for n, v, step in points if v is not None and math.isfinite(v)]
-        texts = {name: value if isinstance(value, str) else json.dumps(value) for name, value in (params or {}).items()}
+        entries = [
+            Metric(n, float(v), now, step)
+            for n, v, step in points
+            if v is not None and math.isfinite(v)
+        ]
+        texts = {
+            name: value if isinstance(value, str) else json.dumps(value)
+            for name, value in (params or {}).items()
+        }
         kept = [Param(name, text) for name, text in texts.items() if len(text) <= _LONGEST][:100]
         marks = [RunTag(name, value) for name, value in (tags or {}).items()]
         self._client.log_batch(run_id, entries[:_BATCH], kept, marks)
@@ -288,7 +349,9 @@ def refit_record(final: FinalRecord) -> TrialRecord:
         grouping=final.grouping,
         objective=final.test_value.mean,
         skills={target: metrics.get("skill") for target, metrics in final.test.items()},
-        gains={target: metrics["gain"] for target, metrics in final.test.items() if "gain" in metrics},
+        gains={
+            target: metrics["gain"] for target, metrics in final.test.items() if "gain" in metrics
+        },
         settings={},
         state="COMPLETE",
         fail_kind=None,

@@ -86,7 +86,9 @@ def rows_from_mlflow(uri: str, parent_run_id: str) -> list[dict[str, Any]]:
     client = connect(uri)
     parent = client.get_run(parent_run_id)
     labels = json.loads(Path(client.download_artifacts(parent_run_id, "labels.json")).read_text())
-    runs = search_runs(client, parent.info.experiment_id, f"tags.`mlflow.parentRunId` = '{parent_run_id}'")
+    runs = search_runs(
+        client, parent.info.experiment_id, f"tags.`mlflow.parentRunId` = '{parent_run_id}'"
+    )
     return [_row_of(run, labels) for run in runs]
 
 

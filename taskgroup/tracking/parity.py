@@ -18,7 +18,9 @@ TEST_PREDICTIONS = "test_predictions.csv"
 _COLUMNS = 4  # pictures beside each other
 
 
-def write_predictions(run_dir: str | Path, targets: Mapping[str, np.ndarray], predicted: "pd.DataFrame") -> Path:
+def write_predictions(
+    run_dir: str | Path, targets: Mapping[str, np.ndarray], predicted: "pd.DataFrame"
+) -> Path:
     """Write ``test_predictions.csv``: id, then of each target its true value (as its name), ``_predicted``, ``_std``.
 
     ``targets`` are true values [rows], NaN where missing; ``predicted`` is what ``taskgroup.export.predict`` gives.
@@ -28,7 +30,11 @@ def write_predictions(run_dir: str | Path, targets: Mapping[str, np.ndarray], pr
     columns = {
         f"{name}{end}": values
         for name, truth in targets.items()
-        for end, values in (("", truth), ("_predicted", predicted[name]), ("_std", predicted[f"{name}_std"]))
+        for end, values in (
+            ("", truth),
+            ("_predicted", predicted[name]),
+            ("_std", predicted[f"{name}_std"]),
+        )
     }
     path = Path(run_dir) / TEST_PREDICTIONS
     draft = path.with_suffix(f".{os.getpid()}.tmp")
@@ -52,11 +58,16 @@ def parity_figure(run_dir: str | Path, targets: Mapping[str, Mapping[str, str]])
     figure, axes = figure_grid(len(shown), _COLUMNS, 2.1)
     for at, name in zip(axes, shown, strict=True):
         known = frame[name].notna()
-        truth, predicted = frame.loc[known, name].to_numpy(), frame.loc[known, f"{name}_predicted"].to_numpy()
+        truth, predicted = (
+            frame.loc[known, name].to_numpy(),
+            frame.loc[known, f"{name}_predicted"].to_numpy(),
+        )
         fields = targets[name]
         spec = Target(name, fields["kind"], fields["unit"], fields["transform"])
         at.set_title(name, fontsize=9)
-        (_draw_classes if spec.kind == "classification" else _draw_values)(at, spec, truth, predicted)
+        (_draw_classes if spec.kind == "classification" else _draw_values)(
+            at, spec, truth, predicted
+        )
     return svg(figure, "parity")
 
 
@@ -78,7 +89,9 @@ def _draw_values(axes: "Axes", target: Target, truth: np.ndarray, predicted: np.
 def _draw_classes(axes: "Axes", target: Target, truth: np.ndarray, predicted: np.ndarray) -> None:
     bins = np.linspace(0, 1, 21)
     for value, colour in ((0, COLOURS[1]), (1, COLOURS[0])):
-        axes.hist(predicted[truth == value], bins, color=colour, alpha=0.7, label=("no", "yes")[value])
+        axes.hist(
+            predicted[truth == value], bins, color=colour, alpha=0.7, label=("no", "yes")[value]
+        )
     axes.legend(frameon=False, fontsize=7)
     axes.set_xlabel("predicted probability", fontsize=8)
     axes.set_ylabel("rows", fontsize=8)

@@ -77,9 +77,13 @@ class TrialRecord:
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
-            raise RunError(f"trial {self.number}: kind must be one of {', '.join(KINDS)}, but got '{self.kind}'.")
+            raise RunError(
+                f"trial {self.number}: kind must be one of {', '.join(KINDS)}, but got '{self.kind}'."
+            )
         if self.state not in STATES:
-            raise RunError(f"trial {self.number}: state must be one of {', '.join(STATES)}, but got '{self.state}'.")
+            raise RunError(
+                f"trial {self.number}: state must be one of {', '.join(STATES)}, but got '{self.state}'."
+            )
 
     @property
     def run_name(self) -> str:
@@ -90,7 +94,10 @@ class TrialRecord:
     def to_dict(self) -> dict[str, Any]:
         """A JSON-ready dict, with ``grouping_id`` beside the grouping."""
         content = {name: value for name, value in vars(self).items() if name != "grouping"}
-        grouping = {"grouping": json.loads(self.grouping.to_json()), "grouping_id": self.grouping.grouping_id}
+        grouping = {
+            "grouping": json.loads(self.grouping.to_json()),
+            "grouping_id": self.grouping.grouping_id,
+        }
         return _finite(content | grouping)
 
     @classmethod
@@ -194,14 +201,20 @@ def read_records(run_dir: str | Path) -> list[TrialRecord]:
     files = record_files(_existing_run(run_dir))
     found: dict[tuple[str, int], TrialRecord] = {}
     for path in files:
-        for position, line in enumerate(path.read_text(encoding="utf-8", errors="replace").splitlines(), start=1):
+        for position, line in enumerate(
+            path.read_text(encoding="utf-8", errors="replace").splitlines(), start=1
+        ):
             try:
                 record = TrialRecord.from_dict(json.loads(line))
             except (ValueError, KeyError, TypeError):
                 _log.warning("%s line %d is torn and was skipped", path, position)
                 continue
             found[record.kind, record.number] = record
-    return sorted(found.values(), key=lambda record: record.time) if len(files) > 1 else list(found.values())
+    return (
+        sorted(found.values(), key=lambda record: record.time)
+        if len(files) > 1
+        else list(found.values())
+    )
 
 
 def write_study(run_dir: str | Path, record: StudyRecord) -> None:
@@ -212,7 +225,9 @@ def write_study(run_dir: str | Path, record: StudyRecord) -> None:
 def read_study(run_dir: str | Path) -> StudyRecord:
     """Read ``study.json``; a folder without it is not a run (RunError)."""
     content = read_json(_existing_run(run_dir) / "study.json")
-    return StudyRecord(**{name: content[name] for name in StudyRecord.__dataclass_fields__ if name in content})
+    return StudyRecord(
+        **{name: content[name] for name in StudyRecord.__dataclass_fields__ if name in content}
+    )
 
 
 def write_final(run_dir: str | Path, record: FinalRecord) -> None:

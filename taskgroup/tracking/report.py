@@ -11,7 +11,7 @@ import numpy as np
 from taskgroup.affinity import Affinity
 from taskgroup.tracking import figures
 from taskgroup.tracking.leaderboard import gain_in_words, leaderboard
-from taskgroup.tracking.learning import learning_figure, read_learning
+from taskgroup.tracking.learning_points import learning_figure, read_learning
 from taskgroup.tracking.parity import parity_figure
 from taskgroup.tracking.record import FinalRecord, Interval, read_final, read_records, read_study
 
@@ -35,9 +35,13 @@ def report_html(run_dir: str | Path) -> str:
     study, records, final = read_study(run_dir), read_records(run_dir), read_final(run_dir)
     rows = leaderboard(records)
     grouping = final.grouping if final else _best_grouping(records)
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    environment = Environment(
+        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
     environment.filters |= {"number": _number, "interval": _interval, "gains": gain_in_words}
-    template = environment.from_string(files("taskgroup.tracking").joinpath("report.html.j2").read_text("utf-8"))
+    template = environment.from_string(
+        files("taskgroup.tracking").joinpath("report.html.j2").read_text("utf-8")
+    )
     return template.render(
         study=study,
         final=final,
@@ -45,12 +49,19 @@ def report_html(run_dir: str | Path) -> str:
         colours=figures.group_colours(grouping) if grouping else {},
         rows=rows[:_ROWS],
         n_rows=len(rows),
-        n_states={state: sum(r.state == state for r in records) for state in ("COMPLETE", "PRUNED", "FAIL")},
+        n_states={
+            state: sum(r.state == state for r in records)
+            for state in ("COMPLETE", "PRUNED", "FAIL")
+        },
         failures=[record for record in records if record.state == "FAIL"],
         n_cached=sum(record.n_cached for record in records if record.kind in ("baseline", "trial")),
-        n_groups=sum(len(record.keys) for record in records if record.kind in ("baseline", "trial")),
+        n_groups=sum(
+            len(record.keys) for record in records if record.kind in ("baseline", "trial")
+        ),
         verdict=figures.verdict,
-        progress=figures.progress_figure(records, final) if any(r.objective is not None for r in records) else "",
+        progress=figures.progress_figure(records, final)
+        if any(r.objective is not None for r in records)
+        else "",
         curves=figures.curves_figure(records),
         gain_picture=figures.gains_figure(final.gains) if final and final.gains else "",
         test_columns=_test_columns(final),
@@ -62,13 +73,17 @@ def report_html(run_dir: str | Path) -> str:
 
 
 def _best_grouping(records: list) -> Any:
-    scored = [record for record in records if record.objective is not None and record.kind != "refit"]
+    scored = [
+        record for record in records if record.objective is not None and record.kind != "refit"
+    ]
     return max(scored, key=lambda record: record.objective).grouping if scored else None
 
 
 def _affinity_pictures(run: Path, grouping: Any) -> dict[str, str]:
     """Heat map and target graph of the first affinity the search used, Spearman's where it did."""
-    files = sorted(run.glob("affinity/*.json"), key=lambda path: (path.stem != "spearman", path.stem))
+    files = sorted(
+        run.glob("affinity/*.json"), key=lambda path: (path.stem != "spearman", path.stem)
+    )
     if not files or grouping is None:
         return {"measure": "", "heat_map": "", "graph": ""}
     affinity = Affinity.from_json(files[0].read_text(encoding="utf-8"))
@@ -102,7 +117,10 @@ def _test_columns(final: FinalRecord | None) -> list[str]:
 def _test_gains(final: FinalRecord | None) -> dict[str, Interval]:
     """Test skill minus that of the target learnt alone, where the study measured it."""
     measured = {target: m for target, m in (final.test.items() if final else ()) if "gain" in m}
-    return {target: Interval(m["gain"], m.get("gain_low"), m.get("gain_high")) for target, m in measured.items()}
+    return {
+        target: Interval(m["gain"], m.get("gain_low"), m.get("gain_high"))
+        for target, m in measured.items()
+    }
 
 
 def _number(value: float | None, form: str = ".3f") -> str:

@@ -47,13 +47,28 @@ def server_commands(run_dir: Path, port: int) -> dict[str, list[str] | str]:
     study = read_study(run_dir)
     uri = tracking_uri(run_dir)
     storage = study.config.get("storage") or f"sqlite:///{run_dir.resolve() / 'optuna.db'}"
-    dashboard = shutil.which("optuna-dashboard", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
+    dashboard = shutil.which(
+        "optuna-dashboard", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    )
     place = ["--host", _HOST, "--port"]
-    mlflow = [sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", uri, *place, str(port), "--workers", "1"]
+    mlflow = [
+        sys.executable,
+        "-m",
+        "mlflow",
+        "ui",
+        "--backend-store-uri",
+        uri,
+        *place,
+        str(port),
+        "--workers",
+        "1",
+    ]
     optuna = [dashboard or "", storage.removeprefix("journal:"), *place, str(port + 1)]
     return {
         "MLflow": uri if uri.startswith("http") else mlflow,
-        "Optuna": optuna if dashboard else "the dashboard is not installed: pip install 'taskgroup[ui]'",
+        "Optuna": optuna
+        if dashboard
+        else "the dashboard is not installed: pip install 'taskgroup[ui]'",
     }
 
 
@@ -61,16 +76,22 @@ def server_commands(run_dir: Path, port: int) -> dict[str, list[str] | str]:
 def _running(name: str, command: list[str], port: int) -> Iterator[subprocess.Popen]:
     """A server that answers on its port; its whole process group is ended on leaving."""
     if _answers(port):
-        raise RunError(f"port {port}: must be free for {name}, but something answers there; choose another with --port")
+        raise RunError(
+            f"port {port}: must be free for {name}, but something answers there; choose another with --port"
+        )
     with tempfile.TemporaryFile() as log:
         environment = os.environ | {"MLFLOW_DISABLE_TELEMETRY": "true"}
-        process = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True, env=environment)
+        process = subprocess.Popen(
+            command, stdout=log, stderr=log, start_new_session=True, env=environment
+        )
         try:
             deadline = time.monotonic() + _PATIENCE
             while not _answers(port):
                 if process.poll() is not None or time.monotonic() > deadline:
                     log.seek(0)
-                    lines = log.read().decode(errors="replace").strip().splitlines() or ["it said nothing"]
+                    lines = log.read().decode(errors="replace").strip().splitlines() or [
+                        "it said nothing"
+                    ]
                     raise TaskgroupError(f"{name} did not start: {lines[-1]}")
                 time.sleep(0.2)
             yield process

@@ -13,12 +13,12 @@
 from taskgroup.training.balance import Balancer, balancer_names
 from taskgroup.training.checkpoint import Checkpoint
 from taskgroup.training.config import TrainConfig
-from taskgroup.training.data import pick_device, predict_rows
+from taskgroup.training.device_rows import pick_device, predict_rows
 from taskgroup.training.fit import fit, fit_epochs, fit_halves
 from taskgroup.training.hooks import Hook, HookContext
+from taskgroup.training.loop import Fit
 from taskgroup.training.metrics import Interval, group_metrics, interval, mean_skill, target_metrics
 from taskgroup.training.result import EpochReport, GroupJob, GroupResult
-from taskgroup.training.run import Fit
 
 __all__ = [
     "Balancer",

@@ -26,7 +26,7 @@ from taskgroup.affinity.gradients import (
 )
 from taskgroup.datasets import Dataset, Split
 from taskgroup.errors import ConfigError, GroupingError, did_you_mean
-from taskgroup.training.data import encode_labels, prepare_fields
+from taskgroup.training.device_rows import encode_labels, prepare_fields
 from taskgroup.training.fit import fit
 from taskgroup.training.hooks import Hook, HookContext
 from taskgroup.training.result import GroupJob
@@ -46,7 +46,9 @@ class AffinityHook(Hook):
     step: learning rate of the look-ahead step; by default the job's.
     """
 
-    def __init__(self, measure: str = "cosine", every: int | None = None, step: float | None = None) -> None:
+    def __init__(
+        self, measure: str = "cosine", every: int | None = None, step: float | None = None
+    ) -> None:
         if measure not in MEASURES[:2]:
             raise ConfigError(
                 f"affinity measured in training: unknown '{measure}': {did_you_mean(measure, MEASURES[:2])}"
@@ -82,7 +84,9 @@ class AffinityHook(Hook):
         Raises GroupingError: the hook was in no run, or the run ended before the first probe.
         """
         if self._probes is None:
-            raise GroupingError(f"affinity '{self.measure}': the hook was not part of a training run")
+            raise GroupingError(
+                f"affinity '{self.measure}': the hook was not part of a training run"
+            )
         return self._probes.affinity(self.measure)
 
 
@@ -122,8 +126,12 @@ def joint_affinities(
     """Several measures of ``gradient_affinity`` from the same joint run."""
     for measure in measures:
         if measure not in MEASURES:
-            raise ConfigError(f"affinity measured in training: unknown '{measure}': {did_you_mean(measure, MEASURES)}")
-    hooks = {measure: AffinityHook(measure, every) for measure in measures if measure != "projected"}
+            raise ConfigError(
+                f"affinity measured in training: unknown '{measure}': {did_you_mean(measure, MEASURES)}"
+            )
+    hooks = {
+        measure: AffinityHook(measure, every) for measure in measures if measure != "projected"
+    }
     network = fit(dataset, split, job, device=device, hooks=list(hooks.values())).network
     found = {measure: hook.affinity() for measure, hook in hooks.items()}
     if "projected" in measures:
@@ -132,7 +140,13 @@ def joint_affinities(
 
 
 def projected_gradients(
-    network: nn.Module, dataset: Dataset, split: Split, *, dim: int = 256, most_rows: int = 512, seed: int = 0
+    network: nn.Module,
+    dataset: Dataset,
+    split: Split,
+    *,
+    dim: int = 256,
+    most_rows: int = 512,
+    seed: int = 0,
 ) -> ProjectedGradients:
     """Linearise a trained MultiTaskNetwork on training and validation rows, to estimate any subset of its targets.
 
@@ -158,14 +172,20 @@ def projected_gradients(
     training = network.training
     network.eval()
     features = network.features(*data.batch(rows_on_device[:1]))
-    outputs, gradients = project_gradients(outputs_of, len(rows), _parameters_behind(features, network), dim, seed)
+    outputs, gradients = project_gradients(
+        outputs_of, len(rows), _parameters_behind(features, network), dim, seed
+    )
     network.train(training)
     values = np.where(np.isnan(table.values), np.nan, labels.values.double().cpu().numpy())[rows]
     train = np.arange(len(rows)) < len(parts[0])
-    return ProjectedGradients(table.names, tuple(s.kind for s in table.specs), outputs, gradients, values, train)
+    return ProjectedGradients(
+        table.names, tuple(s.kind for s in table.specs), outputs, gradients, values, train
+    )
 
 
-def network_features(network: nn.Module, dataset: Dataset, rows: np.ndarray, *, batch_size: int = 64) -> np.ndarray:
+def network_features(
+    network: nn.Module, dataset: Dataset, rows: np.ndarray, *, batch_size: int = 64
+) -> np.ndarray:
     """Features ``[rows, F]`` of a MultiTaskNetwork, for ``taskgroup.affinity.transfer_matrix``."""
     device = next(network.parameters()).device
     data = prepare_fields(dataset, network.view, device)
@@ -201,7 +221,9 @@ def _parameters_behind(features: Tensor, network: nn.Module) -> list[nn.Paramete
     """The parameters that all targets share: those the features depend on."""
     parameters = [parameter for parameter in network.parameters() if parameter.requires_grad]
     reached = torch.autograd.grad(features.sum(), parameters, allow_unused=True)
-    return [parameter for parameter, slope in zip(parameters, reached, strict=True) if slope is not None]
+    return [
+        parameter for parameter, slope in zip(parameters, reached, strict=True) if slope is not None
+    ]
 
 
 def _names_of(network: nn.Module, parameters: Sequence[nn.Parameter]) -> list[str]:

@@ -45,7 +45,11 @@ class Balancer(nn.Module):
         raise NotImplementedError
 
     def backward(
-        self, losses: Tensor, features: Tensor, shared: Sequence[nn.Parameter], present: Sequence[int]
+        self,
+        losses: Tensor,
+        features: Tensor,
+        shared: Sequence[nn.Parameter],
+        present: Sequence[int],
     ) -> None:
         """Add to ``.grad`` of every parameter.
 
@@ -84,7 +88,9 @@ class Uncertainty(Balancer):
 
     def combine(self, losses: Tensor, present: Sequence[int]) -> Tensor:
         each = 0.5 * (torch.exp(-self.log_variance) * losses + self.log_variance)
-        return (each if len(present) == self.n_targets else each[list(present)]).sum() / self.n_targets
+        return (
+            each if len(present) == self.n_targets else each[list(present)]
+        ).sum() / self.n_targets
 
 
 class DynamicWeightAverage(Balancer):
@@ -131,13 +137,19 @@ class GradientBalancer(Balancer):
     adds: whether the aggregator adds rows up (PCGrad) rather than averaging them (UPGrad).
     """
 
-    def __init__(self, n_targets: int, aggregator: Callable[[], aggregation.Aggregator], adds: bool) -> None:
+    def __init__(
+        self, n_targets: int, aggregator: Callable[[], aggregation.Aggregator], adds: bool
+    ) -> None:
         super().__init__(n_targets)
         self.aggregator = aggregator()
         self._scale = 1.0 if adds else float(n_targets)
 
     def backward(
-        self, losses: Tensor, features: Tensor, shared: Sequence[nn.Parameter], present: Sequence[int]
+        self,
+        losses: Tensor,
+        features: Tensor,
+        shared: Sequence[nn.Parameter],
+        present: Sequence[int],
     ) -> None:
         rows = [row for i, row in enumerate(losses / self.n_targets) if i in present]
         if len(rows) == 1:
@@ -145,7 +157,9 @@ class GradientBalancer(Balancer):
             return
         # The rows share the graph behind them, hence retain_graph. One loss at a time: convolutions under vmap are
         # slower than as many plain backward passes.
-        mtl_backward(rows, features=features, shared_params=shared, retain_graph=True, parallel_chunk_size=1)
+        mtl_backward(
+            rows, features=features, shared_params=shared, retain_graph=True, parallel_chunk_size=1
+        )
         jac_to_grad(shared, self.aggregator)
         if self._scale != 1.0:
             torch._foreach_mul_([parameter.grad for parameter in shared], self._scale)
@@ -168,7 +182,9 @@ class NonNegativeProjector(DualConeProjector):
         return torch.as_tensor(weights, dtype=U.dtype, device=U.device)
 
 
-def _gradient(aggregator: Callable[[], aggregation.Aggregator], adds: bool = False) -> Callable[[int], Balancer]:
+def _gradient(
+    aggregator: Callable[[], aggregation.Aggregator], adds: bool = False
+) -> Callable[[int], Balancer]:
     return partial(GradientBalancer, aggregator=aggregator, adds=adds)
 
 

@@ -43,7 +43,11 @@ class Checkpoint:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         partial = self.path.with_name(self.path.name + ".part")
         header = {"taskgroup": json.dumps({"format": _FORMAT, "key": key, "state": state})}
-        save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, partial, header)
+        save_file(
+            {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()},
+            partial,
+            header,
+        )
         os.replace(partial, self.path)
         self._written = time.monotonic()
 
@@ -59,13 +63,19 @@ class Checkpoint:
                 header = json.loads((file.metadata() or {})["taskgroup"])
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
         except (SafetensorError, KeyError, json.JSONDecodeError) as error:
-            _log.warning("%s: checkpoint cannot be read, training starts again (%s)", self.path, error)
+            _log.warning(
+                "%s: checkpoint cannot be read, training starts again (%s)", self.path, error
+            )
             return None
         if header["format"] != _FORMAT:
-            _log.warning("%s: checkpoint of format %s, training starts again", self.path, header["format"])
+            _log.warning(
+                "%s: checkpoint of format %s, training starts again", self.path, header["format"]
+            )
             return None
         if header["key"] != key:
-            raise ConfigError(f"{self.path}: checkpoint must be of job {key[:12]}, found one of {header['key'][:12]}")
+            raise ConfigError(
+                f"{self.path}: checkpoint must be of job {key[:12]}, found one of {header['key'][:12]}"
+            )
         return tensors, header["state"]
 
     def discard(self) -> None:
@@ -75,7 +85,11 @@ class Checkpoint:
 
 def under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     """The tensors named ``prefix/...``, without the prefix."""
-    return {name.removeprefix(f"{prefix}/"): t for name, t in tensors.items() if name.startswith(f"{prefix}/")}
+    return {
+        name.removeprefix(f"{prefix}/"): t
+        for name, t in tensors.items()
+        if name.startswith(f"{prefix}/")
+    }
 
 
 def prefixed(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -86,12 +100,18 @@ def prefixed(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
 def optimizer_tensors(optimizer: optim.Optimizer) -> dict[str, Tensor]:
     """The state of an optimiser as tensors named ``<parameter number>.<name>``."""
     state = optimizer.state_dict()["state"]
-    return {f"{i}.{name}": torch.as_tensor(value) for i, slots in state.items() for name, value in slots.items()}
+    return {
+        f"{i}.{name}": torch.as_tensor(value)
+        for i, slots in state.items()
+        for name, value in slots.items()
+    }
 
 
 def restore_optimizer(optimizer: optim.Optimizer, tensors: dict[str, Tensor]) -> None:
     """Undo ``optimizer_tensors``; moments take the memory layout of their parameter, as fused kernels expect."""
-    parameters: list[nn.Parameter] = [p for group in optimizer.param_groups for p in group["params"]]
+    parameters: list[nn.Parameter] = [
+        p for group in optimizer.param_groups for p in group["params"]
+    ]
     state: dict[int, dict[str, Tensor]] = {}
     for name, value in tensors.items():
         number, slot = name.split(".", 1)
@@ -99,4 +119,6 @@ def restore_optimizer(optimizer: optim.Optimizer, tensors: dict[str, Tensor]) ->
         if value.shape == like.shape and value.ndim:
             value = torch.empty_like(like).copy_(value)
         state.setdefault(int(number), {})[slot] = value
-    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+    optimizer.load_state_dict(
+        {"state": state, "param_groups": optimizer.state_dict()["param_groups"]}
+    )

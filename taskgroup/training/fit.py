@@ -15,11 +15,11 @@ import torch
 from taskgroup.datasets import Dataset, Split
 from taskgroup.errors import ConfigError, TrainingFailed
 from taskgroup.training.checkpoint import Checkpoint
-from taskgroup.training.data import pick_device
+from taskgroup.training.device_rows import pick_device
 from taskgroup.training.hooks import Hook
+from taskgroup.training.loop import Fit, Run
 from taskgroup.training.pretrain import pretrained_backbone
 from taskgroup.training.result import EpochReport, GroupJob
-from taskgroup.training.run import Fit, Run
 
 
 def fit(
@@ -65,7 +65,9 @@ def fit_epochs(
     unknown target, or one without training labels. ConfigError: another dataset, or another job's checkpoint.
     """
     if dataset.hash != job.dataset_hash:
-        raise ConfigError(f"dataset '{dataset.name}': hash must be {job.dataset_hash[:12]}, found {dataset.hash[:12]}")
+        raise ConfigError(
+            f"dataset '{dataset.name}': hash must be {job.dataset_hash[:12]}, found {dataset.hash[:12]}"
+        )
     if isinstance(checkpoint, str | Path):
         checkpoint = Checkpoint(checkpoint)
     halves = fit_halves(dataset, split, job, device=device, hooks=hooks, checkpoint=checkpoint)
@@ -94,7 +96,9 @@ def fit_halves(
         run = Run(dataset, split, job, pick_device(device), hooks)
         if checkpoint and (saved := checkpoint.load(job.key)):
             run.restore(*saved)
-        elif job.training.pretrain and (learnt := pretrained_backbone(dataset, split, job, run.device)):
+        elif job.training.pretrain and (
+            learnt := pretrained_backbone(dataset, split, job, run.device)
+        ):
             run.begin_with(learnt)
         run.notify("on_start")
     try:
@@ -124,8 +128,13 @@ def _memory_errors(job: GroupJob) -> Iterator[None]:
     except (RuntimeError, MemoryError) as error:
         text = str(error).partition("\n")[0]
         # the CPU allocator raises a plain RuntimeError
-        if not isinstance(error, torch.OutOfMemoryError | MemoryError) and "DefaultCPUAllocator" not in text:
+        if (
+            not isinstance(error, torch.OutOfMemoryError | MemoryError)
+            and "DefaultCPUAllocator" not in text
+        ):
             raise
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
-        raise TrainingFailed(f"{', '.join(job.targets)}: out of memory: {text}", "out_of_memory") from error
+        raise TrainingFailed(
+            f"{', '.join(job.targets)}: out of memory: {text}", "out_of_memory"
+        ) from error

@@ -36,5 +36,7 @@ class TargetLosses(nn.Module):
         else:
             # where() sends the unused branch a zero gradient; both branches are finite, so nothing leaks
             bce = F.binary_cross_entropy_with_logits(outputs, labels.clamp(0, 1), reduction="none")
-            each = torch.where(self._is_class, bce, self._regression(outputs, labels, reduction="none"))
+            each = torch.where(
+                self._is_class, bce, self._regression(outputs, labels, reduction="none")
+            )
         return (each * present).sum(0) / present.sum(0).clamp(min=1)

@@ -68,12 +68,19 @@ def target_metrics(spec: Target, truth: ArrayLike, predicted: ArrayLike) -> dict
     return {"n": n} | {name: _number(values.get(name, math.nan)) for name in names}
 
 
-def group_metrics(specs: Sequence[Target], truth: NDArray, predicted: NDArray) -> dict[str, dict[str, float | None]]:
+def group_metrics(
+    specs: Sequence[Target], truth: NDArray, predicted: NDArray
+) -> dict[str, dict[str, float | None]]:
     """``target_metrics`` of each target; truth and predictions are [rows, T] in units."""
-    return {spec.name: target_metrics(spec, truth[:, i], predicted[:, i]) for i, spec in enumerate(specs)}
+    return {
+        spec.name: target_metrics(spec, truth[:, i], predicted[:, i])
+        for i, spec in enumerate(specs)
+    }
 
 
-def output_skills(specs: Sequence[Target], labels: NDArray, outputs: NDArray, weights: NDArray) -> Array:
+def output_skills(
+    specs: Sequence[Target], labels: NDArray, outputs: NDArray, weights: NDArray
+) -> Array:
     """Skills [draws, T] from standardised labels (NaN = missing) and network outputs [rows, T]; NaN: undefined.
 
     ``weights`` [draws, rows] counts each row. With all ones the same numbers as ``group_metrics``: R2 does not change
@@ -83,14 +90,19 @@ def output_skills(specs: Sequence[Target], labels: NDArray, outputs: NDArray, we
     for i, spec in enumerate(specs):
         there = np.isfinite(labels[:, i])
         if there.any():
-            truth, output = labels[there, i].astype(np.float64), outputs[there, i].astype(np.float64)
+            truth, output = (
+                labels[there, i].astype(np.float64),
+                outputs[there, i].astype(np.float64),
+            )
             skills[:, i] = _skill(spec, truth, output, weights[:, there])
     return skills
 
 
 def mean_skill(skills: Mapping[str, float | None]) -> float:
     """The value of a set of targets: mean skill, each clipped below at -1; undefined ones left out, NaN if all are."""
-    known = [max(value, -1.0) for value in skills.values() if value is not None and math.isfinite(value)]
+    known = [
+        max(value, -1.0) for value in skills.values() if value is not None and math.isfinite(value)
+    ]
     return sum(known) / len(known) if known else math.nan
 
 
@@ -131,9 +143,18 @@ def interval(
     if not len(truth):
         return Interval(None, None, None)
     random = np.random.default_rng(seed)
-    counts = random.multinomial(len(truth), np.full(len(truth), 1 / len(truth)), size=draws).astype(np.float64)
-    value = np.mean([weighted_metric(spec, metric, truth, one, np.ones((1, len(truth))))[0] for one in predicted])
-    by_seed = np.stack([weighted_metric(spec, metric, truth, one, counts) for one in predicted])  # [seeds, draws]
+    counts = random.multinomial(len(truth), np.full(len(truth), 1 / len(truth)), size=draws).astype(
+        np.float64
+    )
+    value = np.mean(
+        [
+            weighted_metric(spec, metric, truth, one, np.ones((1, len(truth))))[0]
+            for one in predicted
+        ]
+    )
+    by_seed = np.stack(
+        [weighted_metric(spec, metric, truth, one, counts) for one in predicted]
+    )  # [seeds, draws]
     chosen = random.integers(len(predicted), size=by_seed.shape)
     sample = np.take_along_axis(by_seed, chosen, axis=0).mean(0)
     sample = sample[np.isfinite(sample)]
@@ -142,7 +163,9 @@ def interval(
     return Interval(_number(value), _number(low), _number(high))
 
 
-def weighted_metric(spec: Target, metric: str, truth: Array, predicted: Array, weights: Array) -> Array:
+def weighted_metric(
+    spec: Target, metric: str, truth: Array, predicted: Array, weights: Array
+) -> Array:
     """A metric [draws] of truth and predictions [rows], in units, for each row of weights [draws, rows]."""
     if metric == "skill":
         metric = "auc" if spec.kind == "classification" else "r2"

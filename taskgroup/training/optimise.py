@@ -10,7 +10,9 @@ from torch import Tensor, nn, optim
 from taskgroup.training.config import TrainConfig
 
 
-def make_optimizer(network: nn.Module, balancer: nn.Module | None, config: TrainConfig) -> optim.Optimizer:
+def make_optimizer(
+    network: nn.Module, balancer: nn.Module | None, config: TrainConfig
+) -> optim.Optimizer:
     """AdamW in one fused kernel; biases, norms and a balancer's parameters do not decay. Can be recorded on a GPU."""
     parameters = list(network.parameters())
     own = list(balancer.parameters()) if balancer is not None else []
@@ -20,7 +22,9 @@ def make_optimizer(network: nn.Module, balancer: nn.Module | None, config: Train
     ]
     on_gpu = parameters[0].is_cuda
     rate = torch.tensor(config.lr, device=parameters[0].device) if on_gpu else config.lr
-    return optim.AdamW([group for group in groups if group["params"]], lr=rate, fused=True, capturable=on_gpu)
+    return optim.AdamW(
+        [group for group in groups if group["params"]], lr=rate, fused=True, capturable=on_gpu
+    )
 
 
 def learning_rate(config: TrainConfig, step: int, steps: int) -> float:
@@ -72,7 +76,9 @@ def use_bfloat16(network: nn.Module, on: bool) -> None:
     backbone = network.backbone.net
     vars(backbone).pop("forward", None)
     if on and network.backbone.sees == "grid":
-        backbone.forward = MethodType(_bfloat16_forward, backbone)  # a method, so that copies of a network keep theirs
+        backbone.forward = MethodType(
+            _bfloat16_forward, backbone
+        )  # a method, so that copies of a network keep theirs
 
 
 def _bfloat16_forward(backbone: nn.Module, *inputs: Tensor) -> Tensor:
@@ -89,5 +95,7 @@ def bfloat16_wanted(precision: str, device: torch.device) -> bool:
         return precision == "bfloat16"
     if device.type == "cuda":
         return torch.cuda.get_device_capability(device) >= (8, 0)
-    capabilities = getattr(torch.cpu, "get_capabilities", dict)()  # not in older torch: float32 there
+    capabilities = getattr(
+        torch.cpu, "get_capabilities", dict
+    )()  # not in older torch: float32 there
     return bool(capabilities.get("amx_bf16"))

@@ -18,10 +18,10 @@ from torch import Tensor, nn
 from taskgroup.datasets import Dataset, Split, Target, TargetTable
 from taskgroup.datasets.composition import composition_names, composition_statistics
 from taskgroup.errors import TrainingFailed
-from taskgroup.models.peak_network import PeakNetwork
-from taskgroup.training.elements import learn_elements, peak_elements
+from taskgroup.models.backbones.peak_network import PeakNetwork
+from taskgroup.training.element_lesson import learn_elements, peak_elements
+from taskgroup.training.loop import Run
 from taskgroup.training.result import GroupJob, canonical_json
-from taskgroup.training.run import Run
 
 _KEPT = 32  # backbones a process keeps
 _cache: OrderedDict[str, dict[str, Tensor]] = OrderedDict()
@@ -34,12 +34,18 @@ def composition_targets(dataset: Dataset, split: Split) -> TargetTable:
     Raises InputError: a row whose formula is not one.
     """
     values = composition_statistics(dataset.formulas)
-    differ = np.array([len(np.unique(column[~np.isnan(column)])) > 1 for column in values[split.train].T])
+    differ = np.array(
+        [len(np.unique(column[~np.isnan(column)])) > 1 for column in values[split.train].T]
+    )
     names = [name for name, keep in zip(composition_names(), differ, strict=True) if keep]
-    return TargetTable(tuple(Target(f"composition-{name}") for name in names), dataset.ids, values[:, differ])
+    return TargetTable(
+        tuple(Target(f"composition-{name}") for name in names), dataset.ids, values[:, differ]
+    )
 
 
-def pretrained_backbone(dataset: Dataset, split: Split, job: GroupJob, device: torch.device) -> dict[str, Tensor]:
+def pretrained_backbone(
+    dataset: Dataset, split: Split, job: GroupJob, device: torch.device
+) -> dict[str, Tensor]:
     """Weights of a job's backbone after ``pretrain`` epochs on the composition of all training rows, by its recipe.
 
     None at all where these rows have one composition: there is nothing to learn.
@@ -47,10 +53,23 @@ def pretrained_backbone(dataset: Dataset, split: Split, job: GroupJob, device: t
     Raises TrainingFailed as ``fit_epochs`` does; InputError: see ``composition_targets``.
     """
     training = job.training.model_copy(
-        update={"epochs": job.training.pretrain, "pretrain": 0, "patience": 0, "ema": 0.0, "balance": "mean"}
+        update={
+            "epochs": job.training.pretrain,
+            "pretrain": 0,
+            "patience": 0,
+            "ema": 0.0,
+            "balance": "mean",
+        }
     )
-    settings = [job.model.model_dump(mode="json"), training.model_dump(mode="json"), job.seed, str(device)]
-    content = canonical_json([dataset.inputs_hash, dataset.formulas, _atoms(dataset), split.id, *settings])
+    settings = [
+        job.model.model_dump(mode="json"),
+        training.model_dump(mode="json"),
+        job.seed,
+        str(device),
+    ]
+    content = canonical_json(
+        [dataset.inputs_hash, dataset.formulas, _atoms(dataset), split.id, *settings]
+    )
     key = hashlib.sha256(content.encode()).hexdigest()
     if key not in _cache:
         table = composition_targets(dataset, split)
@@ -85,7 +104,14 @@ def _learn_elements(run: Run, dataset: Dataset, split: Split) -> None:
     for tensor in pupils.state_dict().values():
         begin.update(tensor.cpu().numpy().tobytes())
     key = canonical_json(
-        [dataset.inputs_hash, _atoms(dataset), split.id, run.network.view.key, run.job.seed, str(run.device)]
+        [
+            dataset.inputs_hash,
+            _atoms(dataset),
+            split.id,
+            run.network.view.key,
+            run.job.seed,
+            str(run.device),
+        ]
     )
     key += begin.hexdigest()
     if key not in _lessons:
@@ -106,7 +132,9 @@ def _trained(run: Run) -> dict[str, Tensor]:
         while not run.over:
             run.epoch()
     except TrainingFailed as error:
-        raise TrainingFailed(f"pre-training on the composition: {error.fail_kind}", error.fail_kind) from error
+        raise TrainingFailed(
+            f"pre-training on the composition: {error.fail_kind}", error.fail_kind
+        ) from error
     return _weights(run.network.backbone)
 
 

@@ -61,7 +61,9 @@ class GroupJob:
         if not targets or len(set(targets)) < len(targets):
             raise ConfigError(f"job: targets must be given and distinct, found {list(targets)}")
         if set(self.split) - _SPLIT_OPTIONS != _SPLIT_KEYS:
-            raise ConfigError(f"job: split must have the keys {sorted(_SPLIT_KEYS)}, found {sorted(self.split)}")
+            raise ConfigError(
+                f"job: split must have the keys {sorted(_SPLIT_KEYS)}, found {sorted(self.split)}"
+            )
         object.__setattr__(self, "targets", targets)
         object.__setattr__(self, "split", dict(self.split))
 
@@ -149,9 +151,13 @@ class GroupResult:
         """Skill of each target."""
         return {target: values["skill"] for target, values in self.metrics.items()}
 
-    def with_files(self, weights: str | None = None, predictions: str | None = None) -> "GroupResult":
+    def with_files(
+        self, weights: str | None = None, predictions: str | None = None
+    ) -> "GroupResult":
         """The same result naming the files its weights and predictions were stored in."""
-        return replace(self, weights=weights or self.weights, predictions=predictions or self.predictions)
+        return replace(
+            self, weights=weights or self.weights, predictions=predictions or self.predictions
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON without NaN; ``from_dict`` undoes it."""

@@ -22,7 +22,9 @@ class BalancerConformance:
         """The balancer under test, new."""
         raise NotImplementedError
 
-    def gradients(self, balancer: Balancer, present: Sequence[int], scale: Tensor | None = None) -> dict[str, Tensor]:
+    def gradients(
+        self, balancer: Balancer, present: Sequence[int], scale: Tensor | None = None
+    ) -> dict[str, Tensor]:
         """Gradients of a step on a fixed batch in which only ``present`` targets have labels."""
         torch.manual_seed(0)
         shared, heads = nn.Linear(_WIDTH, 4), nn.Linear(4, _TARGETS)
@@ -30,9 +32,18 @@ class BalancerConformance:
         mask = torch.zeros(_TARGETS)
         mask[list(present)] = 1
         losses = ((heads(features) - torch.randn(_ROWS, _TARGETS)) ** 2).mean(0) * mask
-        balancer.backward(losses if scale is None else losses * scale, features, list(shared.parameters()), present)
+        balancer.backward(
+            losses if scale is None else losses * scale,
+            features,
+            list(shared.parameters()),
+            present,
+        )
         named = {"shared": shared, "heads": heads}
-        return {f"{name}.{key}": p.grad for name, module in named.items() for key, p in module.named_parameters()}
+        return {
+            f"{name}.{key}": p.grad
+            for name, module in named.items()
+            for key, p in module.named_parameters()
+        }
 
     def test_every_parameter_gets_a_finite_gradient(self) -> None:
         for name, gradient in self.gradients(self.make(_TARGETS), range(_TARGETS)).items():

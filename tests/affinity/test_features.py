@@ -57,7 +57,9 @@ class TestLogME:
 
     def test_the_classification_fixture(self):
         features, _ = logme_example()
-        assert logme(features, features[:, 0] > 0, "classification") == pytest.approx(-0.9668035646, abs=1e-9)
+        assert logme(features, features[:, 0] > 0, "classification") == pytest.approx(
+            -0.9668035646, abs=1e-9
+        )
 
     @pytest.mark.parametrize("shape", [(30, 4), (12, 20)])
     def test_it_is_the_largest_marginal_likelihood_of_the_explicit_gaussian(self, shape):
@@ -70,12 +72,19 @@ class TestLogME:
             covariance = np.eye(shape[0]) / beta + features @ features.T / alpha
             return -multivariate_normal(cov=covariance).logpdf(target) / shape[0]
 
-        best = min(minimize(minus_evidence, (a, b), method="Nelder-Mead").fun for a in (-2, 1) for b in (0, 3))
+        best = min(
+            minimize(minus_evidence, (a, b), method="Nelder-Mead").fun
+            for a in (-2, 1)
+            for b in (0, 3)
+        )
         assert logme(features, target) == pytest.approx(-best, abs=1e-5)
 
     def test_a_perfect_fit_stays_finite_and_beats_a_noisy_one(self):
         features, _ = logme_example()
-        perfect, noisy = features[:, 0], features[:, 0] + 0.1 * np.random.default_rng(0).normal(size=50)
+        perfect, noisy = (
+            features[:, 0],
+            features[:, 0] + 0.1 * np.random.default_rng(0).normal(size=50),
+        )
         assert np.isfinite(logme(features, perfect))
         assert logme(features, perfect) > logme(features, noisy)
 
@@ -171,7 +180,9 @@ class TestTransRate:
         z = z / np.sqrt((z**2).sum() / len(z))
 
         def rate(part):
-            return 0.5 * np.linalg.slogdet(np.eye(z.shape[1]) + part.T @ part / (1e-4 * len(part)))[1]
+            return (
+                0.5 * np.linalg.slogdet(np.eye(z.shape[1]) + part.T @ part / (1e-4 * len(part)))[1]
+            )
 
         expected = rate(z) - sum((codes == c).mean() * rate(z[codes == c]) for c in range(3))
         assert transrate(features, codes) == pytest.approx(expected)
@@ -184,7 +195,9 @@ class TestTransRate:
 
     def test_it_does_not_depend_on_the_scale_of_the_features(self):
         features, target = learnable(1)
-        assert transrate(1e6 * features, target > 0) == pytest.approx(transrate(features, target > 0))
+        assert transrate(1e6 * features, target > 0) == pytest.approx(
+            transrate(features, target > 0)
+        )
 
 
 class TestSimilarity:
@@ -211,7 +224,9 @@ class TestSimilarity:
         features, target = learnable(0, n=25)
         pairs = np.triu_indices(25, 1)
         near = np.linalg.norm(features[:, None] - features, axis=-1)[pairs]
-        assert rsa(features, target) == pytest.approx(spearmanr(near, np.abs(target[:, None] - target)[pairs])[0])
+        assert rsa(features, target) == pytest.approx(
+            spearmanr(near, np.abs(target[:, None] - target)[pairs])[0]
+        )
         codes = np.digitize(target, [-2, 2])
         other = (codes[:, None] != codes)[pairs]
         assert rsa(features, codes, "classification") == pytest.approx(spearmanr(near, other)[0])
@@ -270,7 +285,9 @@ class TestEveryMetric:
         assert good <= metric.bounds[1] + 1e-9
 
     @pytest.mark.parametrize("kind", KINDS)
-    def test_several_targets_at_once_equal_one_at_a_time_with_missing_rows_dropped(self, name, kind):
+    def test_several_targets_at_once_equal_one_at_a_time_with_missing_rows_dropped(
+        self, name, kind
+    ):
         features, target = learnable(0)
         columns = np.column_stack([labels_of(target, kind), labels_of(-features[:, 1], kind)] * 2)
         columns[::4, 1] = columns[1::7, 2] = np.nan
@@ -284,7 +301,9 @@ class TestEveryMetric:
     def test_too_many_duplicated_and_constant_columns_give_a_finite_number(self, name, kind):
         rng = np.random.default_rng(0)
         features, target = learnable(0, n=30)
-        nasty = np.column_stack([features, features, np.ones(30), np.full(30, 1e15), rng.normal(size=(30, 60))])
+        nasty = np.column_stack(
+            [features, features, np.ones(30), np.full(30, 1e15), rng.normal(size=(30, 60))]
+        )
         nasty[:, -1] *= 1e-12
         assert np.isfinite(METRICS[name].function(nasty, labels_of(target, kind), kind))
 
@@ -315,7 +334,9 @@ def test_the_unit_of_a_regression_target_does_not_matter(name):
     )
 
 
-@pytest.mark.parametrize("name", sorted(set(FEATURE_METRICS) - {"knn", "ridge", "nleep"}))  # these draw folds or starts
+@pytest.mark.parametrize(
+    "name", sorted(set(FEATURE_METRICS) - {"knn", "ridge", "nleep"})
+)  # these draw folds or starts
 def test_the_order_of_the_rows_does_not_matter(name):
     features, target = learnable(0)
     order = np.random.default_rng(1).permutation(len(target))
@@ -330,8 +351,14 @@ class TestTransferMatrix:
         other = np.random.default_rng(5).normal(size=(n, 6)) * np.geomspace(4, 0.25, 6)
         values = np.column_stack([10**target, other[:, 0], target > 0])
         values[::6, 1] = np.nan
-        specs = (Target("gap", transform="log10"), Target("charge"), Target("metal", "classification"))
-        return {"gap": features, "charge": other}, TargetTable(specs, tuple(map(str, range(n))), values)
+        specs = (
+            Target("gap", transform="log10"),
+            Target("charge"),
+            Target("metal", "classification"),
+        )
+        return {"gap": features, "charge": other}, TargetTable(
+            specs, tuple(map(str, range(n))), values
+        )
 
     @pytest.mark.parametrize("measure", FEATURE_METRICS)
     def test_the_source_that_holds_a_target_serves_it_best(self, measure):
@@ -355,7 +382,10 @@ class TestTransferMatrix:
         values = table.values.copy()
         values[:, 1] = np.nan
         bare = TargetTable(table.specs, table.ids, values)
-        assert np.isnan(transfer_matrix(sources, bare, "ridge").values).tolist() == [[False, True, False]] * 2
+        assert (
+            np.isnan(transfer_matrix(sources, bare, "ridge").values).tolist()
+            == [[False, True, False]] * 2
+        )
 
     def test_single_target_sources_give_a_directed_affinity(self):
         sources, table = self.table()

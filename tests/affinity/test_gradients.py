@@ -144,14 +144,18 @@ class TestLookAhead:
         shared = dict(network.backbone.named_parameters())
 
         def losses_at(moved: list[torch.Tensor]) -> torch.Tensor:
-            features = torch.func.functional_call(network.backbone, dict(zip(shared, moved, strict=True)), fields)
+            features = torch.func.functional_call(
+                network.backbone, dict(zip(shared, moved, strict=True)), fields
+            )
             return ((network.head(features) - labels) ** 2).mean(0)
 
         parameters = list(shared.values())
         losses = losses_at(parameters)
         gradients = task_gradients(losses, parameters)
         found = look_ahead(losses, gradients, parameters, losses_at, 1e-6)
-        torch.testing.assert_close(found / 1e-6, gradients @ gradients.T / losses.detach(), rtol=1e-3, atol=1e-5)
+        torch.testing.assert_close(
+            found / 1e-6, gradients @ gradients.T / losses.detach(), rtol=1e-3, atol=1e-5
+        )
 
     def test_a_task_missing_from_the_batch_helps_nobody_and_is_helped_by_nobody(self):
         theta = torch.ones(2, requires_grad=True)
@@ -168,7 +172,11 @@ class TestLookAhead:
         problem = Quadratics()
         before = problem.theta.detach().clone()
         look_ahead(
-            problem.losses(problem.theta), problem.gradients(), [problem.theta], lambda m: problem.losses(m[0]), 0.5
+            problem.losses(problem.theta),
+            problem.gradients(),
+            [problem.theta],
+            lambda m: problem.losses(m[0]),
+            0.5,
         )
         assert torch.equal(problem.theta.detach(), before)
 
@@ -239,7 +247,9 @@ def linear_problem(kinds: tuple[str, ...] = ("regression",) * 3) -> ProjectedGra
         if kind == "classification":
             labels[:, t] = np.where(np.isnan(labels[:, t]), np.nan, labels[:, t] > 0)
     gradients = np.repeat(x[:, None], 3, axis=1)
-    return ProjectedGradients(("a", "b", "c"), kinds, np.zeros((1500, 3)), gradients, labels, np.arange(1500) < 300)
+    return ProjectedGradients(
+        ("a", "b", "c"), kinds, np.zeros((1500, 3)), gradients, labels, np.arange(1500) < 300
+    )
 
 
 class TestProjectedGradients:
@@ -256,7 +266,9 @@ class TestProjectedGradients:
             curvature += np.trace(rows[-1].T @ rows[-1]) / kept.sum()
         model = Ridge(alpha=problem.ridge * curvature / DIM, fit_intercept=False)
         model.fit(np.concatenate(rows), np.concatenate(targets), np.concatenate(weights))
-        np.testing.assert_allclose(problem.predict(["a", "b"])[:, 0], model.predict(problem.gradients[:, 0]), atol=1e-9)
+        np.testing.assert_allclose(
+            problem.predict(["a", "b"])[:, 0], model.predict(problem.gradients[:, 0]), atol=1e-9
+        )
 
     def test_classes_are_estimated_as_logistic_regression_trains_them(self):
         from sklearn.linear_model import LogisticRegression
@@ -264,8 +276,12 @@ class TestProjectedGradients:
         problem = linear_problem(("classification",) * 3)
         kept = problem.train & ~np.isnan(problem.labels[:, 1])
         g, y = problem.gradients[kept, 1], problem.labels[kept, 1]
-        penalty = problem.ridge * np.trace(g.T @ g) / kept.sum() / 4 / DIM  # curvature at probability 1/2
-        model = LogisticRegression(C=1 / (penalty * kept.sum()), fit_intercept=False, tol=1e-10).fit(g, y)
+        penalty = (
+            problem.ridge * np.trace(g.T @ g) / kept.sum() / 4 / DIM
+        )  # curvature at probability 1/2
+        model = LogisticRegression(
+            C=1 / (penalty * kept.sum()), fit_intercept=False, tol=1e-10
+        ).fit(g, y)
         expected = model.decision_function(problem.gradients[:, 1])
         np.testing.assert_allclose(problem.predict(["b"])[:, 1], expected, atol=1e-4)
 
@@ -294,7 +310,9 @@ class TestProjection:
     def test_enough_dimensions_give_the_gradients_themselves(self):
         torch.manual_seed(0)
         inputs, weight = torch.randn(7, 5).double(), torch.randn(5, 2).double().requires_grad_()
-        outputs, gradients = project_gradients(lambda row: inputs[row] @ weight, 7, [weight], dim=100)
+        outputs, gradients = project_gradients(
+            lambda row: inputs[row] @ weight, 7, [weight], dim=100
+        )
         np.testing.assert_allclose(outputs, (inputs @ weight).detach())
         expected = torch.einsum("rp,tq->rtpq", inputs, torch.eye(2).double()).reshape(7, 2, 10)
         np.testing.assert_allclose(gradients, expected)
@@ -306,7 +324,9 @@ class TestProjection:
         exact = float(inputs[0] @ inputs[1])
         found = []
         for seed in range(200):
-            _, g = project_gradients(lambda row: (inputs[row] * weight).sum()[None], 2, [weight], dim=64, seed=seed)
+            _, g = project_gradients(
+                lambda row: (inputs[row] * weight).sum()[None], 2, [weight], dim=64, seed=seed
+            )
             found.append(g[0, 0] @ g[1, 0])
         scale = float(inputs[0].norm() * inputs[1].norm()) / 8
         assert abs(np.mean(found) - exact) < 4 * scale / np.sqrt(200)

@@ -72,7 +72,9 @@ def table(columns, kinds=None):
 # -- single measures -------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("ours", "theirs"), [(pearson, stats.pearsonr), (spearman, stats.spearmanr)])
+@pytest.mark.parametrize(
+    ("ours", "theirs"), [(pearson, stats.pearsonr), (spearman, stats.spearmanr)]
+)
 @pytest.mark.parametrize("rho", [-0.9, 0.0, 0.4])
 def test_correlations_agree_with_scipy(ours, theirs, rho):
     x, y = normal_pair(rho, 40)
@@ -170,7 +172,10 @@ def test_classes_that_cannot_be_compared_are_undefined():
     assert math.isnan(correlation_ratio(np.zeros(4), numbers).value)
     assert math.isnan(correlation_ratio(np.array([0, 1, 0, 1]), np.ones(4)).value)
     assert math.isnan(cramers_v(np.zeros(4), numbers).value)
-    assert correlation_ratio(numbers, numbers) == (1.0, 1.0)  # a class of its own for each says nothing
+    assert correlation_ratio(numbers, numbers) == (
+        1.0,
+        1.0,
+    )  # a class of its own for each says nothing
     assert correlation_ratio(np.array([0, 0, 1, 1]), np.array([2.0, 2.0, 5.0, 5.0])) == (1.0, 0.0)
 
 
@@ -180,7 +185,13 @@ def test_classes_that_cannot_be_compared_are_undefined():
 def mixed_table(rows=80, seed=0):
     rng = np.random.default_rng(seed)
     a, b, c = rng.standard_normal((3, rows))
-    columns = {"a": a, "b": a + b, "c": c, "metal": (a > 0.0).astype(float), "magnetic": (a + b < 0.0).astype(float)}
+    columns = {
+        "a": a,
+        "b": a + b,
+        "c": c,
+        "metal": (a > 0.0).astype(float),
+        "magnetic": (a + b < 0.0).astype(float),
+    }
     for name in ("b", "magnetic"):
         columns[name][rng.random(rows) < 0.2] = np.nan
     return table(columns, kinds={"metal": "classification", "magnetic": "classification"})
@@ -205,7 +216,9 @@ def test_the_matrix_is_symmetric_bounded_and_indifferent_to_the_order_of_columns
     assert np.all(np.abs(affinity.values) <= 1.0)
     assert np.all((affinity.p >= 0.0) & (affinity.p <= 1.0))
     assert np.all(np.diag(affinity.values) == 1.0)
-    shuffled = affinity_matrix(targets.select(["magnetic", "c", "a", "metal", "b"]), measure).select(affinity.names)
+    shuffled = affinity_matrix(
+        targets.select(["magnetic", "c", "a", "metal", "b"]), measure
+    ).select(affinity.names)
     assert np.array_equal(shuffled.values, affinity.values)
     assert np.array_equal(shuffled.p, affinity.p)
 
@@ -231,14 +244,18 @@ def test_targets_are_compared_in_the_space_they_are_learned_in():
     x, y = normal_pair(0.7, 60)
     specs = (Target("x"), Target("y", transform="log10"))
     targets = TargetTable(specs, tuple(map(str, range(60))), np.column_stack([x, 10.0**y]))
-    assert affinity_matrix(targets, "pearson").value("x", "y") == pytest.approx(stats.pearsonr(x, y).statistic)
+    assert affinity_matrix(targets, "pearson").value("x", "y") == pytest.approx(
+        stats.pearsonr(x, y).statistic
+    )
 
 
 @pytest.mark.parametrize("measure", MEASURES)
 def test_constant_empty_and_nearly_empty_columns_have_no_affinity(measure):
     x = np.arange(10.0)
     nearly = np.where(x < 2.0, x, np.nan)
-    targets = table({"x": x, "constant": np.ones(10), "empty": np.full(10, np.nan), "nearly": nearly})
+    targets = table(
+        {"x": x, "constant": np.ones(10), "empty": np.full(10, np.nan), "nearly": nearly}
+    )
     affinity = affinity_matrix(targets, measure)
     off = ~np.eye(4, dtype=bool)
     assert np.all(np.isnan(affinity.values[off]))

@@ -33,7 +33,10 @@ def table(tmp_path):
     rng = np.random.default_rng(0)
     a, c = rng.standard_normal((2, 40))
     b, d = a + 0.2 * rng.standard_normal(40), -c + 0.2 * rng.standard_normal(40)
-    rows = [f"m{i},{a[i]},{b[i] if i % 4 else ''},{c[i]},{d[i]},{int(a[i] > 0)},x,1.5" for i in range(40)]
+    rows = [
+        f"m{i},{a[i]},{b[i] if i % 4 else ''},{c[i]},{d[i]},{int(a[i] > 0)},x,1.5"
+        for i in range(40)
+    ]
     path = tmp_path / "properties.csv"
     path.write_text("id,a,b,c,d,metal,note,same\n,eV,eV,GPa,,,,\n" + "\n".join(rows) + "\n")
     return path
@@ -75,7 +78,9 @@ def test_options_reach_the_clustering(call):
         "group", "crystals", "--measure", "pearson", "--sparsifier", "knn", "--neighbours", "2",
         "--method", "hierarchical", "--k", "4", "--sign", "positive", "--format", "json",
     )  # fmt: skip
-    expected = cluster(target_graph(crystals, "pearson", "knn", k=2), "hierarchical", k=4, sign="positive")
+    expected = cluster(
+        target_graph(crystals, "pearson", "knn", k=2), "hierarchical", k=4, sign="positive"
+    )
     assert Grouping.from_json(out) == expected
     assert len(expected) == 4
 
@@ -85,7 +90,9 @@ def test_affinities_are_printed_as_matrix_csv_and_json(call, table):
     _, out, _ = call("affinity", "magnets", "--measure", "kendall")
     assert all(name in out for name in expected.names)
     off = ~np.eye(len(expected.names), dtype=bool)
-    assert out.count("(") == np.count_nonzero(expected.p[off] > 0.05)  # pairs that may be related by chance
+    assert out.count("(") == np.count_nonzero(
+        expected.p[off] > 0.05
+    )  # pairs that may be related by chance
     _, out, _ = call("affinity", "magnets", "--measure", "kendall", "--format", "json")
     assert np.array_equal(Affinity.from_json(out).values, expected.values)
     _, out, _ = call("affinity", table, "--format", "csv")
@@ -127,9 +134,15 @@ def test_what_was_guessed_about_a_table_goes_to_stderr(call, table):
         (("group", "crystals", "--sparsifier", "tresh"), "did you mean 'threshold'"),
         (("group", "crystals", "--sign", "negative"), "sign rule 'negative'"),
         (("group", "crystals", "--alpha", "2"), "alpha must lie between 0 and 1"),
-        (("group", "crystals", "--method", "spectral", "--k", "99"), "k must not exceed the number of targets"),
+        (
+            ("group", "crystals", "--method", "spectral", "--k", "99"),
+            "k must not exceed the number of targets",
+        ),
         (("group", "crystals", "--plot", "graph.doc"), "graph.doc: a picture must end in one of"),
-        (("affinity", "crystals", "--plot", "nowhere/map.png"), "the folder nowhere does not exist"),
+        (
+            ("affinity", "crystals", "--plot", "nowhere/map.png"),
+            "the folder nowhere does not exist",
+        ),
     ],
 )
 def test_bad_input_ends_with_one_line_and_code_two(call, arguments, told):
@@ -141,7 +154,17 @@ def test_bad_input_ends_with_one_line_and_code_two(call, arguments, told):
 
 
 def test_it_runs_as_a_process_without_a_display(tmp_path):
-    command = [sys.executable, "-m", "taskgroup", "group", "crystals", "--plot", str(tmp_path / "graph.png")]
-    done = subprocess.run(command, capture_output=True, text=True, check=True, env={"PATH": "/usr/bin:/bin"})
+    command = [
+        sys.executable,
+        "-m",
+        "taskgroup",
+        "group",
+        "crystals",
+        "--plot",
+        str(tmp_path / "graph.png"),
+    ]
+    done = subprocess.run(
+        command, capture_output=True, text=True, check=True, env={"PATH": "/usr/bin:/bin"}
+    )
     assert "{" in done.stdout
     assert (tmp_path / "graph.png").exists()

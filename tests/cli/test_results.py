@@ -15,7 +15,14 @@ import pytest
 
 from taskgroup.cli import main
 from taskgroup.grouping import Grouping
-from taskgroup.tracking import StudyRecord, TrialRecord, append_record, leaderboard, read_records, write_study
+from taskgroup.tracking import (
+    StudyRecord,
+    TrialRecord,
+    append_record,
+    leaderboard,
+    read_records,
+    write_study,
+)
 
 TARGETS = ("band_gap", "density")
 
@@ -58,7 +65,9 @@ def test_a_run_is_found_by_the_name_of_its_study(run, capsys) -> None:
 
 
 def test_leaderboard_as_csv_sorts_by_a_target_and_cuts(run, capsys) -> None:
-    _, out, _ = call(capsys, "leaderboard", run, "--format", "csv", "--sort", "density", "--top", "2")
+    _, out, _ = call(
+        capsys, "leaderboard", run, "--format", "csv", "--sort", "density", "--top", "2"
+    )
     rows = list(csv.DictReader(io.StringIO(out)))
     assert [row["name"] for row in rows] == ["t0", "t2"]
     assert [float(row["skill/density"]) for row in rows] == [0.8, 0.6]
@@ -110,12 +119,16 @@ def test_ui_refuses_a_port_in_use(run, capsys) -> None:
     assert "must be free for MLflow" in err
 
 
-def test_ui_serves_on_loopback_only_and_stops_all_it_started_on_interrupt(run, capsys, monkeypatch) -> None:
+def test_ui_serves_on_loopback_only_and_stops_all_it_started_on_interrupt(
+    run, capsys, monkeypatch
+) -> None:
     from taskgroup.tracking import ui
 
     port = free_port()
     server = [sys.executable, "-m", "http.server", "--bind", "127.0.0.1"]
-    monkeypatch.setattr(ui, "server_commands", lambda *_: {"A": [*server, str(port)], "B": "http://elsewhere"})
+    monkeypatch.setattr(
+        ui, "server_commands", lambda *_: {"A": [*server, str(port)], "B": "http://elsewhere"}
+    )
     lines = []
 
     def say(line: str) -> None:

@@ -10,7 +10,9 @@ import pytest
 from taskgroup.cli import main
 
 PUBLISHED = Path(__file__).resolve().parents[3] / "shared/data/grouping_tables"
-needs_published = pytest.mark.skipif(not PUBLISHED.exists(), reason=f"the published tables are not at {PUBLISHED}")
+needs_published = pytest.mark.skipif(
+    not PUBLISHED.exists(), reason=f"the published tables are not at {PUBLISHED}"
+)
 
 TABLE = "tasks,cost,gap,volume\ngap,1,0.3,\nvolume,1,,0.5\ngap volume,1.5,0.2,0.6\n"
 
@@ -32,7 +34,9 @@ def run(capsys, *arguments):
 def test_json_has_the_documented_shape_and_nothing_else(table, tmp_path, capsys):
     other = tmp_path / "test.csv"
     other.write_text(TABLE.replace("0.6", "0.7").replace("0.5", "0.4"))
-    code, out, err = run(capsys, table, "--budget", "2.5", "--evaluate", str(other), "--format", "json")
+    code, out, err = run(
+        capsys, table, "--budget", "2.5", "--evaluate", str(other), "--format", "json"
+    )
     assert (code, err) == (0, "")
     assert json.loads(out) == {
         "groups": [
@@ -51,12 +55,17 @@ def test_json_tells_repeated_sets_apart_by_their_number(tmp_path, capsys):
     path = tmp_path / "repeated.csv"
     path.write_text("tasks,gap\ngap,0.3\ngap,0.1\n")
     _, out, _ = run(capsys, str(path), "--format", "json")
-    assert json.loads(out)["groups"] == [{"tasks": ["gap"], "serves": ["gap"], "cost": 1.0, "key": "#2"}]
+    assert json.loads(out)["groups"] == [
+        {"tasks": ["gap"], "serves": ["gap"], "cost": 1.0, "key": "#2"}
+    ]
 
 
 def test_the_front_is_a_list_of_that_shape_cheapest_first(table, capsys):
     _, out, _ = run(capsys, table, "--pareto", "--format", "json")
-    assert [(point["cost"], round(point["total"], 9)) for point in json.loads(out)] == [(1.5, 0.8), (2.5, 0.7)]
+    assert [(point["cost"], round(point["total"], 9)) for point in json.loads(out)] == [
+        (1.5, 0.8),
+        (2.5, 0.7),
+    ]
 
 
 def test_modnet_gets_nested_lists(table, capsys):
@@ -98,7 +107,14 @@ def test_published_tables_are_solved_from_their_own_formats(capsys):
     )  # fmt: skip
     assert json.loads(out)["evaluated"]["total"] == pytest.approx(0.44235, abs=5e-6)
     _, out, _ = run(
-        capsys, str(PUBLISHED / "tag/celeba9_TAG.json"), "--from", "tag", "--groups", "2", "--format", "json"
+        capsys,
+        str(PUBLISHED / "tag/celeba9_TAG.json"),
+        "--from",
+        "tag",
+        "--groups",
+        "2",
+        "--format",
+        "json",
     )
     assert json.loads(out)["total"] == pytest.approx(-99.441819, abs=1e-6)
 
@@ -106,8 +122,14 @@ def test_published_tables_are_solved_from_their_own_formats(capsys):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--budget", "0.5"], "Error: budget=0.5: the cheapest choice that serves every task costs 1.5"),
-        (["--together", "gap,volumes"], "Error: together: no set holds a task 'volumes', did you mean 'volume'"),
+        (
+            ["--budget", "0.5"],
+            "Error: budget=0.5: the cheapest choice that serves every task costs 1.5",
+        ),
+        (
+            ["--together", "gap,volumes"],
+            "Error: together: no set holds a task 'volumes', did you mean 'volume'",
+        ),
         (["--weights", "gap"], "Error: weights must look like a=2,b=0.5, found 'gap'"),
         (["--groups", "0"], "Error: groups must be at least 1, found 0"),
     ],

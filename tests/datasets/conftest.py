@@ -14,7 +14,10 @@ def make_dataset(n: int = 12, grid: int = 8, channels: int = 1, seed: int = 0) -
     """``n`` rows of positive random densities in random cells, with two targets and missing labels."""
     rng = np.random.default_rng(seed)
     ids = tuple(f"row-{i:03d}" for i in range(n))
-    specs = (Target("modulus", unit="GPa", transform="log10"), Target("is_metal", kind="classification"))
+    specs = (
+        Target("modulus", unit="GPa", transform="log10"),
+        Target("is_metal", kind="classification"),
+    )
     values = np.stack([10 ** rng.normal(1, 0.3, n), rng.integers(0, 2, n)], axis=1)
     values[rng.random((n, 2)) < 0.2] = np.nan
     densities = rng.random((n, channels, grid, grid, grid)) + 0.1

@@ -5,7 +5,12 @@ import warnings
 import numpy as np
 import pytest
 
-from taskgroup.datasets.composition import PROPERTIES, composition_names, composition_statistics, element_properties
+from taskgroup.datasets.composition import (
+    PROPERTIES,
+    composition_names,
+    composition_statistics,
+    element_properties,
+)
 from taskgroup.errors import InputError
 
 

@@ -38,11 +38,15 @@ def crystals():
 
 
 @pytest.mark.parametrize("name", TEXTBOOK)
-def test_lattice_constants_and_bulk_moduli_are_those_of_all_electron_calculations(crystals, name: str) -> None:
+def test_lattice_constants_and_bulk_moduli_are_those_of_all_electron_calculations(
+    crystals, name: str
+) -> None:
     row = crystals.ids.index(name)
     volume, modulus = TEXTBOOK[name]
     atoms = len(crystals.species[row])
-    assert (crystals.targets.column("volume")[row] / atoms / volume) ** (1 / 3) == pytest.approx(1, abs=0.01)
+    assert (crystals.targets.column("volume")[row] / atoms / volume) ** (1 / 3) == pytest.approx(
+        1, abs=0.01
+    )
     assert crystals.targets.column("bulk_modulus")[row] == pytest.approx(modulus, rel=0.1)
 
 
@@ -74,25 +78,41 @@ def test_shear_moduli_are_those_of_measured_elastic_constants(crystals, name: st
     voigt = (c11 - c12 + 3 * c44) / 5
     reuss = 5 * (c11 - c12) * c44 / (4 * c44 + 3 * (c11 - c12))
     row = crystals.ids.index(name)
-    assert crystals.targets.column("shear_modulus")[row] == pytest.approx((voigt + reuss) / 2, rel=0.15)
+    assert crystals.targets.column("shear_modulus")[row] == pytest.approx(
+        (voigt + reuss) / 2, rel=0.15
+    )
     assert crystals.targets.column("mechanically_stable")[row] == 1
 
 
-def test_stable_crystals_alone_have_a_shear_modulus_and_no_hexagonal_one_was_strained(crystals) -> None:
-    shear, stable = (crystals.targets.column(name) for name in ("shear_modulus", "mechanically_stable"))
+def test_stable_crystals_alone_have_a_shear_modulus_and_no_hexagonal_one_was_strained(
+    crystals,
+) -> None:
+    shear, stable = (
+        crystals.targets.column(name) for name in ("shear_modulus", "mechanically_stable")
+    )
     np.testing.assert_array_equal(np.isfinite(shear), stable == 1)
     assert (shear[stable == 1] > 0).all()
     assert (stable == 0).sum() >= 10
-    assert not any(np.isfinite(stable[row]) for row, name in enumerate(crystals.ids) if name.endswith("-hcp"))
+    assert not any(
+        np.isfinite(stable[row]) for row, name in enumerate(crystals.ids) if name.endswith("-hcp")
+    )
     by_name = dict(zip(crystals.ids, stable, strict=True))
     assert by_name["NaCl-rocksalt"] == 1
     assert by_name["NaCl-cesiumchloride"] == 0  # C44 < 0
 
 
-SPACE_GROUPS = {"rocksalt": 225, "zincblende": 216, "cesiumchloride": 221, "fluorite": 225, "diamond": 227}
+SPACE_GROUPS = {
+    "rocksalt": 225,
+    "zincblende": 216,
+    "cesiumchloride": 221,
+    "fluorite": 225,
+    "diamond": 227,
+}
 
 
-@pytest.mark.skipif(not MP.exists(), reason="needs Materials Project properties in ../shared/data/mp")
+@pytest.mark.skipif(
+    not MP.exists(), reason="needs Materials Project properties in ../shared/data/mp"
+)
 def test_shear_moduli_agree_with_those_of_materials_project(crystals) -> None:
     with MP.open() as file:
         rows = [row for row in csv.DictReader(file) if float(row["G_VRH"] or 0) > 0]
@@ -107,7 +127,9 @@ def test_shear_moduli_agree_with_those_of_materials_project(crystals) -> None:
         strict=True,
     ):
         row = theirs.get((formula, SPACE_GROUPS.get(name.split("-")[-1], 0), len(species)))
-        same = row is not None and abs(float(row["volume_per_atom"]) * len(species) / volume - 1) < 0.1
+        same = (
+            row is not None and abs(float(row["volume_per_atom"]) * len(species) / volume - 1) < 0.1
+        )
         if same and np.isfinite(ours):
             pairs.append((ours, float(row["G_VRH"])))
     ratio = np.divide(*np.array(pairs).T)
@@ -130,13 +152,17 @@ def magnets():
 
 @pytest.mark.parametrize("name", MOMENTS)
 def test_moments_of_the_elements_are_the_well_known_ones(magnets, name: str) -> None:
-    assert magnets.targets.column("magnetic_moment")[magnets.ids.index(name)] == pytest.approx(MOMENTS[name], abs=0.15)
+    assert magnets.targets.column("magnetic_moment")[magnets.ids.index(name)] == pytest.approx(
+        MOMENTS[name], abs=0.15
+    )
 
 
 @pytest.mark.parametrize("name", HEUSLERS)
 def test_heusler_crystals_follow_slater_and_pauling(magnets, name: str) -> None:
     row = magnets.ids.index(f"{name}-heusler-fm")
-    assert 4 * magnets.targets.column("magnetic_moment")[row] == pytest.approx(HEUSLERS[name], abs=0.25)
+    assert 4 * magnets.targets.column("magnetic_moment")[row] == pytest.approx(
+        HEUSLERS[name], abs=0.25
+    )
 
 
 def test_the_magnetisation_of_a_magnet_integrates_to_its_moment(magnets) -> None:

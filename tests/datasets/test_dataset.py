@@ -36,9 +36,13 @@ def test_the_crystals_carry_eleven_targets_in_their_units(crystals: Dataset) -> 
     assert len(crystals) == len(set(crystals.ids)) > 100
 
 
-def test_the_cells_of_the_crystals_have_the_volume_and_mass_of_their_labels(crystals: Dataset) -> None:
+def test_the_cells_of_the_crystals_have_the_volume_and_mass_of_their_labels(
+    crystals: Dataset,
+) -> None:
     volume = np.abs(np.linalg.det(crystals.lattices))
-    np.testing.assert_allclose(volume, crystals.targets.column("volume"), rtol=0.02)  # the fit's minimum, and the cell
+    np.testing.assert_allclose(
+        volume, crystals.targets.column("volume"), rtol=0.02
+    )  # the fit's minimum, and the cell
     for row in range(0, len(crystals), 10):
         expected = crystals.targets.column("density")[row]
         assert crystals.structure(row).density == pytest.approx(expected, rel=0.02)
@@ -60,7 +64,9 @@ def test_the_crystals_load_from_another_folder_without_the_repository_in_sight(
     crystals: Dataset, tmp_path: Path
 ) -> None:
     code = "import taskgroup; print(taskgroup.load_dataset('crystals').hash)"
-    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True
+    )
     assert done.stdout.strip() == crystals.hash
 
 
@@ -99,7 +105,9 @@ def changed(data: Dataset, what: str) -> Dataset:
     elif what == "description":
         specs[0] = replace(specs[0], description="in other words")
     table = TargetTable(tuple(specs), tuple(ids), values)
-    return Dataset.from_arrays("other", ids, table, densities, lattices, data.formulas, data.chemical_systems)
+    return Dataset.from_arrays(
+        "other", ids, table, densities, lattices, data.formulas, data.chemical_systems
+    )
 
 
 @pytest.mark.parametrize("what", ["density", "lattice", "label", "missing", "id", "unit"])
@@ -114,7 +122,9 @@ def test_the_hash_does_not_tell_names_and_descriptions(what: str) -> None:
     assert changed(data, what).hash == data.hash
 
 
-@pytest.mark.parametrize("what", ["density", "lattice", "label", "missing", "id", "unit", "nothing"])
+@pytest.mark.parametrize(
+    "what", ["density", "lattice", "label", "missing", "id", "unit", "nothing"]
+)
 def test_the_hash_of_the_inputs_tells_densities_and_cells_only(what: str) -> None:
     data = make_dataset()
     assert (changed(data, what).inputs_hash != data.inputs_hash) == (what in ("density", "lattice"))
@@ -150,7 +160,9 @@ def test_cutting_labels_keeps_nested_draws_among_the_rows_and_leaves_others_alon
         left = ~np.isnan(cut.targets.column("modulus"))
         assert left[rows].sum() == n
         np.testing.assert_array_equal(cut.targets.values[30:], data.targets.values[30:])
-        np.testing.assert_array_equal(cut.targets.column("is_metal"), data.targets.column("is_metal"))
+        np.testing.assert_array_equal(
+            cut.targets.column("is_metal"), data.targets.column("is_metal")
+        )
         kept.append(set(np.flatnonzero(left[rows])))
     assert kept[0] < kept[1]
     with pytest.raises(ConfigError, match="cannot keep 99 labels"):
@@ -163,7 +175,15 @@ def test_a_density_that_float16_cannot_hold_is_refused(value: float) -> None:
     densities = data.densities()
     densities[2, 0, 1, 1, 1] = value
     with pytest.raises(StoreError, match="65504"):
-        Dataset.from_arrays("x", data.ids, data.targets, densities, data.lattices, data.formulas, data.chemical_systems)
+        Dataset.from_arrays(
+            "x",
+            data.ids,
+            data.targets,
+            densities,
+            data.lattices,
+            data.formulas,
+            data.chemical_systems,
+        )
 
 
 def test_arrays_that_disagree_are_refused() -> None:
@@ -172,13 +192,20 @@ def test_arrays_that_disagree_are_refused() -> None:
     with pytest.raises(StoreError, match="ids"):
         Dataset.from_arrays("x", data.ids[::-1], data.targets, *arguments)
     with pytest.raises(StoreError, match="densities must be"):
-        Dataset.from_arrays("x", data.ids, data.targets, data.densities()[:, :, :, :, :3], *arguments[1:])
+        Dataset.from_arrays(
+            "x", data.ids, data.targets, data.densities()[:, :, :, :, :3], *arguments[1:]
+        )
     with pytest.raises(StoreError, match="formulas for 3 rows"):
-        Dataset.from_arrays("x", data.ids, data.targets, *arguments[:2], data.formulas[:3], data.chemical_systems)
+        Dataset.from_arrays(
+            "x", data.ids, data.targets, *arguments[:2], data.formulas[:3], data.chemical_systems
+        )
 
 
 def test_a_table_without_targets_hashes_too() -> None:
     data = make_dataset()
     table = TargetTable((), data.ids, np.empty((len(data), 0)))
     assert replace(data, targets=table).hash != data.hash
-    assert replace(data, targets=TargetTable((Target("x"),), data.ids, np.full((12, 1), np.nan))).hash != data.hash
+    assert (
+        replace(data, targets=TargetTable((Target("x"),), data.ids, np.full((12, 1), np.nan))).hash
+        != data.hash
+    )

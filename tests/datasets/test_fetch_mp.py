@@ -62,7 +62,10 @@ class _Handler(http.server.BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         parts = urlsplit(self.path)
-        place, query = parts.path.rstrip("/"), {name: value[0] for name, value in parse_qs(parts.query).items()}
+        place, query = (
+            parts.path.rstrip("/"),
+            {name: value[0] for name, value in parse_qs(parts.query).items()},
+        )
         self.server.asked[place] += 1
         self.server.times.append(time.monotonic())
         if place != "/heartbeat":
@@ -74,10 +77,18 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         if place in self.server.objects:
             return self._answer(200, self.server.objects[place])
         answers = {
-            "/heartbeat": lambda: {"version": "99.0.0", "db_version": "2026.1.1", "access_controlled_batch_ids": []},
-            "/materials/summary": lambda: _documents(summary(n) for n in _numbers(query["material_ids"])),
+            "/heartbeat": lambda: {
+                "version": "99.0.0",
+                "db_version": "2026.1.1",
+                "access_controlled_batch_ids": [],
+            },
+            "/materials/summary": lambda: _documents(
+                summary(n) for n in _numbers(query["material_ids"])
+            ),
             "/materials/core": lambda: _documents(core(n) for n in _numbers(query["material_ids"])),
-            "/materials/tasks": lambda: _documents(task(name) for name in query["task_ids"].split(",")),
+            "/materials/tasks": lambda: _documents(
+                task(name) for name in query["task_ids"].split(",")
+            ),
         }
         if place not in answers:
             return self._answer(404, b"<Error><Code>NoSuchKey</Code></Error>")
@@ -104,8 +115,18 @@ def _documents(documents: Iterator[dict]) -> dict:
 
 
 def summary(n: int) -> dict:
-    moduli = {"bulk_modulus": {"voigt": 70.0, "reuss": 60.0, "vrh": 65.0 + n * n}} if n != 4 else {"bulk_modulus": None}
-    return {"material_id": f"mp-{n}", "density": 2.0 + n, "band_gap": 0.5 * (n % 3) ** 2, "is_stable": True, **moduli}
+    moduli = (
+        {"bulk_modulus": {"voigt": 70.0, "reuss": 60.0, "vrh": 65.0 + n * n}}
+        if n != 4
+        else {"bulk_modulus": None}
+    )
+    return {
+        "material_id": f"mp-{n}",
+        "density": 2.0 + n,
+        "band_gap": 0.5 * (n % 3) ** 2,
+        "is_stable": True,
+        **moduli,
+    }
 
 
 def core(n: int) -> dict:
@@ -117,7 +138,10 @@ def core(n: int) -> dict:
 
 def task(name: str) -> dict:
     """Of mp-2 the calculation without a density is the newer one; of the others it is the older."""
-    return {"task_id": name, "last_updated": f"20{20 if name[3] == '1' else 25 if name == 'mp-202' else 10}-01-01"}
+    return {
+        "task_id": name,
+        "last_updated": f"20{20 if name[3] == '1' else 25 if name == 'mp-202' else 10}-01-01",
+    }
 
 
 @pytest.fixture
@@ -134,7 +158,9 @@ def project(monkeypatch: pytest.MonkeyPatch) -> Iterator[StandIn]:
 
 def test_what_is_fetched_goes_straight_into_a_store(project: StandIn, tmp_path: Path) -> None:
     seen: list[tuple[int, int]] = []
-    report = fetch_mp([*IDS, "mp-9"], tmp_path / "mp", rate=1e3, progress=lambda *state: seen.append(state))
+    report = fetch_mp(
+        [*IDS, "mp-9"], tmp_path / "mp", rate=1e3, progress=lambda *state: seen.append(state)
+    )
     assert report.n_densities == 3
     assert report.missing == {"mp-3": "no static calculation", "mp-9": "no such entry"}
     assert "is_stable" in report.left_out  # equal in all entries: ingest would refuse the table
@@ -148,19 +174,26 @@ def test_what_is_fetched_goes_straight_into_a_store(project: StandIn, tmp_path: 
     ingest(tmp_path / "mp", tmp_path / "mp" / "properties.csv", tmp_path / "store", grid=12)
     store = load_dataset(tmp_path / "store")
     assert store.ids == ("mp-1", "mp-2", "mp-4")
-    assert (store.targets.spec("density").unit, store.targets.column("density").tolist()) == ("g/cm^3", [3, 4, 6])
+    assert (store.targets.spec("density").unit, store.targets.column("density").tolist()) == (
+        "g/cm^3",
+        [3, 4, 6],
+    )
     for row, number in enumerate((1, 2, 4)):
         expected = standardise(read_density(make_chgcar(number)), 12).values
         np.testing.assert_allclose(store.densities([row])[0], expected, rtol=2e-3, atol=2e-3)
 
 
-def test_the_key_goes_to_the_interface_and_nowhere_else(project: StandIn, tmp_path: Path, caplog) -> None:
+def test_the_key_goes_to_the_interface_and_nowhere_else(
+    project: StandIn, tmp_path: Path, caplog
+) -> None:
     project.trouble["/chgcars/mp-104.json.gz"] = [(400, {})]
     with pytest.raises(TaskgroupError, match="answered 400; run again") as caught:
         fetch_mp(IDS, tmp_path, rate=1e3)
     assert project.keys == {"rest": {KEY}, "bucket": {None}}
     assert KEY not in str(caught.value) + caplog.text
-    assert not [path for path in tmp_path.rglob("*") if path.is_file() and KEY.encode() in path.read_bytes()]
+    assert not [
+        path for path in tmp_path.rglob("*") if path.is_file() and KEY.encode() in path.read_bytes()
+    ]
 
 
 def test_what_is_on_disk_is_not_fetched_again(project: StandIn, tmp_path: Path) -> None:
@@ -176,8 +209,19 @@ def test_what_is_on_disk_is_not_fetched_again(project: StandIn, tmp_path: Path) 
     assert project.asked["/materials/core"] == before["/materials/core"] + 1
 
 
-def test_a_fetch_that_was_killed_leaves_whole_files_and_is_gone_on_with(project: StandIn, tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "taskgroup", "data", "fetch-mp", str(tmp_path), "--ids", ",".join(IDS)]
+def test_a_fetch_that_was_killed_leaves_whole_files_and_is_gone_on_with(
+    project: StandIn, tmp_path: Path
+) -> None:
+    command = [
+        sys.executable,
+        "-m",
+        "taskgroup",
+        "data",
+        "fetch-mp",
+        str(tmp_path),
+        "--ids",
+        ",".join(IDS),
+    ]
     process = subprocess.Popen([*command, "--rate", "1"], stderr=subprocess.DEVNULL)
     while not list(tmp_path.glob("*.CHGCAR.gz")):
         assert process.poll() is None
@@ -196,7 +240,10 @@ def test_a_fetch_that_was_killed_leaves_whole_files_and_is_gone_on_with(project:
 def test_refusals_for_now_are_waited_for(project: StandIn, tmp_path: Path) -> None:
     project.trouble = {
         "/materials/summary": [(429, {"Retry-After": "1"})],
-        "/chgcars/mp-101.json.gz": [(503, {}), (200, {"Content-Length": "500"})],  # overloaded, then broken off
+        "/chgcars/mp-101.json.gz": [
+            (503, {}),
+            (200, {"Content-Length": "500"}),
+        ],  # overloaded, then broken off
     }
     started = time.monotonic()
     report = fetch_mp(["mp-1"], tmp_path, rate=1e3)
@@ -211,13 +258,17 @@ def test_requests_keep_to_the_rate(project: StandIn, tmp_path: Path) -> None:
     assert min(np.diff(asked)) > 0.15
 
 
-def test_a_density_that_makes_no_sense_is_an_error_that_names_it(project: StandIn, tmp_path: Path) -> None:
+def test_a_density_that_makes_no_sense_is_an_error_that_names_it(
+    project: StandIn, tmp_path: Path
+) -> None:
     project.objects["/chgcars/mp-101.json.gz"] = b'{"data": {"@module": "os", "@class": "system"}}'
     with pytest.raises(TaskgroupError, match=r"mp-101\.json\.gz holds no density"):
         fetch_mp(["mp-1"], tmp_path, rate=1e3)
 
 
-def test_without_key_ids_or_client_it_says_what_to_do(project: StandIn, tmp_path: Path, monkeypatch) -> None:
+def test_without_key_ids_or_client_it_says_what_to_do(
+    project: StandIn, tmp_path: Path, monkeypatch
+) -> None:
     with pytest.raises(InputError, match="at least one id"):
         fetch_mp([], tmp_path)
     with monkeypatch.context() as patch:
@@ -231,12 +282,28 @@ def test_without_key_ids_or_client_it_says_what_to_do(project: StandIn, tmp_path
 
 def test_ids_come_from_a_list_or_from_any_table(project: StandIn, tmp_path: Path) -> None:
     (tmp_path / "ids.csv").write_text("material_id,formula\nmp-1,Al\nmp-4,Al\nmp-1,Al\n")
-    command = [sys.executable, "-m", "taskgroup", "data", "fetch-mp", str(tmp_path / "mp"), "--json", "--rate", "1000"]
+    command = [
+        sys.executable,
+        "-m",
+        "taskgroup",
+        "data",
+        "fetch-mp",
+        str(tmp_path / "mp"),
+        "--json",
+        "--rate",
+        "1000",
+    ]
     done = subprocess.run(
-        [*command, "--ids", str(tmp_path / "ids.csv")], capture_output=True, text=True, check=True, env=os.environ
+        [*command, "--ids", str(tmp_path / "ids.csv")],
+        capture_output=True,
+        text=True,
+        check=True,
+        env=os.environ,
     )
     assert json.loads(done.stdout)["n_densities"] == 2
     assert KEY not in done.stdout + done.stderr
-    done = subprocess.run([*command, "--ids", "silicon"], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [*command, "--ids", "silicon"], capture_output=True, text=True, check=False
+    )
     assert (done.returncode, "Traceback" in done.stderr) == (2, False)
     assert "silicon" in done.stderr

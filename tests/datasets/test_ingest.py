@@ -44,7 +44,9 @@ def write_table(path: Path, ids, columns: dict[str, list]) -> Path:
 def table(crystals: Dataset, tmp_path: Path) -> Path:
     names = ("bulk_modulus", "volume")
     return write_table(
-        tmp_path / "table.csv", crystals.ids, {name: crystals.targets.column(name).tolist() for name in names}
+        tmp_path / "table.csv",
+        crystals.ids,
+        {name: crystals.targets.column(name).tolist() for name in names},
     )
 
 
@@ -63,24 +65,41 @@ def test_a_folder_of_chgcars_becomes_the_densities_of_the_crystals(
     assert set(report.without_density) == set(crystals.ids) - set(store.ids)
     assert (report.refused, report.without_row) == ((), ())
     rows = [crystals.ids.index(row) for row in store.ids]
-    np.testing.assert_allclose(store.densities(), crystals.densities(rows), rtol=2e-3, atol=2e-4)  # steps of float16
-    np.testing.assert_array_equal(store.targets.column("volume"), crystals.targets.column("volume")[rows])
+    np.testing.assert_allclose(
+        store.densities(), crystals.densities(rows), rtol=2e-3, atol=2e-4
+    )  # steps of float16
+    np.testing.assert_array_equal(
+        store.targets.column("volume"), crystals.targets.column("volume")[rows]
+    )
     assert store.chemical_systems == tuple(crystals.chemical_systems[row] for row in rows)
     assert store.formulas == tuple(crystals.formulas[row] for row in rows)
 
 
-def test_the_charge_is_conserved_to_float16(crystals: Dataset, folder: Path, table: Path, tmp_path: Path) -> None:
+def test_the_charge_is_conserved_to_float16(
+    crystals: Dataset, folder: Path, table: Path, tmp_path: Path
+) -> None:
     ingest(folder, table, tmp_path / "store")
     store = load_dataset(tmp_path / "store")
-    electrons = store.densities().astype(float).mean(axis=(1, 2, 3, 4)) * np.abs(np.linalg.det(store.lattices))
+    electrons = store.densities().astype(float).mean(axis=(1, 2, 3, 4)) * np.abs(
+        np.linalg.det(store.lattices)
+    )
     np.testing.assert_allclose(electrons, np.round(electrons), rtol=3e-4)
     assert np.round(electrons).min() >= 3
 
 
-def test_two_processes_make_the_store_that_one_makes(folder: Path, table: Path, tmp_path: Path) -> None:
+def test_two_processes_make_the_store_that_one_makes(
+    folder: Path, table: Path, tmp_path: Path
+) -> None:
     ingest(folder, table, tmp_path / "one", grid=GRID)
     seen = []
-    ingest(folder, table, tmp_path / "two", grid=GRID, workers=2, progress=lambda *state: seen.append(state))
+    ingest(
+        folder,
+        table,
+        tmp_path / "two",
+        grid=GRID,
+        workers=2,
+        progress=lambda *state: seen.append(state),
+    )
     assert load_dataset(tmp_path / "two").hash == load_dataset(tmp_path / "one").hash
     n = len(names_in(folder))
     assert seen[0] == (0, n)
@@ -132,15 +151,28 @@ def test_other_labels_need_no_density_to_be_read_again(
     for path in folder.iterdir():
         path.write_text("gone")
     other = write_table(
-        tmp_path / "other.csv", crystals.ids, {"fermi": crystals.targets.column("fermi_energy").tolist()}
+        tmp_path / "other.csv",
+        crystals.ids,
+        {"fermi": crystals.targets.column("fermi_energy").tolist()},
     )
     ingest(folder, other, tmp_path / "store", grid=GRID)
     assert load_dataset(tmp_path / "store").targets.names == ("fermi",)
 
 
-def test_an_ingest_that_was_killed_is_gone_on_with(folder: Path, table: Path, tmp_path: Path) -> None:
+def test_an_ingest_that_was_killed_is_gone_on_with(
+    folder: Path, table: Path, tmp_path: Path
+) -> None:
     store = tmp_path / "store"
-    command = [sys.executable, "-m", "taskgroup", "data", "ingest", str(folder), "--properties", str(table)]
+    command = [
+        sys.executable,
+        "-m",
+        "taskgroup",
+        "data",
+        "ingest",
+        str(folder),
+        "--properties",
+        str(table),
+    ]
     command += ["--out", str(store), "--grid", str(GRID), "--workers", "1"]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     while not list(store.glob("parts/*.json")):
@@ -157,7 +189,14 @@ def test_an_ingest_that_was_killed_is_gone_on_with(folder: Path, table: Path, tm
 
 def test_ids_are_found_in_file_names_and_folder_names(folder: Path, tmp_path: Path) -> None:
     files = sorted(folder.iterdir())
-    places = ["a.CHGCAR.gz", "b_CHGCAR.gz", "c/CHGCAR.gz", "deep/d/CHGCAR.gz", "CHGCAR.e.gz", "nobody.CHGCAR.gz"]
+    places = [
+        "a.CHGCAR.gz",
+        "b_CHGCAR.gz",
+        "c/CHGCAR.gz",
+        "deep/d/CHGCAR.gz",
+        "CHGCAR.e.gz",
+        "nobody.CHGCAR.gz",
+    ]
     for file, place in zip(files, places, strict=False):
         (tmp_path / "in" / place).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(file, tmp_path / "in" / place)
@@ -169,7 +208,9 @@ def test_ids_are_found_in_file_names_and_folder_names(folder: Path, tmp_path: Pa
     assert report.without_density == ("f",)
 
 
-def test_two_files_with_the_same_claim_to_a_row_are_refused(folder: Path, table: Path, tmp_path: Path) -> None:
+def test_two_files_with_the_same_claim_to_a_row_are_refused(
+    folder: Path, table: Path, tmp_path: Path
+) -> None:
     victim = sorted(folder.iterdir())[0]
     name = victim.name.split(".")[0]
     shutil.copy(victim, folder / f"{name}_CHGCAR.gz")
@@ -202,18 +243,31 @@ def test_a_target_constant_only_among_the_rows_at_hand_is_a_note(
     for path in folder.iterdir():
         if crystals.targets.column("is_metal")[crystals.ids.index(path.name.split(".")[0])] == 0:
             path.unlink()
-    columns = {name: crystals.targets.column(name).astype(int).tolist() for name in ("is_metal", "volume")}
-    report = ingest(folder, write_table(tmp_path / "t.csv", crystals.ids, columns), tmp_path / "store", grid=GRID)
+    columns = {
+        name: crystals.targets.column(name).astype(int).tolist() for name in ("is_metal", "volume")
+    }
+    report = ingest(
+        folder,
+        write_table(tmp_path / "t.csv", crystals.ids, columns),
+        tmp_path / "store",
+        grid=GRID,
+    )
     assert any("'is_metal': constant" in note for note in report.notes)
 
 
-def test_a_folder_where_nothing_belongs_to_a_row_is_refused_with_examples(folder: Path, tmp_path: Path) -> None:
+def test_a_folder_where_nothing_belongs_to_a_row_is_refused_with_examples(
+    folder: Path, tmp_path: Path
+) -> None:
     table = write_table(tmp_path / "t.csv", ["mp-1", "mp-2"], {"x": [1, 2]})
-    with pytest.raises(InputError, match=r"nothing there belongs to a row .*found Ag.*rows mp-1, mp-2"):
+    with pytest.raises(
+        InputError, match=r"nothing there belongs to a row .*found Ag.*rows mp-1, mp-2"
+    ):
         ingest(folder, table, tmp_path / "store")
 
 
-def test_a_folder_of_bad_files_only_is_refused_with_the_first_reason(folder: Path, table: Path, tmp_path: Path) -> None:
+def test_a_folder_of_bad_files_only_is_refused_with_the_first_reason(
+    folder: Path, table: Path, tmp_path: Path
+) -> None:
     for path in folder.iterdir():
         path.write_bytes(b"")
     with pytest.raises(StoreError, match="were refused, the first because"):
@@ -223,7 +277,9 @@ def test_a_folder_of_bad_files_only_is_refused_with_the_first_reason(folder: Pat
 def test_spin_and_no_spin_share_a_store_of_two_channels(shared: Path, tmp_path: Path) -> None:
     for name in ("Li_spin", "Li_nospin", "NaCl"):
         (tmp_path / "in" / name).mkdir(parents=True)
-        shutil.copy(shared / "densities" / f"{name}_CHGCAR.gz", tmp_path / "in" / name / "CHGCAR.gz")
+        shutil.copy(
+            shared / "densities" / f"{name}_CHGCAR.gz", tmp_path / "in" / name / "CHGCAR.gz"
+        )
     table = write_table(tmp_path / "t.csv", ["NaCl", "Li_spin", "Li_nospin"], {"x": [1, 2, 5]})
     ingest(tmp_path / "in", table, tmp_path / "store", grid=GRID)
     store = load_dataset(tmp_path / "store")
@@ -231,7 +287,9 @@ def test_spin_and_no_spin_share_a_store_of_two_channels(shared: Path, tmp_path: 
     assert [bool(density[1].any()) for density in store.densities()] == [False, True, False]
 
 
-def test_all_electron_files_are_summed_when_asked_and_refused_otherwise(shared: Path, tmp_path: Path) -> None:
+def test_all_electron_files_are_summed_when_asked_and_refused_otherwise(
+    shared: Path, tmp_path: Path
+) -> None:
     (tmp_path / "in").mkdir()
     for path in (shared / "densities").glob("YPO4_AECCAR*.gz"):
         shutil.copy(path, tmp_path / "in")
@@ -243,13 +301,17 @@ def test_all_electron_files_are_summed_when_asked_and_refused_otherwise(shared: 
     ingest(tmp_path / "in", table, tmp_path / "yes", grid=GRID, all_electron=True)
     store = load_dataset(tmp_path / "yes")
     assert store.kind == "all-electron"
-    electrons = store.densities().astype(float).mean(axis=(1, 2, 3, 4)) * np.abs(np.linalg.det(store.lattices))
+    electrons = store.densities().astype(float).mean(axis=(1, 2, 3, 4)) * np.abs(
+        np.linalg.det(store.lattices)
+    )
     pairs = [[tmp_path / "in" / f"{name}_AECCAR{part}.gz" for part in (0, 2)] for name in store.ids]
     expected = [read_density(pair, all_electron=True).charge for pair in pairs]
     np.testing.assert_allclose(electrons, expected, rtol=1e-3)
 
 
-def test_promolecules_of_the_materials_project_rows_are_those_of_each_structure(shared: Path, tmp_path: Path) -> None:
+def test_promolecules_of_the_materials_project_rows_are_those_of_each_structure(
+    shared: Path, tmp_path: Path
+) -> None:
     with gzip.open(shared / "mp" / "structures.jsonl.gz", "rt") as file:
         lines = [next(file) for _ in range(12)]
     (tmp_path / "some.jsonl").write_text("".join(lines))
@@ -275,7 +337,9 @@ def test_promolecules_of_the_materials_project_rows_are_those_of_each_structure(
 def test_promolecules_read_a_folder_of_structure_files(crystals: Dataset, tmp_path: Path) -> None:
     names = ["Al-sc", "ZnSe-cesiumchloride", "Zr-sc"]
     (tmp_path / "in").mkdir()
-    for name, place in zip(names, ("Al-sc.cif", "POSCAR.ZnSe-cesiumchloride", "Zr-sc.vasp"), strict=True):
+    for name, place in zip(
+        names, ("Al-sc.cif", "POSCAR.ZnSe-cesiumchloride", "Zr-sc.vasp"), strict=True
+    ):
         form = "cif" if place.endswith("cif") else "poscar"
         crystals.structure(crystals.ids.index(name)).to(str(tmp_path / "in" / place), fmt=form)
     (tmp_path / "in" / "broken.vasp").write_text("no crystal")
@@ -284,26 +348,53 @@ def test_promolecules_read_a_folder_of_structure_files(crystals: Dataset, tmp_pa
     assert [entry.id for entry in report.refused] == ["broken"]
     store = load_dataset(tmp_path / "store")
     assert store.ids == tuple(names)
-    electrons = store.densities().astype(float).mean(axis=(1, 2, 3, 4)) * np.abs(np.linalg.det(store.lattices))
+    electrons = store.densities().astype(float).mean(axis=(1, 2, 3, 4)) * np.abs(
+        np.linalg.det(store.lattices)
+    )
     np.testing.assert_allclose(electrons, [13, 30 + 34, 40], rtol=1e-3)
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root writes everywhere")
-def test_a_folder_that_may_not_be_written_is_told_in_one_line(folder: Path, table: Path, tmp_path: Path) -> None:
+def test_a_folder_that_may_not_be_written_is_told_in_one_line(
+    folder: Path, table: Path, tmp_path: Path
+) -> None:
     (tmp_path / "closed").mkdir(mode=0o500)
     with pytest.raises(StoreError, match="cannot be written"):
         ingest(folder, table, tmp_path / "closed" / "store")
 
 
 def shard_command(folder: Path, table: Path, out: Path, shard: str) -> list[str]:
-    command = [sys.executable, "-m", "taskgroup", "data", "ingest", str(folder), "--properties", str(table)]
-    return [*command, "--out", str(out), "--grid", "8", "--workers", "1", "--shard", shard, "--json"]
+    command = [
+        sys.executable,
+        "-m",
+        "taskgroup",
+        "data",
+        "ingest",
+        str(folder),
+        "--properties",
+        str(table),
+    ]
+    return [
+        *command,
+        "--out",
+        str(out),
+        "--grid",
+        "8",
+        "--workers",
+        "1",
+        "--shard",
+        shard,
+        "--json",
+    ]
 
 
-def test_machines_that_build_at_once_make_the_store_that_one_makes(folder: Path, table: Path, tmp_path: Path) -> None:
+def test_machines_that_build_at_once_make_the_store_that_one_makes(
+    folder: Path, table: Path, tmp_path: Path
+) -> None:
     store = tmp_path / "store"
     machines = [
-        subprocess.Popen(shard_command(folder, table, store, f"{k}/3"), stdout=subprocess.PIPE) for k in (1, 2, 3)
+        subprocess.Popen(shard_command(folder, table, store, f"{k}/3"), stdout=subprocess.PIPE)
+        for k in (1, 2, 3)
     ]
     reports = [json.loads(machine.communicate()[0]) for machine in machines]
     assert [machine.returncode for machine in machines] == [0, 0, 0]
@@ -321,7 +412,9 @@ def test_folders_filled_apart_become_one_store(folder: Path, table: Path, tmp_pa
     with pytest.raises(StoreError, match="half written"):
         load_dataset(tmp_path / "1")
     shutil.copytree(tmp_path / "2" / "parts", tmp_path / "1" / "parts", dirs_exist_ok=True)
-    shutil.copytree(tmp_path / "2" / "density" / "c", tmp_path / "1" / "density" / "c", dirs_exist_ok=True)
+    shutil.copytree(
+        tmp_path / "2" / "density" / "c", tmp_path / "1" / "density" / "c", dirs_exist_ok=True
+    )
     for path in folder.iterdir():
         path.write_text("gone")
     report = ingest(folder, table, tmp_path / "1", grid=8)

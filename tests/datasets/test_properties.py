@@ -29,7 +29,9 @@ def test_a_csv_with_a_row_of_units_becomes_targets(tmp_path: Path) -> None:
         "gap": ("regression", "eV"),
         "is_metal": ("classification", ""),
     }
-    np.testing.assert_array_equal(found.table.values, [[88.5, 0.61, 0], [77.1, np.nan, 1], [np.nan, 5, 0]], strict=True)
+    np.testing.assert_array_equal(
+        found.table.values, [[88.5, 0.61, 0], [77.1, np.nan, 1], [np.nan, 5, 0]], strict=True
+    )
     assert any("'formula' holds text" in note for note in found.notes)
     assert any("'is_metal' holds 0 and 1" in note for note in found.notes)
 
@@ -52,18 +54,26 @@ def test_the_row_of_units_is_known_by_its_first_cell(tmp_path: Path, first: str)
     assert read(tmp_path, f"id,x\n{first},g/cm^3\na,1\nb,2\n").table.spec("x").unit == "g/cm^3"
 
 
-def test_units_in_the_header_are_read_and_spaces_in_names_become_underscores(tmp_path: Path) -> None:
-    text = "id,Bulk modulus (GPa),energy [eV/atom],gap(eV),zT (uW/(cm K^2 s))\na,1,2,3,4\nb,5,6,7,8\n"
+def test_units_in_the_header_are_read_and_spaces_in_names_become_underscores(
+    tmp_path: Path,
+) -> None:
+    text = (
+        "id,Bulk modulus (GPa),energy [eV/atom],gap(eV),zT (uW/(cm K^2 s))\na,1,2,3,4\nb,5,6,7,8\n"
+    )
     table = read(tmp_path, text).table
     assert {spec.name: spec.unit for spec in table.specs} == {
         "Bulk_modulus": "GPa", "energy": "eV/atom", "gap": "eV", "zT": "uW/(cm K^2 s)",
     }  # fmt: skip
     np.testing.assert_array_equal(table.column("gap"), [3, 7])
     assert read(tmp_path, text, targets=["gap", "zT"]).table.names == ("gap", "zT")
-    assert read(tmp_path, "crystal (id),x y\na,1\nb,2\n", id_column="crystal (id)").table.names == ("x_y",)
+    assert read(tmp_path, "crystal (id),x y\na,1\nb,2\n", id_column="crystal (id)").table.names == (
+        "x_y",
+    )
 
 
-def test_brackets_in_a_header_that_hold_no_unit_are_part_of_the_name_which_is_refused(tmp_path: Path) -> None:
+def test_brackets_in_a_header_that_hold_no_unit_are_part_of_the_name_which_is_refused(
+    tmp_path: Path,
+) -> None:
     with pytest.raises(TargetError, match=r"log10\(K_VRH\).*a name is made of"):
         read(tmp_path, "id,log10(K_VRH)\na,1\nb,2\n")
     with pytest.raises(TargetError, match="column 'x' stands there twice"):
@@ -105,11 +115,27 @@ def test_a_column_of_0_and_1_stays_a_number_where_that_was_said(tmp_path: Path) 
         ("id,bulk:modulus\nA,1\nB,2\n", {}, "'bulk:modulus': a name is made of"),
         ("id,x,x\nA,1,2\n", {}, "column 'x' stands there twice"),
         ("id,x\nA,1\nB,2\n", {"targets": ["y"]}, "no column for target 'y'"),
-        ("id,x\nA,1\nB,2\n", {"targets": {"x": {"units": "eV"}}}, "unknown field 'units'; did you mean 'unit'"),
+        (
+            "id,x\nA,1\nB,2\n",
+            {"targets": {"x": {"units": "eV"}}},
+            "unknown field 'units'; did you mean 'unit'",
+        ),
         ("id,x\nA,1\nB,2\n", {"targets": {"x": "eV"}}, "target 'x' must be a mapping"),
-        ("id,x\n,eV\nA,1\n", {"targets": {"x": {"unit": "GPa"}}}, "says unit 'eV', the targets file 'GPa'"),
-        ("id,x\nA,1\nB,0\n", {"targets": {"x": {"transform": "log10"}}}, "'x', row 'B': log10 needs values > 0"),
-        ("id,x\nA,1\nB,2\n", {"targets": {"x": {"kind": "classification"}}}, "'x', row 'B': classes are"),
+        (
+            "id,x\n,eV\nA,1\n",
+            {"targets": {"x": {"unit": "GPa"}}},
+            "says unit 'eV', the targets file 'GPa'",
+        ),
+        (
+            "id,x\nA,1\nB,0\n",
+            {"targets": {"x": {"transform": "log10"}}},
+            "'x', row 'B': log10 needs values > 0",
+        ),
+        (
+            "id,x\nA,1\nB,2\n",
+            {"targets": {"x": {"kind": "classification"}}},
+            "'x', row 'B': classes are",
+        ),
         ("id,x\nA,red\nB,blue\n", {}, "no column holds a target"),
         ("id,x\nA,red\nB,blue\n", {"targets": ["x"]}, "needs a number, got 'red'"),
         ("", {}, "cannot be read as a property table"),
@@ -135,7 +161,9 @@ def test_a_table_that_breaks_a_rule_is_refused_in_one_line_naming_the_file(
         ("t.csv", b"\xff\xfe\x00\x01", "cannot be read"),
     ],
 )
-def test_a_file_that_is_no_table_is_refused_in_one_line(tmp_path: Path, name: str, content: bytes, said: str) -> None:
+def test_a_file_that_is_no_table_is_refused_in_one_line(
+    tmp_path: Path, name: str, content: bytes, said: str
+) -> None:
     (tmp_path / name).write_bytes(content)
     with pytest.raises(TargetError, match=said) as caught:
         read_properties(tmp_path / name)

@@ -6,11 +6,15 @@ from hypothesis import strategies as st
 from taskgroup.datasets import Splits, load_dataset, make_splits
 from taskgroup.errors import ConfigError
 
-KEYS = st.lists(st.integers(0, 12).map(str), min_size=5, max_size=60).filter(lambda k: len(set(k)) >= 5)
+KEYS = st.lists(st.integers(0, 12).map(str), min_size=5, max_size=60).filter(
+    lambda k: len(set(k)) >= 5
+)
 
 
 @given(KEYS, st.integers(3, 5), st.integers(0, 9))
-def test_every_row_is_once_in_test_and_no_group_is_parted(keys: list[str], folds: int, seed: int) -> None:
+def test_every_row_is_once_in_test_and_no_group_is_parted(
+    keys: list[str], folds: int, seed: int
+) -> None:
     splits = make_splits(keys, "formula", folds, seed)
     tested = []
     for fold in range(folds):
@@ -51,7 +55,9 @@ def test_seeds_give_other_splits_with_other_ids_and_the_same_seed_the_same() -> 
 
 def test_a_split_is_what_it_always_was() -> None:
     # Frozen: results and bundles name splits by these ids.
-    splits = make_splits(["NaCl", "NaCl", "Si", "GaAs", "Fe", "Cu", "Ag"], "formula", folds=3, seed=0)
+    splits = make_splits(
+        ["NaCl", "NaCl", "Si", "GaAs", "Fe", "Cu", "Ag"], "formula", folds=3, seed=0
+    )
     assert splits.fold_of_row.tolist() == [0, 0, 1, 2, 0, 1, 2]
     assert splits.id == "b46d07659447"
 
@@ -89,7 +95,9 @@ def test_the_crystals_split_without_leak_into_even_folds(by: str) -> None:
     splits = data.splits(by=by, folds=5, seed=1)
     sizes = np.bincount(splits.fold_of_row, minlength=5)
     assert sizes.min() > 0.8 * len(data) / 5
-    keys = {"chemical_system": data.chemical_systems, "formula": data.formulas, "random": data.ids}[by]
+    keys = {"chemical_system": data.chemical_systems, "formula": data.formulas, "random": data.ids}[
+        by
+    ]
     folds_of: dict[str, set] = {}
     for key, fold in zip(keys, splits.fold_of_row, strict=True):
         folds_of.setdefault(key, set()).add(int(fold))

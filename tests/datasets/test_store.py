@@ -32,7 +32,11 @@ def test_a_store_gives_back_the_dataset_that_was_written(tmp_path: Path, channel
     back = load_dataset(tmp_path / "store")
     verify_store(tmp_path / "store")
     assert back.hash == data.hash
-    assert (back.ids, back.formulas, back.chemical_systems) == (data.ids, data.formulas, data.chemical_systems)
+    assert (back.ids, back.formulas, back.chemical_systems) == (
+        data.ids,
+        data.formulas,
+        data.chemical_systems,
+    )
     assert (back.n_channels, back.grid, back.sigma, back.kind) == (channels, 8, 0.2, "valence")
     assert back.targets.specs == data.targets.specs
     np.testing.assert_array_equal(back.targets.values, data.targets.values)
@@ -69,7 +73,8 @@ def test_writing_holds_a_part_in_memory_and_not_the_dataset(tmp_path: Path) -> N
         targets=table,
         lattices=small.lattices[row],
         **{
-            field: tuple(getattr(small, field)[i] for i in row) for field in ("formulas", "chemical_systems", "species")
+            field: tuple(getattr(small, field)[i] for i in row)
+            for field in ("formulas", "chemical_systems", "species")
         },
         frac_coords=tuple(small.frac_coords[i] for i in row),
         read=lambda rows: one[rows % 4],
@@ -111,7 +116,9 @@ def altered_label(path: Path) -> None:
         (lambda path: (path / "rows.parquet").write_bytes(b"PAR1"), "damaged"),
     ],
 )
-def test_a_store_that_is_not_whole_is_refused_in_one_line(tmp_path: Path, damage, said: str) -> None:
+def test_a_store_that_is_not_whole_is_refused_in_one_line(
+    tmp_path: Path, damage, said: str
+) -> None:
     write_store(tmp_path / "store", make_dataset())
     damage(tmp_path / "store")
     with pytest.raises(StoreError, match=said) as caught:
@@ -177,7 +184,11 @@ WRITE = """
 
 
 def script(store: Path) -> list[str]:
-    return [sys.executable, "-c", textwrap.dedent(WRITE.format(tests=str(REPOSITORY), store=str(store)))]
+    return [
+        sys.executable,
+        "-c",
+        textwrap.dedent(WRITE.format(tests=str(REPOSITORY), store=str(store))),
+    ]
 
 
 def test_a_writer_killed_at_any_moment_is_gone_on_with(tmp_path: Path) -> None:
@@ -194,7 +205,9 @@ def test_a_writer_killed_at_any_moment_is_gone_on_with(tmp_path: Path) -> None:
     write_store(store, data)
     assert load_dataset(store).hash == data.hash
     verify_store(store)
-    assert {file: file.stat().st_mtime_ns for file in kept} == kept  # what was there is not written again
+    assert {
+        file: file.stat().st_mtime_ns for file in kept
+    } == kept  # what was there is not written again
 
 
 def test_a_disk_that_takes_no_more_is_told_in_one_line_and_gone_on_with(tmp_path: Path) -> None:
@@ -203,10 +216,17 @@ def test_a_disk_that_takes_no_more_is_told_in_one_line_and_gone_on_with(tmp_path
 
     store, data = tmp_path / "store", make_dataset(64)
     done = subprocess.run(
-        script(store), cwd=REPOSITORY, preexec_fn=no_large_files, capture_output=True, text=True, check=False
+        script(store),
+        cwd=REPOSITORY,
+        preexec_fn=no_large_files,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     last = done.stderr.strip().splitlines()[-1]
-    assert last.startswith(f"taskgroup.errors.StoreError: {store}: cannot be written ({os.strerror(27)})")
+    assert last.startswith(
+        f"taskgroup.errors.StoreError: {store}: cannot be written ({os.strerror(27)})"
+    )
     write_store(store, data)
     assert load_dataset(store).hash == data.hash
 
@@ -280,12 +300,21 @@ class _Ranges(http.server.SimpleHTTPRequestHandler):
         path = Path(self.translate_path(self.path))
         if not path.is_file():
             return self.send_error(404)
-        content, wanted = path.read_bytes(), self.headers.get("Range", "bytes=0-").removeprefix("bytes=")
+        content, wanted = (
+            path.read_bytes(),
+            self.headers.get("Range", "bytes=0-").removeprefix("bytes="),
+        )
         first, last = wanted.split("-")
-        part = content[-int(last) :] if not first else content[int(first) : int(last) + 1 if last else None]
+        part = (
+            content[-int(last) :]
+            if not first
+            else content[int(first) : int(last) + 1 if last else None]
+        )
         self.send_response(206 if "Range" in self.headers else 200)
         self.send_header("Content-Length", str(len(part)))
-        self.send_header("Content-Range", f"bytes {len(content) - len(part)}-{len(content) - 1}/{len(content)}")
+        self.send_header(
+            "Content-Range", f"bytes {len(content) - len(part)}-{len(content) - 1}/{len(content)}"
+        )
         self.end_headers()
         self.wfile.write(part)
         type(self).served += len(part) if "/c/" in self.path else 0
@@ -298,7 +327,9 @@ def test_over_http_only_the_densities_asked_for_are_sent(tmp_path: Path) -> None
     pytest.importorskip("aiohttp", reason="fsspec reads https:// through aiohttp")
     data = make_dataset(64, grid=16)
     write_store(tmp_path / "store", data)
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), partial(_Ranges, directory=str(tmp_path)))
+    server = http.server.ThreadingHTTPServer(
+        ("127.0.0.1", 0), partial(_Ranges, directory=str(tmp_path))
+    )
     threading.Thread(target=server.serve_forever, daemon=True).start()
     try:
         store = load_dataset(f"http://127.0.0.1:{server.server_port}/store")

@@ -18,7 +18,9 @@ SPECS = (
 
 
 def table(values: list, specs: tuple[Target, ...] = SPECS) -> TargetTable:
-    return TargetTable(specs, tuple(f"row-{i}" for i in range(len(values))), np.array(values, dtype=float))
+    return TargetTable(
+        specs, tuple(f"row-{i}" for i in range(len(values))), np.array(values, dtype=float)
+    )
 
 
 @pytest.mark.parametrize(
@@ -59,7 +61,9 @@ def test_log10_comes_back(values: list[float]) -> None:
 
 @pytest.mark.parametrize("value", [0.0, -3.5])
 def test_log10_of_a_value_that_is_not_positive_names_target_row_and_value(value: float) -> None:
-    with pytest.raises(TargetError, match=rf"'modulus', row 'row-1': log10 needs values > 0, got {value:g}"):
+    with pytest.raises(
+        TargetError, match=rf"'modulus', row 'row-1': log10 needs values > 0, got {value:g}"
+    ):
         table([[1, 0, 0, 0], [value, 0, 0, 0]])
 
 
@@ -144,7 +148,15 @@ def test_targets_that_only_resemble_each_other_pass(other: list) -> None:
 
 def test_the_scaler_gives_mean_0_and_variance_1_of_what_is_learnt_on_its_rows() -> None:
     rng = np.random.default_rng(0)
-    values = np.stack([10 ** rng.normal(2, 1, 50), rng.normal(0, 90, 50), rng.normal(3, 2, 50), np.arange(50) % 2], 1)
+    values = np.stack(
+        [
+            10 ** rng.normal(2, 1, 50),
+            rng.normal(0, 90, 50),
+            rng.normal(3, 2, 50),
+            np.arange(50) % 2,
+        ],
+        1,
+    )
     values[rng.random(values.shape) < 0.2] = NAN
     scaler = TargetScaler.fit(SPECS, values[:30])
     z = scaler.encode(values[:30])

@@ -34,8 +34,13 @@ _SYMBOLS = st.sampled_from(["GPa", "meV", "Å", "cm", "K", "atom", "m_e", "μ_B"
 _FACTORS = st.tuples(_SYMBOLS, st.integers(-3, 3)).map(lambda f: f"{f[0]}^{f[1]}" if f[1] else f[0])
 
 
-@given(st.lists(st.tuples(_FACTORS, st.sampled_from(["/", " ", "*", "·"])), min_size=1, max_size=5), st.booleans())
-def test_any_product_of_known_symbols_parses_and_half_a_product_does_not(factors: list, bracket: bool) -> None:
+@given(
+    st.lists(st.tuples(_FACTORS, st.sampled_from(["/", " ", "*", "·"])), min_size=1, max_size=5),
+    st.booleans(),
+)
+def test_any_product_of_known_symbols_parses_and_half_a_product_does_not(
+    factors: list, bracket: bool
+) -> None:
     product = "".join(factor + separator for factor, separator in factors)[:-1]
     whole = f"eV/({product})" if bracket else product
     assert parse_unit(whole) == whole

@@ -49,10 +49,16 @@ def chgcar_text(density: Density, *, augmented: bool = True) -> str:
     for number, block in enumerate(density.values):
         lines.append(" ".join(map(str, density.grid)))
         numbers = (block * density.volume).ravel(order="F")
-        lines += [" ".join(f"{x:.11E}" for x in numbers[i : i + 5]) for i in range(0, len(numbers), 5)]
+        lines += [
+            " ".join(f"{x:.11E}" for x in numbers[i : i + 5]) for i in range(0, len(numbers), 5)
+        ]
         if augmented:
             for atom in range(len(density.species)):
-                lines += [f"augmentation occupancies {atom + 1:4d} 7", "0.1 0.2 0.3 0.4 0.5", "0.6 0.7"]
+                lines += [
+                    f"augmentation occupancies {atom + 1:4d} 7",
+                    "0.1 0.2 0.3 0.4 0.5",
+                    "0.6 0.7",
+                ]
         if augmented and number == 0 and density.n_channels > 1:
             lines.append(" ".join("0.1000000E+01" for _ in density.species))
     return "\n".join(lines) + "\n"

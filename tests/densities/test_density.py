@@ -18,7 +18,9 @@ def test_the_charge_is_the_mean_times_the_volume() -> None:
 
 
 def test_a_left_handed_lattice_has_a_positive_volume() -> None:
-    assert Density(np.ones((1, 2, 2, 2)), CUBE[[1, 0, 2]], ("Al",), [[0, 0, 0]]).volume == pytest.approx(27)
+    assert Density(
+        np.ones((1, 2, 2, 2)), CUBE[[1, 0, 2]], ("Al",), [[0, 0, 0]]
+    ).volume == pytest.approx(27)
 
 
 def test_the_structure_is_the_same_crystal(salt: Density) -> None:
@@ -45,7 +47,12 @@ def test_the_structure_is_the_same_crystal(salt: Density) -> None:
     ],
 )
 def test_what_is_not_a_density_is_refused(change: dict, message: str) -> None:
-    given = {"values": np.ones((1, 2, 2, 2)), "lattice": CUBE, "species": ("Al",), "frac_coords": [[0, 0, 0]]}
+    given = {
+        "values": np.ones((1, 2, 2, 2)),
+        "lattice": CUBE,
+        "species": ("Al",),
+        "frac_coords": [[0, 0, 0]],
+    }
     with pytest.raises(DensityError, match=message):
         Density(**(given | change | {"source": "a file"}))
 

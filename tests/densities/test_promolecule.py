@@ -32,9 +32,16 @@ def slow_promolecule(structure: Structure, n: int, sigma: float) -> np.ndarray:
         amplitude = 0
         for site in structure:
             fit = np.array(ATOMIC_SCATTERING_PARAMS[site.specie.symbol])
-            f = site.specie.Z - 41.78214 * s_squared * (fit[:, 0] * np.exp(-fit[:, 1] * s_squared)).sum()
+            f = (
+                site.specie.Z
+                - 41.78214 * s_squared * (fit[:, 0] * np.exp(-fit[:, 1] * s_squared)).sum()
+            )
             amplitude += f * np.exp(-2j * np.pi * (np.array(wave) @ site.frac_coords))
-        total += amplitude * np.exp(-0.5 * sigma**2 * g_squared) * np.exp(2j * np.pi * (points @ np.array(wave)))
+        total += (
+            amplitude
+            * np.exp(-0.5 * sigma**2 * g_squared)
+            * np.exp(2j * np.pi * (points @ np.array(wave)))
+        )
     assert abs(total.imag).max() < 1e-9 * abs(total).max()
     return total.real / structure.volume
 
@@ -42,7 +49,9 @@ def slow_promolecule(structure: Structure, n: int, sigma: float) -> np.ndarray:
 @pytest.mark.parametrize("n", [6, 7])
 def test_it_is_the_sum_over_waves_and_atoms(n: int) -> None:
     expected = slow_promolecule(PEROVSKITE, n, 0.3)
-    np.testing.assert_allclose(promolecule(PEROVSKITE, n=n, sigma=0.3).values[0], expected, rtol=1e-9, atol=1e-9)
+    np.testing.assert_allclose(
+        promolecule(PEROVSKITE, n=n, sigma=0.3).values[0], expected, rtol=1e-9, atol=1e-9
+    )
 
 
 @pytest.mark.parametrize("n", [8, 15, 24])
@@ -54,8 +63,14 @@ def test_the_charge_is_the_sum_of_atomic_numbers(n: int, sigma: float) -> None:
 
 
 def test_a_pymatgen_structure_and_its_parts_give_the_same() -> None:
-    parts = (PEROVSKITE.lattice.matrix, [site.specie.symbol for site in PEROVSKITE], PEROVSKITE.frac_coords)
-    np.testing.assert_array_equal(promolecule(parts, n=12).values, promolecule(PEROVSKITE, n=12).values)
+    parts = (
+        PEROVSKITE.lattice.matrix,
+        [site.specie.symbol for site in PEROVSKITE],
+        PEROVSKITE.frac_coords,
+    )
+    np.testing.assert_array_equal(
+        promolecule(parts, n=12).values, promolecule(PEROVSKITE, n=12).values
+    )
 
 
 def test_charged_species_count_as_their_element() -> None:

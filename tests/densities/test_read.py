@@ -23,15 +23,23 @@ from taskgroup.errors import DensityError
 from .conftest import chgcar_text
 
 
-def cube_text(density: Density, origin: tuple[float, float, float] = (0, 0, 0), unit: float = BOHR) -> str:
+def cube_text(
+    density: Density, origin: tuple[float, float, float] = (0, 0, 0), unit: float = BOHR
+) -> str:
     """A cube file of channel 0, z fastest; ``unit`` is Å per length unit of the file (1 writes negative counts)."""
     sign = 1 if unit == BOHR else -1
     shift = np.array(origin)
-    lines = ["title", "comment", f"{len(density.species)} " + " ".join(f"{x / unit:.9f}" for x in shift)]
+    lines = [
+        "title",
+        "comment",
+        f"{len(density.species)} " + " ".join(f"{x / unit:.9f}" for x in shift),
+    ]
     for count, vector in zip(density.grid, density.lattice, strict=True):
         lines.append(f"{sign * count} " + " ".join(f"{x / count / unit:.12f}" for x in vector))
     for site in density.structure:
-        lines.append(f"{site.specie.Z} 0.0 " + " ".join(f"{x:.9f}" for x in (site.coords + shift) / unit))
+        lines.append(
+            f"{site.specie.Z} 0.0 " + " ".join(f"{x:.9f}" for x in (site.coords + shift) / unit)
+        )
     values = density.values[0] * BOHR**3
     lines += ["\n".join(" ".join(f"{x:.8E}" for x in row) for row in plane) for plane in values]
     return "\n".join(lines) + "\n"
@@ -41,7 +49,9 @@ class TestVaspReader(FileReaderConformance):
     reader = VaspReader()
 
     @pytest.fixture(params=["CHGCAR", "x.CHGCAR.gz"])
-    def example(self, request: pytest.FixtureRequest, salt: Density, tmp_path: Path) -> tuple[Path, float]:
+    def example(
+        self, request: pytest.FixtureRequest, salt: Density, tmp_path: Path
+    ) -> tuple[Path, float]:
         path = tmp_path / request.param
         text = chgcar_text(salt).encode()
         path.write_bytes(gzip.compress(text) if path.suffix == ".gz" else text)
@@ -91,7 +101,9 @@ class FakeCalculator:
 class FakeGpaw(FakeCalculator):
     """GPAW adds the all-electron density, here 3 % short of its charge."""
 
-    def get_all_electron_density(self, spin: int | None = None, *, gridrefinement: int, skip_core: bool) -> np.ndarray:
+    def get_all_electron_density(
+        self, spin: int | None = None, *, gridrefinement: int, skip_core: bool
+    ) -> np.ndarray:
         assert (gridrefinement, skip_core) == (4, True)
         return 0.97 * self.get_pseudo_density(spin)
 
@@ -103,7 +115,9 @@ class TestAseReader(ReaderConformance):
     reader = AseReader()
 
     @pytest.fixture(params=[FakeCalculator, FakeGpaw])
-    def example(self, request: pytest.FixtureRequest, salt: Density) -> tuple[FakeCalculator, float]:
+    def example(
+        self, request: pytest.FixtureRequest, salt: Density
+    ) -> tuple[FakeCalculator, float]:
         return request.param(salt), 8.0
 
 
@@ -115,7 +129,8 @@ def test_both_channels_of_a_chgcar_come_back(chgcar: Path, salt: Density) -> Non
 
 
 @pytest.mark.parametrize(
-    ("suffix", "pack"), [("", bytes), (".gz", gzip.compress), (".xz", lzma.compress), (".bz2", bz2.compress)]
+    ("suffix", "pack"),
+    [("", bytes), (".gz", gzip.compress), (".xz", lzma.compress), (".bz2", bz2.compress)],
 )
 def test_compressed_files_read_the_same(
     salt: Density, tmp_path: Path, suffix: str, pack: Callable[[bytes], bytes]
@@ -125,7 +140,9 @@ def test_compressed_files_read_the_same(
     np.testing.assert_allclose(read_density(str(path)).values, salt.values, rtol=1e-9)
 
 
-def test_a_non_collinear_file_gives_the_size_of_the_magnetisation(salt: Density, tmp_path: Path) -> None:
+def test_a_non_collinear_file_gives_the_size_of_the_magnetisation(
+    salt: Density, tmp_path: Path
+) -> None:
     text = chgcar_text(replace(salt, values=salt.values[:1]), augmented=False)
     header, block = text.split("\n\n")
     path = tmp_path / "CHGCAR"
@@ -158,15 +175,26 @@ def edit(text: str, what: str) -> str:
         "a grid of words": lambda: [*lines[:grid], "12 ten 9", *lines[grid + 1 :]],
         "a grid of two": lambda: [*lines[:grid], "12 10", *lines[grid + 1 :]],
         "an empty axis": lambda: [*lines[:grid], "12 0 9", *lines[grid + 1 :]],
-        "NaN": lambda: [*lines[: grid + 1], "NaN " + lines[grid + 1].split(" ", 1)[1], *lines[grid + 2 :]],
-        "stars": lambda: [*lines[: grid + 1], "***** " + lines[grid + 1].split(" ", 1)[1], *lines[grid + 2 :]],
+        "NaN": lambda: [
+            *lines[: grid + 1],
+            "NaN " + lines[grid + 1].split(" ", 1)[1],
+            *lines[grid + 2 :],
+        ],
+        "stars": lambda: [
+            *lines[: grid + 1],
+            "***** " + lines[grid + 1].split(" ", 1)[1],
+            *lines[grid + 2 :],
+        ],
         "a left-handed lattice": lambda: [*lines[:2], lines[3], lines[2], *lines[4:]],
         "a flat lattice": lambda: [*lines[:3], lines[2], *lines[4:]],
         "a negative scale": lambda: [lines[0], "-50.0", *lines[2:]],
         "no elements": lambda: lines[:5] + lines[6:],
         "words for vectors": lambda: [*lines[:3], "a b c", *lines[4:]],
         "another second grid": lambda: (
-            "\n".join(lines).replace("12 10 9", "10 12 9").replace("10 12 9", "12 10 9", 1).split("\n")
+            "\n".join(lines)
+            .replace("12 10 9", "10 12 9")
+            .replace("10 12 9", "12 10 9", 1)
+            .split("\n")
         ),
         "twice the charge": lambda: [
             lines[0],
@@ -206,7 +234,9 @@ def doubled(line: str) -> str:
         ("twice the charge", "to 28 electrons|whole number of electrons"),
     ],
 )
-def test_a_damaged_chgcar_is_refused_in_one_line(salt: Density, tmp_path: Path, what: str, rule: str) -> None:
+def test_a_damaged_chgcar_is_refused_in_one_line(
+    salt: Density, tmp_path: Path, what: str, rule: str
+) -> None:
     path = tmp_path / "CHGCAR"
     path.write_text(edit(chgcar_text(salt), what))
     with pytest.raises(DensityError, match=rule) as caught:
@@ -217,7 +247,9 @@ def test_a_damaged_chgcar_is_refused_in_one_line(salt: Density, tmp_path: Path, 
 
 def test_zeros_that_fill_up_the_last_line_are_no_values(salt: Density, tmp_path: Path) -> None:
     path = tmp_path / "CHGCAR"
-    path.write_text(chgcar_text(replace(salt, values=salt.values[:1]), augmented=False) + "0.0 0.0\n")
+    path.write_text(
+        chgcar_text(replace(salt, values=salt.values[:1]), augmented=False) + "0.0 0.0\n"
+    )
     np.testing.assert_allclose(read_density(path).values, salt.values[:1], rtol=1e-9)
 
 
@@ -228,13 +260,19 @@ def charged(salt: Density, tmp_path: Path, electrons: float, name: str = "CHGCAR
 
 
 @pytest.mark.parametrize("electrons", [2, 8.0009, 27, 28])
-def test_whole_numbers_of_electrons_are_accepted(salt: Density, tmp_path: Path, electrons: float) -> None:
+def test_whole_numbers_of_electrons_are_accepted(
+    salt: Density, tmp_path: Path, electrons: float
+) -> None:
     assert read_density(charged(salt, tmp_path, electrons)).charge == pytest.approx(electrons)
 
 
 @pytest.mark.parametrize("electrons", [0, 1, 7.5, 8.01, 29, -8])
-def test_other_numbers_are_refused_with_the_numbers(salt: Density, tmp_path: Path, electrons: float) -> None:
-    with pytest.raises(DensityError, match=rf"found {electrons:.4f} \(atomic numbers sum to 28\); say electrons="):
+def test_other_numbers_are_refused_with_the_numbers(
+    salt: Density, tmp_path: Path, electrons: float
+) -> None:
+    with pytest.raises(
+        DensityError, match=rf"found {electrons:.4f} \(atomic numbers sum to 28\); say electrons="
+    ):
         read_density(charged(salt, tmp_path, electrons))
 
 
@@ -321,7 +359,9 @@ def test_pymatgen_reads_a_cube_to_the_same_density(salt: Density, tmp_path: Path
         (9, "nan" + " 1" * 8, "values must be finite"),
     ],
 )
-def test_a_damaged_cube_is_refused(salt: Density, tmp_path: Path, line: int, text: str, rule: str) -> None:
+def test_a_damaged_cube_is_refused(
+    salt: Density, tmp_path: Path, line: int, text: str, rule: str
+) -> None:
     lines = cube_text(salt).split("\n")
     lines[line] = text
     path = tmp_path / "salt.cube"
@@ -377,10 +417,14 @@ def test_other_names_find_none(name: str) -> None:
         reader_for(name)
 
 
-def test_an_installed_plug_in_is_found_and_comes_first(monkeypatch: pytest.MonkeyPatch, salt: Density) -> None:
+def test_an_installed_plug_in_is_found_and_comes_first(
+    monkeypatch: pytest.MonkeyPatch, salt: Density
+) -> None:
     entry = EntryPoint("mine", f"{__name__}:PlugIn", "taskgroup.readers")
     monkeypatch.setattr(EntryPoint, "load", lambda self: PlugIn)
-    monkeypatch.setattr(read_module, "entry_points", lambda group: [entry] if group == "taskgroup.readers" else [])
+    monkeypatch.setattr(
+        read_module, "entry_points", lambda group: [entry] if group == "taskgroup.readers" else []
+    )
     read_module._plugins.cache_clear()
     try:
         assert isinstance(reader_for("CHGCAR.mine"), PlugIn)
@@ -416,16 +460,23 @@ def test_every_public_file_is_judged_right(public_densities: Path) -> None:
     for name, file in files.items():
         if name in VALENCE:
             density = read_density(file)
-            assert (density.charge, density.n_channels) == (pytest.approx(VALENCE[name][0], abs=1e-4), VALENCE[name][1])
+            assert (density.charge, density.n_channels) == (
+                pytest.approx(VALENCE[name][0], abs=1e-4),
+                VALENCE[name][1],
+            )
         else:
-            with pytest.raises(DensityError, match=r"found \d+\.\d{4} \(atomic numbers sum to \d+\)"):
+            with pytest.raises(
+                DensityError, match=r"found \d+\.\d{4} \(atomic numbers sum to \d+\)"
+            ):
                 read_density(file)
 
 
 def test_public_core_and_valence_files_are_summed(public_densities: Path) -> None:
     pair = (public_densities / "Si_static_AECCAR0.gz", public_densities / "Si_static_AECCAR2.gz")
     density = read_density(pair, all_electron=True)
-    assert density.charge == pytest.approx(31.2667, abs=1e-3)  # of 28: what a 60^3 grid makes of two silicon cores
+    assert density.charge == pytest.approx(
+        31.2667, abs=1e-3
+    )  # of 28: what a 60^3 grid makes of two silicon cores
     with pytest.raises(DensityError, match="holds core electrons"):
         read_density(pair)
 
@@ -451,7 +502,9 @@ def test_our_chgcars_become_the_shipped_densities(made_crystals: Path) -> None:
         density = read_density(file)
         assert density.charge == pytest.approx(record["valence_electrons"], abs=1e-4)
         found, expected = standardise(density).values[0], shipped[row].astype(float)
-        np.testing.assert_allclose(found, expected, rtol=2**-11 * 1.01, atol=1e-4)  # half a step of float16
+        np.testing.assert_allclose(
+            found, expected, rtol=2**-11 * 1.01, atol=1e-4
+        )  # half a step of float16
 
 
 def test_what_pymatgen_writes_is_read(salt: Density, tmp_path: Path) -> None:

@@ -14,7 +14,9 @@ from taskgroup.errors import ConfigError
 SKEW = np.array([[4.0, 0.3, -0.2], [1.1, 3.7, 0.4], [-0.5, 0.9, 4.4]])
 
 
-def periodic_gaussian(grid: tuple[int, int, int], width: float, center: np.ndarray, lattice: np.ndarray) -> np.ndarray:
+def periodic_gaussian(
+    grid: tuple[int, int, int], width: float, center: np.ndarray, lattice: np.ndarray
+) -> np.ndarray:
     """One electron in a Gaussian, summed over images in real space: a closed form without Fourier."""
     axes = [np.arange(n) / n for n in grid]
     frac = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1)
@@ -25,7 +27,9 @@ def periodic_gaussian(grid: tuple[int, int, int], width: float, center: np.ndarr
     return total / (2 * np.pi * width**2) ** 1.5
 
 
-@pytest.mark.parametrize(("grid", "n"), [((36, 36, 36), 24), ((20, 18, 22), 32), ((25, 24, 27), 21)])
+@pytest.mark.parametrize(
+    ("grid", "n"), [((36, 36, 36), 24), ((20, 18, 22), 32), ((25, 24, 27), 21)]
+)
 def test_a_gaussian_low_passed_is_the_wider_gaussian(grid: tuple[int, int, int], n: int) -> None:
     width, sigma, center = 0.6, 0.45, np.array([0.2, 0.7, 0.4])
     density = Density(periodic_gaussian(grid, width, center, SKEW)[None], SKEW, ("H",), [center])
@@ -44,9 +48,14 @@ def test_resampling_alone_keeps_a_band_limited_field() -> None:
 
 @settings(max_examples=30, deadline=None)
 @given(
-    grid=st.tuples(*[st.integers(1, 13)] * 3), n=st.integers(2, 17), sigma=st.floats(0, 1), seed=st.integers(0, 2**31)
+    grid=st.tuples(*[st.integers(1, 13)] * 3),
+    n=st.integers(2, 17),
+    sigma=st.floats(0, 1),
+    seed=st.integers(0, 2**31),
 )
-def test_both_channels_keep_their_integral_on_any_grid(grid: tuple, n: int, sigma: float, seed: int) -> None:
+def test_both_channels_keep_their_integral_on_any_grid(
+    grid: tuple, n: int, sigma: float, seed: int
+) -> None:
     values = np.random.default_rng(seed).normal(1, 1, (2, *grid))
     result = standardise(Density(values, SKEW, ("H",), [[0, 0, 0]]), n=n, sigma=sigma)
     assert result.values.shape == (2, n, n, n)
@@ -74,13 +83,17 @@ def test_reversing_an_axis_reverses_the_result(salt: Density) -> None:
 
     lattice = salt.lattice * np.array([-1, 1, 1])[:, None]
     turned = replace(salt, values=reverse(salt.values), lattice=lattice)
-    np.testing.assert_allclose(standardise(turned, n=10).values, reverse(standardise(salt, n=10).values), atol=1e-12)
+    np.testing.assert_allclose(
+        standardise(turned, n=10).values, reverse(standardise(salt, n=10).values), atol=1e-12
+    )
 
 
 def test_rotating_the_crystal_changes_nothing(salt: Density) -> None:
     rotation, _ = np.linalg.qr(np.random.default_rng(2).normal(size=(3, 3)))
     turned = replace(salt, lattice=salt.lattice @ rotation)
-    np.testing.assert_allclose(standardise(turned, n=12).values, standardise(salt, n=12).values, atol=1e-12)
+    np.testing.assert_allclose(
+        standardise(turned, n=12).values, standardise(salt, n=12).values, atol=1e-12
+    )
 
 
 def test_a_wave_that_the_grid_cannot_hold_is_cut_not_folded() -> None:
@@ -96,7 +109,9 @@ def test_wave_lengths_are_those_of_the_reciprocal_vectors() -> None:
     vectors = 2 * np.pi * np.linalg.inv(SKEW).T
     found = squared_waves(index, SKEW)
     for (i, h), (j, k), (m, n) in itertools.product(*(enumerate(axis) for axis in index)):
-        assert found[i, j, m] == pytest.approx(((h * vectors[0] + k * vectors[1] + n * vectors[2]) ** 2).sum())
+        assert found[i, j, m] == pytest.approx(
+            ((h * vectors[0] + k * vectors[1] + n * vectors[2]) ** 2).sum()
+        )
     np.testing.assert_allclose(reciprocal_metric(SKEW), vectors @ vectors.T)
 
 
@@ -113,4 +128,6 @@ def test_the_charge_of_every_public_file_is_conserved(public_densities: Path) ->
         density = read_density(file, all_electron=True)
         result = standardise(density)
         assert result.charge == pytest.approx(density.charge, rel=1e-6), file.name
-        np.testing.assert_allclose(result.values.mean((1, 2, 3)), density.values.mean((1, 2, 3)), rtol=1e-6, atol=1e-12)
+        np.testing.assert_allclose(
+            result.values.mean((1, 2, 3)), density.values.mean((1, 2, 3)), rtol=1e-6, atol=1e-12
+        )

@@ -9,7 +9,9 @@ from pymatgen.core import Lattice, Structure
 from taskgroup.densities import read_structure, read_structures
 from taskgroup.errors import DensityError
 
-SALT = Structure(Lattice([[0, 2.8, 2.8], [2.8, 0, 2.8], [2.8, 2.8, 0]]), ["Na", "Cl"], [[0, 0, 0], [0.5] * 3])
+SALT = Structure(
+    Lattice([[0, 2.8, 2.8], [2.8, 0, 2.8], [2.8, 2.8, 0]]), ["Na", "Cl"], [[0, 0, 0], [0.5] * 3]
+)
 ROW = {
     "material_id": "mp-1",
     "lattice": SALT.lattice.matrix.tolist(),
@@ -56,8 +58,14 @@ def test_lines_of_structures_come_one_by_one_with_their_ids(tmp_path: Path, pack
         ("{", "line 2: must be one JSON object"),
         ("[1, 2]", "line 2: must have the keys lattice, species, frac_coords, material_id or id"),
         (json.dumps(ROW | {"species": ["Na"]}), "line 2: must describe a crystal"),
-        (json.dumps(ROW | {"frac_coords": [["a", 0, 0], [0, 0, 0]]}), "line 2: must describe a crystal"),
-        (json.dumps({"material_id": "a"}), "line 2: must have the keys lattice, species, frac_coords"),
+        (
+            json.dumps(ROW | {"frac_coords": [["a", 0, 0], [0, 0, 0]]}),
+            "line 2: must describe a crystal",
+        ),
+        (
+            json.dumps({"material_id": "a"}),
+            "line 2: must have the keys lattice, species, frac_coords",
+        ),
     ],
 )
 def test_a_damaged_line_is_named(tmp_path: Path, line: str, message: str) -> None:

@@ -24,7 +24,9 @@ METAL = Group(("energy", "metal"), ("metal",))
 GROUPING = Grouping((Group(("modulus", "strain")), Group(("energy",)), METAL))
 
 
-def _dataset(rows: int = 12, channels: int = 1, kind: str = "valence", name: str = "toy") -> Dataset:
+def _dataset(
+    rows: int = 12, channels: int = 1, kind: str = "valence", name: str = "toy"
+) -> Dataset:
     random = np.random.default_rng(0)
     energy = random.normal(size=rows)
     values = np.stack([10 ** random.normal(1, 0.5, rows), energy, 10 * energy, energy > 0], axis=1)
@@ -35,7 +37,16 @@ def _dataset(rows: int = 12, channels: int = 1, kind: str = "valence", name: str
     names = [f"X{i}" for i in range(rows)]
     species = [["Si"]] * rows
     return Dataset.from_arrays(
-        name, table.ids, table, densities, lattices, names, names, species, [[[0, 0, 0]]] * rows, kind=kind
+        name,
+        table.ids,
+        table,
+        densities,
+        lattices,
+        names,
+        names,
+        species,
+        [[[0, 0, 0]]] * rows,
+        kind=kind,
     )
 
 
@@ -44,7 +55,9 @@ def _network(group: Group, seed: int, dataset: Dataset) -> MultiTaskNetwork:
     values = np.stack([dataset.targets.column(name) for name in group.targets], axis=1)
     torch.manual_seed(seed)
     config = ModelConfig(backbone="resnet3d", width=4, stages=1, grid=4, features=8, head_width=4)
-    return MultiTaskNetwork(config, specs, TargetScaler.fit(specs, values), dataset.n_channels).eval()
+    return MultiTaskNetwork(
+        config, specs, TargetScaler.fit(specs, values), dataset.n_channels
+    ).eval()
 
 
 def _bundle(dataset: Dataset, members: int = 2, **changes) -> Bundle:
@@ -56,7 +69,10 @@ def _bundle(dataset: Dataset, members: int = 2, **changes) -> Bundle:
         "metrics": {"test": {"energy": {"n": 4, "skill": 0.5, "low": 0.1, "high": 0.8, "mae": 0.2}}},
         "provenance": {"seeds": [0, 1]},
     }  # fmt: skip
-    networks = {group: [_network(group, seed, dataset) for seed in range(members)] for group in GROUPING.groups}
+    networks = {
+        group: [_network(group, seed, dataset) for seed in range(members)]
+        for group in GROUPING.groups
+    }
     return Bundle(BundleSpec(**(fields | changes)), networks)
 
 

@@ -29,13 +29,17 @@ def alter(folder: Path, change, seal: bool = True) -> None:
     path.write_text(json.dumps(content))
 
 
-def test_a_bundle_reads_back_equal_and_predicts_bit_for_bit_the_same(saved, bundle, dataset) -> None:
+def test_a_bundle_reads_back_equal_and_predicts_bit_for_bit_the_same(
+    saved, bundle, dataset
+) -> None:
     loaded = load_bundle(saved)
     assert loaded.spec == bundle.spec
     for group, networks in bundle.members.items():
         for ours, theirs in zip(networks, loaded.members[group], strict=True):
             assert ours.to_dict() == theirs.to_dict()
-            assert all(torch.equal(a, theirs.state_dict()[name]) for name, a in ours.state_dict().items())
+            assert all(
+                torch.equal(a, theirs.state_dict()[name]) for name, a in ours.state_dict().items()
+            )
     np.testing.assert_array_equal(loaded.predict(dataset), bundle.predict(dataset))
 
 
@@ -46,7 +50,14 @@ def test_the_folder_holds_json_safetensors_and_a_card_and_nothing_that_executes(
 
 def test_the_card_tells_targets_units_metrics_and_data(saved, bundle) -> None:
     card = (saved / "README.md").read_text()
-    for word in ("modulus", "GPa", str(bundle.spec.grouping), bundle.spec.dataset["hash"], "0.5 [0.1, 0.8]", "mae 0.2"):
+    for word in (
+        "modulus",
+        "GPa",
+        str(bundle.spec.grouping),
+        bundle.spec.dataset["hash"],
+        "0.5 [0.1, 0.8]",
+        "mae 0.2",
+    ):
         assert word in card
 
 
@@ -57,7 +68,9 @@ def test_editing_the_card_does_not_spoil_the_bundle(saved) -> None:
 
 def test_a_newer_format_is_refused_by_its_number(saved) -> None:
     alter(saved, lambda content: content.update(format_version=99))
-    with pytest.raises(BundleError, match=r"format_version must be at most 1, but it is 99 .*upgrade"):
+    with pytest.raises(
+        BundleError, match=r"format_version must be at most 1, but it is 99 .*upgrade"
+    ):
         load_bundle(saved)
 
 
@@ -104,7 +117,9 @@ def test_a_damaged_bundle_json_is_refused(saved, text) -> None:
         lambda content: content["groups"][0].update(members=content["groups"][1]["members"]),
     ],
 )
-def test_a_bundle_json_that_lacks_or_contradicts_something_is_refused_in_one_line(saved, change) -> None:
+def test_a_bundle_json_that_lacks_or_contradicts_something_is_refused_in_one_line(
+    saved, change
+) -> None:
     alter(saved, change)
     with pytest.raises(BundleError) as caught:
         load_bundle(saved)
@@ -124,7 +139,9 @@ def test_an_unknown_backbone_is_refused(saved) -> None:
     assert "\n" not in str(caught.value)
 
 
-def test_a_folder_that_is_no_bundle_is_refused_and_a_run_is_pointed_to_its_export(saved, tmp_path) -> None:
+def test_a_folder_that_is_no_bundle_is_refused_and_a_run_is_pointed_to_its_export(
+    saved, tmp_path
+) -> None:
     with pytest.raises(BundleError, match=r"folder with bundle\.json, but there is none here\.$"):
         load_bundle(tmp_path / "nothing")
     os.rename(saved, tmp_path / "export")
@@ -174,7 +191,9 @@ def test_a_grouping_of_other_targets_is_refused(bundle) -> None:
 def test_the_residual_is_the_error_in_the_space_of_the_transform(bundle) -> None:
     truth, predicted = np.array([1.0, 10.0, 100.0, np.nan]), np.array([10.0, 100.0, 10.0, 5.0])
     assert residual_scale(bundle.spec.target("modulus"), truth, predicted) == pytest.approx(1.0)
-    assert residual_scale(bundle.spec.target("energy"), [1.0, 2.0], [4.0, 6.0]) == pytest.approx(np.sqrt(12.5))
+    assert residual_scale(bundle.spec.target("energy"), [1.0, 2.0], [4.0, 6.0]) == pytest.approx(
+        np.sqrt(12.5)
+    )
     assert residual_scale(bundle.spec.target("metal"), [0.0, 1.0], [0.2, 0.9]) is None
     assert residual_scale(bundle.spec.target("energy"), [np.nan], [1.0]) is None
 
@@ -191,8 +210,12 @@ def test_conformal_intervals_cover_new_rows_as_often_as_they_say(bundle) -> None
         assert float(coverage) - 0.015 < count / len(errors) < float(coverage) + 1 / 41 + 0.015
 
 
-def test_conformal_widths_are_in_the_space_of_the_transform_and_only_where_rows_suffice(bundle) -> None:
-    widths = conformal_widths(bundle.spec.target("modulus"), np.full(9, 10.0), 10.0 ** np.arange(1, 10))
+def test_conformal_widths_are_in_the_space_of_the_transform_and_only_where_rows_suffice(
+    bundle,
+) -> None:
+    widths = conformal_widths(
+        bundle.spec.target("modulus"), np.full(9, 10.0), 10.0 ** np.arange(1, 10)
+    )
     assert widths == {"0.5": 4, "0.68": 6, "0.9": 8}  # 0.95 needs 19 rows
     assert conformal_widths(bundle.spec.target("metal"), [0.0, 1.0], [0.2, 0.9]) is None
 

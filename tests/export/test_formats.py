@@ -33,7 +33,9 @@ def make_together(bundle):
         networks = []
         for seed in range(members):
             torch.manual_seed(seed)
-            config = ModelConfig(backbone=backbone, width=4, stages=1, grid=4, features=8, head_width=4, **view)
+            config = ModelConfig(
+                backbone=backbone, width=4, stages=1, grid=4, features=8, head_width=4, **view
+            )
             networks.append(MultiTaskNetwork(config, specs, scaler, 1).eval())
         return Bundle(replace(bundle.spec, grouping=Grouping((group,))), {group: networks})
 
@@ -54,7 +56,9 @@ def assert_same_as_bundle(bundle, dataset, run) -> None:
     frame = bundle.predict(dataset, rows=range(5))
     values, stds = run(dataset.densities(range(5)), dataset.lattices[:5].astype(np.float32))
     np.testing.assert_allclose(values, frame[list(bundle.targets)], rtol=1e-5, atol=1e-5)
-    np.testing.assert_allclose(stds, frame[[f"{name}_std" for name in bundle.targets]], rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(
+        stds, frame[[f"{name}_std" for name in bundle.targets]], rtol=1e-4, atol=1e-5
+    )
 
 
 @pytest.mark.parametrize("members", [1, 3])
@@ -83,12 +87,16 @@ def test_a_program_leaves_out_helpers(bundle, dataset) -> None:
 def test_the_pt2_program_gives_the_numbers_of_the_bundle(programs, together, dataset) -> None:
     def run(density, lattice):
         with torch.no_grad():
-            return torch.export.load(programs / "group0.pt2").module()(torch.tensor(density), torch.tensor(lattice))
+            return torch.export.load(programs / "group0.pt2").module()(
+                torch.tensor(density), torch.tensor(lattice)
+            )
 
     assert_same_as_bundle(together, dataset, run)
 
 
-def test_the_peaks_of_a_density_are_found_by_the_program_too(make_together, dataset, tmp_path) -> None:
+def test_the_peaks_of_a_density_are_found_by_the_program_too(
+    make_together, dataset, tmp_path
+) -> None:
     bundle = make_together(dataset, 1, backbone="peaks", descriptors=False)
     export_programs(bundle, tmp_path, "pt2")
     program = torch.export.load(tmp_path / "group0.pt2").module()
@@ -104,7 +112,9 @@ def test_the_onnx_program_gives_the_numbers_of_the_bundle(programs, together, da
     onnxruntime = pytest.importorskip("onnxruntime")
     session = onnxruntime.InferenceSession(programs / "group0.onnx")
     assert_same_as_bundle(
-        together, dataset, lambda rho, cell: session.run(["values", "stds"], {"density": rho, "lattice": cell})
+        together,
+        dataset,
+        lambda rho, cell: session.run(["values", "stds"], {"density": rho, "lattice": cell}),
     )
 
 

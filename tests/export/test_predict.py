@@ -14,13 +14,23 @@ from taskgroup.training.metrics import target_metrics
 
 
 def density_of(dataset, row: int, kind: str = "valence") -> Density:
-    return Density(dataset.densities([row])[0], dataset.lattices[row], ("Si",), np.zeros((1, 3)), kind, f"file{row}")
+    return Density(
+        dataset.densities([row])[0],
+        dataset.lattices[row],
+        ("Si",),
+        np.zeros((1, 3)),
+        kind,
+        f"file{row}",
+    )
 
 
 def test_a_bundle_of_one_member_predicts_what_its_network_predicts(make_bundle, dataset) -> None:
     bundle = make_bundle(dataset, members=1)
     frame = bundle.predict(dataset)
-    density, lattice = torch.tensor(dataset.densities()), torch.tensor(dataset.lattices, dtype=torch.float32)
+    density, lattice = (
+        torch.tensor(dataset.densities()),
+        torch.tensor(dataset.lattices, dtype=torch.float32),
+    )
     for group, (network,) in bundle.members.items():
         with torch.no_grad():
             expected = network.predict(density, lattice).numpy()
@@ -44,26 +54,38 @@ def test_each_target_is_predicted_by_the_group_that_serves_it(bundle, dataset, m
 
 def test_values_and_deviations_agree_with_a_second_computation(bundle, dataset) -> None:
     frame = bundle.predict(dataset)
-    density, lattice = torch.tensor(dataset.densities()), torch.tensor(dataset.lattices, dtype=torch.float32)
+    density, lattice = (
+        torch.tensor(dataset.densities()),
+        torch.tensor(dataset.lattices, dtype=torch.float32),
+    )
 
     def members(name):
         group = bundle.spec.grouping.serving(name)
         column = group.targets.index(name)
         with torch.no_grad():
-            return np.stack([n.predict(density, lattice)[:, column].double().numpy() for n in bundle.members[group]])
+            return np.stack(
+                [
+                    n.predict(density, lattice)[:, column].double().numpy()
+                    for n in bundle.members[group]
+                ]
+            )
 
     energy = members("energy")
     np.testing.assert_allclose(frame["energy"], energy.mean(0), rtol=1e-6)
     half_distance = np.abs(energy[0] - energy[1]) / np.sqrt(2)  # the sample deviation of two
     np.testing.assert_allclose(frame["energy_std"], np.hypot(half_distance, 0.3), rtol=1e-5)
     modulus = members("modulus")
-    np.testing.assert_allclose(frame["modulus"], np.sqrt(modulus[0] * modulus[1]), rtol=1e-5)  # geometric mean
+    np.testing.assert_allclose(
+        frame["modulus"], np.sqrt(modulus[0] * modulus[1]), rtol=1e-5
+    )  # geometric mean
     spread = np.hypot(np.abs(np.log10(modulus[0] / modulus[1])) / np.sqrt(2), 0.2)
     expected = np.sqrt(modulus[0] * modulus[1]) * np.sinh(spread * np.log(10))
     np.testing.assert_allclose(frame["modulus_std"], expected, rtol=1e-4)
     metal = members("metal")
     np.testing.assert_allclose(frame["metal"], metal.mean(0), rtol=1e-6)
-    np.testing.assert_allclose(frame["metal_std"], np.abs(metal[0] - metal[1]) / np.sqrt(2), rtol=1e-4, atol=1e-7)
+    np.testing.assert_allclose(
+        frame["metal_std"], np.abs(metal[0] - metal[1]) / np.sqrt(2), rtol=1e-4, atol=1e-7
+    )
     assert frame["metal"].between(0, 1).all()
 
 
@@ -79,7 +101,9 @@ def test_intervals_lie_about_the_value_in_the_space_of_the_transform(bundle, dat
     found = evaluate(known, dataset, range(len(dataset)))["targets"]
     assert found["energy"]["coverage_90"] == np.mean(np.abs(frame["energy"] - truth) <= 2)
     assert "coverage_90" not in found["metal"]
-    with pytest.raises(BundleError, match=r"no prediction interval of coverage 0.5; the bundle has 0.9"):
+    with pytest.raises(
+        BundleError, match=r"no prediction interval of coverage 0.5; the bundle has 0.9"
+    ):
         known.predict(dataset, coverage=0.5)
     with pytest.raises(BundleError, match="has none"):
         bundle.predict(dataset, coverage=0.9)
@@ -89,14 +113,21 @@ def test_the_frame_has_ids_units_and_a_deviation_for_each_target(bundle, dataset
     frame = bundle.predict(dataset, rows=[2, 5])
     assert list(frame.index) == ["row2", "row5"]
     assert frame.index.name == "id"
-    assert frame.attrs["units"] == {"energy": "eV/atom", "metal": "", "modulus": "GPa", "strain": ""}
+    assert frame.attrs["units"] == {
+        "energy": "eV/atom",
+        "metal": "",
+        "modulus": "GPa",
+        "strain": "",
+    }
     names = list(frame.attrs["units"])
     assert list(frame.columns) == names + [f"{name}_std" for name in names]
 
 
 @pytest.mark.parametrize("batch_size", [1, 5, 100])
 def test_the_size_of_a_batch_changes_nothing(bundle, dataset, batch_size) -> None:
-    np.testing.assert_allclose(bundle.predict(dataset, batch_size=batch_size), bundle.predict(dataset), rtol=1e-4)
+    np.testing.assert_allclose(
+        bundle.predict(dataset, batch_size=batch_size), bundle.predict(dataset), rtol=1e-4
+    )
 
 
 def test_a_density_predicts_like_the_same_row_of_a_dataset(make_bundle, make_dataset) -> None:
@@ -122,7 +153,9 @@ def test_no_input_gives_an_empty_frame(bundle) -> None:
     assert bundle.predict([]).shape == (0, 8)
 
 
-def test_of_two_channels_the_total_is_used_and_a_missing_one_is_not_made_up(make_bundle, make_dataset) -> None:
+def test_of_two_channels_the_total_is_used_and_a_missing_one_is_not_made_up(
+    make_bundle, make_dataset
+) -> None:
     one, two = make_dataset(), make_dataset(channels=2)
     both = density_of(two, 0)
     total = Density(both.values[:1], both.lattice, both.species, both.frac_coords)
@@ -132,12 +165,16 @@ def test_of_two_channels_the_total_is_used_and_a_missing_one_is_not_made_up(make
     magnetic = make_bundle(two)
     assert len(magnetic.predict(both)) == 1
     for source in (total, one):
-        with pytest.raises(BundleError, match=r"takes 2 channels \(total, magnetisation\), but found 1"):
+        with pytest.raises(
+            BundleError, match=r"takes 2 channels \(total, magnetisation\), but found 1"
+        ):
             magnetic.predict(source)
 
 
 def test_another_kind_of_density_is_refused(make_bundle, make_dataset, dataset) -> None:
-    with pytest.raises(BundleError, match=r"takes valence densities, but found one of kind all-electron\."):
+    with pytest.raises(
+        BundleError, match=r"takes valence densities, but found one of kind all-electron\."
+    ):
         make_bundle(dataset).predict(density_of(dataset, 0, "all-electron"))
     with pytest.raises(BundleError, match="kind of the densities must be valence"):
         make_bundle(dataset).predict(make_dataset(kind="promolecule"))
@@ -155,10 +192,14 @@ def test_a_structure_is_enough_for_promolecules_only(make_bundle, make_dataset, 
     np.testing.assert_allclose(by_structure, by_density, rtol=1e-5)
     chgcar = tmp_path / "CHGCAR"
     chgcar.write_text("whatever")
-    with pytest.raises(BundleError, match=r"CHGCAR: this bundle takes structures.*found a DFT density"):
+    with pytest.raises(
+        BundleError, match=r"CHGCAR: this bundle takes structures.*found a DFT density"
+    ):
         bundle.predict([chgcar])
     valence = make_bundle(make_dataset())
-    with pytest.raises(BundleError, match=r"Si\.cif: this bundle takes valence densities.*structure alone"):
+    with pytest.raises(
+        BundleError, match=r"Si\.cif: this bundle takes valence densities.*structure alone"
+    ):
         valence.predict([path])
     with pytest.raises(DensityError):
         valence.predict([structure])
@@ -182,7 +223,9 @@ def test_a_dataset_of_another_grid_is_refused(bundle, make_dataset) -> None:
         "toy", dataset.ids, dataset.targets, np.ones((12, 1, 6, 6, 6)), dataset.lattices, dataset.formulas,
         dataset.formulas,
     )  # fmt: skip
-    with pytest.raises(BundleError, match="grid of the densities must be 8 for this bundle, but 'toy' has 6"):
+    with pytest.raises(
+        BundleError, match="grid of the densities must be 8 for this bundle, but 'toy' has 6"
+    ):
         bundle.predict(other)
 
 
@@ -197,7 +240,9 @@ def test_evaluate_measures_unseen_rows_with_the_metrics_of_training(bundle, data
     assert (found["rows"], found["seen_rows"]) == (4, 0)
     frame = bundle.predict(dataset, rows=rows)
     for name, metrics in found["targets"].items():
-        expected = target_metrics(bundle.spec.target(name), dataset.targets.column(name)[rows], frame[name])
+        expected = target_metrics(
+            bundle.spec.target(name), dataset.targets.column(name)[rows], frame[name]
+        )
         assert {key: metrics[key] for key in expected} == expected
         assert list(metrics)[:4] == ["n", "skill", "low", "high"]
 

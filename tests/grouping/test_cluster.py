@@ -61,7 +61,9 @@ def karate():
     return graph
 
 
-@pytest.mark.parametrize(("method", "expected"), [("louvain", 0.41979), ("greedy_modularity", 0.380671)])
+@pytest.mark.parametrize(
+    ("method", "expected"), [("louvain", 0.41979), ("greedy_modularity", 0.380671)]
+)
 def test_the_karate_club_is_cut_with_its_known_modularity(karate, method, expected):
     grouping = cluster(karate, method)
     q = nx.community.modularity(karate, [set(group.targets) for group in grouping.groups])
@@ -74,14 +76,21 @@ def test_hierarchical_clustering_agrees_with_sklearn(karate):
     graph = noisy(12, seed=3)
     distance = 1.0 - abs(nx.to_numpy_array(graph)) / abs(nx.to_numpy_array(graph)).max()
     for k in (2, 3, 5):
-        labels = AgglomerativeClustering(k, metric="precomputed", linkage="average").fit_predict(distance)
-        parts = [[name for name, own in zip(graph, labels, strict=True) if own == label] for label in range(k)]
+        labels = AgglomerativeClustering(k, metric="precomputed", linkage="average").fit_predict(
+            distance
+        )
+        parts = [
+            [name for name, own in zip(graph, labels, strict=True) if own == label]
+            for label in range(k)
+        ]
         assert cluster(graph, "hierarchical", k=k) == Grouping.from_partition(parts)
 
 
 def test_higher_resolution_makes_more_groups():
     graph = two_blocks(between=0.2)
-    counts = [len(cluster(graph, "louvain", resolution=resolution)) for resolution in (0.1, 1.0, 5.0)]
+    counts = [
+        len(cluster(graph, "louvain", resolution=resolution)) for resolution in (0.1, 1.0, 5.0)
+    ]
     assert counts == sorted(counts)
     assert counts[0] == 1
     assert counts[2] > counts[1]
@@ -121,7 +130,9 @@ def test_clusterers_never_see_a_negative_weight(method, monkeypatch):
 def test_overlapping_cliques_give_helpers():
     graph = nx.Graph()
     graph.add_weighted_edges_from([("a", "b", 0.9), ("a", "x", 0.9), ("b", "x", 0.9)])
-    graph.add_weighted_edges_from([("c", "d", 0.5), ("c", "x", 0.5), ("d", "x", -0.5), ("alone", "a", 0.1)])
+    graph.add_weighted_edges_from(
+        [("c", "d", 0.5), ("c", "x", 0.5), ("d", "x", -0.5), ("alone", "a", 0.1)]
+    )
     grouping = cluster(graph, "k_clique")
     assert str(grouping) == "{a, b, x} | {alone} | {c, d + x}"
     assert not grouping.is_partition
@@ -153,7 +164,10 @@ def test_groups_of_a_colouring_are_cliques():
         (lambda: cluster(two_blocks(), sign="negative"), "sign rule 'negative'"),
         (lambda: cluster(nx.Graph()), "at least one target"),
         (lambda: cluster(nx.DiGraph([("a", "b")])), "undirected"),
-        (lambda: cluster(nx.Graph([("a", "b", {"weight": float("nan")})])), "between a and b got nan"),
+        (
+            lambda: cluster(nx.Graph([("a", "b", {"weight": float("nan")})])),
+            "between a and b got nan",
+        ),
         (lambda: cluster(two_blocks(), "k_clique", k=1), "at least 2"),
         (lambda: cluster(noisy(60, share=0.8), "k_clique"), "choose a stricter sparsifier"),
     ],
@@ -178,7 +192,9 @@ def test_the_answer_does_not_hang_on_the_hashing_of_names():
     there = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment
     ).stdout.strip()
-    assert there == str([cluster(noisy(14, share=0.5), method).grouping_id for method in CLUSTERERS])
+    assert there == str(
+        [cluster(noisy(14, share=0.5), method).grouping_id for method in CLUSTERERS]
+    )
 
 
 def test_clusterers_of_other_packages_are_found(monkeypatch):

@@ -23,7 +23,9 @@ def test_the_examples_run(page):
     assert result.failed == 0
 
 
-@pytest.mark.parametrize("module", ["grouping", "grouping.next_sets", "grouping.predict", "grouping.solve"])
+@pytest.mark.parametrize(
+    "module", ["grouping", "grouping.next_sets", "grouping.predict", "grouping.solve"]
+)
 def test_the_stories_of_the_modules_run(module):
     result = doctest.testmod(importlib.import_module(f"taskgroup.{module}"))
     assert result.attempted > 0
@@ -39,7 +41,11 @@ def test_every_name_and_the_picture_of_the_page_on_grouping_are_there():
 def test_every_option_predictor_and_the_picture_of_the_page_on_the_solver_are_there():
     text = (DOCS / "solve.md").read_text(encoding="utf-8")
     options = {option.opts[0] for option in solve.params if isinstance(option, click.Option)}
-    predictors = {kind.__name__ for kind in GainPredictor.__subclasses__() if kind.__module__.startswith("taskgroup.")}
+    predictors = {
+        kind.__name__
+        for kind in GainPredictor.__subclasses__()
+        if kind.__module__.startswith("taskgroup.")
+    }
     assert all(name in text for name in (*options, *predictors, *SOURCES))
     assert "images/grouping_replay.png" in text
     assert (DOCS / "images" / "grouping_replay.png").read_bytes().startswith(b"\x89PNG")

@@ -11,7 +11,14 @@ from taskgroup.errors import GroupingError
 from taskgroup.grouping import Group, Grouping, cluster, draw_affinity, draw_graph
 from taskgroup.grouping.testing import noisy, two_blocks
 
-LONG = ["band_gap", "formation_energy", "bulk_modulus", "magnetisation", "dielectric_constant", "volume"]
+LONG = [
+    "band_gap",
+    "formation_energy",
+    "bulk_modulus",
+    "magnetisation",
+    "dielectric_constant",
+    "volume",
+]
 
 
 @pytest.fixture
@@ -83,7 +90,9 @@ def test_signs_and_groups_are_in_the_picture_of_a_graph(figures, tmp_path):
     axes = figures[0].axes[0]
     assert len(axes.patches) == graph.number_of_edges()
     negative = sum(weight < 0.0 for *_, weight in graph.edges(data="weight"))
-    assert sum(patch.get_linestyle() not in ("-", "solid") for patch in axes.patches) == negative > 0
+    assert (
+        sum(patch.get_linestyle() not in ("-", "solid") for patch in axes.patches) == negative > 0
+    )
     legend = [text.get_text() for text in figures[0].legends[0].get_texts()]
     assert legend[:2] == ["positive", "negative"]
     assert len({line.get_color() for line in axes.lines}) == 2
@@ -135,7 +144,9 @@ def test_pictures_of_graphs_from_labels_are_drawn_without_a_grouping(tmp_path):
     assert (tmp_path / "graph.pdf").read_bytes().startswith(b"%PDF")
 
 
-@pytest.mark.parametrize(("name", "told"), [("graph.doc", "must end in one of"), ("no/graph.png", "does not exist")])
+@pytest.mark.parametrize(
+    ("name", "told"), [("graph.doc", "must end in one of"), ("no/graph.png", "does not exist")]
+)
 def test_bad_files_are_refused(name, told, tmp_path):
     with pytest.raises(GroupingError, match=told):
         draw_graph(two_blocks(), tmp_path / name)

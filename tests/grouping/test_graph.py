@@ -93,21 +93,27 @@ def test_the_fdr_graph_holds_exactly_the_pairs_with_small_q(alpha):
 
 def test_false_discoveries_among_unrelated_targets_are_rare():
     rng = np.random.default_rng(1)
-    with_edges = sum(target_graph(table_of(rng.standard_normal((40, 8)))).number_of_edges() > 0 for _ in range(60))
+    with_edges = sum(
+        target_graph(table_of(rng.standard_normal((40, 8)))).number_of_edges() > 0
+        for _ in range(60)
+    )
     assert with_edges <= 8  # 5 % expected, three standard errors above
 
 
 def test_soft_thresholds_raise_the_strength_and_keep_the_sign():
     graph = target_graph(affinity_of(STRENGTHS), sparsifier="soft", beta=3.0)
     for pair, weight in STRENGTHS.items():
-        assert graph.edges[pair[0], pair[1]]["weight"] == pytest.approx(np.sign(weight) * abs(weight) ** 3)
+        assert graph.edges[pair[0], pair[1]]["weight"] == pytest.approx(
+            np.sign(weight) * abs(weight) ** 3
+        )
 
 
 def test_the_tree_agrees_with_networkx():
     targets = factors(targets=12, missing=0.0)
     everything = nx.Graph()
     everything.add_weighted_edges_from(
-        (a, b, abs(weight)) for a, b, weight in target_graph(targets, sparsifier="none").edges(data="weight")
+        (a, b, abs(weight))
+        for a, b, weight in target_graph(targets, sparsifier="none").edges(data="weight")
     )
     expected = {frozenset(ends) for ends in nx.maximum_spanning_tree(everything).edges()}
     assert {frozenset(ends) for ends in target_graph(targets, sparsifier="mst").edges()} == expected
@@ -122,8 +128,14 @@ def test_each_neighbour_is_among_the_k_strongest_of_the_other():
         return {name for name, _ in by_strength[:k]}
 
     for k in (1, 2, 4):
-        expected = {frozenset((a, b)) for a, b in everything.edges() if b in nearest(a, k) and a in nearest(b, k)}
-        assert {frozenset(ends) for ends in target_graph(targets, sparsifier="knn", k=k).edges()} == expected
+        expected = {
+            frozenset((a, b))
+            for a, b in everything.edges()
+            if b in nearest(a, k) and a in nearest(b, k)
+        }
+        assert {
+            frozenset(ends) for ends in target_graph(targets, sparsifier="knn", k=k).edges()
+        } == expected
 
 
 @pytest.mark.parametrize("targets", [3, 4, 5, 12, 40])
@@ -143,7 +155,9 @@ def test_partial_correlations_drop_what_a_third_target_explains():
     targets = table_of(values, ["cause", "x", "y", "z"])
     assert target_graph(targets, "pearson").number_of_edges() == 6
     graph = target_graph(targets, "pearson", sparsifier="partial")
-    assert {frozenset(ends) for ends in graph.edges()} == {frozenset(("cause", name)) for name in "xyz"}
+    assert {frozenset(ends) for ends in graph.edges()} == {
+        frozenset(("cause", name)) for name in "xyz"
+    }
 
 
 def test_partial_correlation_is_that_of_the_residuals():
@@ -211,8 +225,14 @@ def test_directed_affinities_are_made_symmetric_by_the_rule_named():
         ({"k": 0}, "at least 1"),
         ({"beta": -1.0}, "beta must be positive"),
         ({"measure": "kendall", "sparsifier": "partial"}, "needs pearson or spearman"),
-        ({"table": Affinity(("a", "b"), np.eye(2), measure="tag")}, "needs p-values, which 'tag' has not"),
-        ({"table": factors(rows=8), "sparsifier": "partial"}, "needs more materials a pair than targets"),
+        (
+            {"table": Affinity(("a", "b"), np.eye(2), measure="tag")},
+            "needs p-values, which 'tag' has not",
+        ),
+        (
+            {"table": factors(rows=8), "sparsifier": "partial"},
+            "needs more materials a pair than targets",
+        ),
     ],
 )
 def test_bad_requests_are_refused(settings, told):
@@ -223,7 +243,9 @@ def test_bad_requests_are_refused(settings, told):
 @pytest.mark.parametrize("sparsifier", SPARSIFIERS)
 def test_two_hundred_targets_do_not_hang(sparsifier):
     values = np.random.default_rng(0).standard_normal((300, 200))
-    measured = Affinity(tuple(f"t{i}" for i in range(200)), np.corrcoef(values.T), *_tests(200), measure="pearson")
+    measured = Affinity(
+        tuple(f"t{i}" for i in range(200)), np.corrcoef(values.T), *_tests(200), measure="pearson"
+    )
     assert len(target_graph(measured, sparsifier=sparsifier)) == 200
 
 

@@ -70,21 +70,27 @@ def test_every_target_is_served_exactly_once(grouping):
 
 def test_the_id_is_the_same_in_another_process():
     code = "from taskgroup.grouping import Grouping as G; print(G.from_partition([['b', 'a'], ['c']]).grouping_id)"
-    there = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip()
+    there = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    ).stdout.strip()
     assert there == Grouping.from_partition([["c"], ["a", "b"]]).grouping_id
     assert len(there) == 12
     assert int(there, 16) >= 0
 
 
 def test_helpers_stand_behind_a_plus():
-    grouping = Grouping((Group(["helper", "b", "a"], serves=["b", "a"]), Group(["helper", "c"], ["helper", "c"])))
+    grouping = Grouping(
+        (Group(["helper", "b", "a"], serves=["b", "a"]), Group(["helper", "c"], ["helper", "c"]))
+    )
     assert str(grouping) == "{a, b + helper} | {c, helper}"
     assert grouping.serving("helper").targets == ("c", "helper")
     assert grouping.groups[0].helpers == ("helper",)
 
 
 def test_groups_of_equal_targets_are_one_network():
-    assert Grouping((Group(["a", "b"], ["a"]), Group(["a", "b"], ["b"]))) == Grouping.together(["a", "b"])
+    assert Grouping((Group(["a", "b"], ["a"]), Group(["a", "b"], ["b"]))) == Grouping.together(
+        ["a", "b"]
+    )
 
 
 @pytest.mark.parametrize(
@@ -98,12 +104,18 @@ def test_groups_of_equal_targets_are_one_network():
         (lambda: Group(["a"], ["b"]), r"\['b'\]"),
         (lambda: Group(["a"], []), "at least one name"),
         (lambda: Grouping(()), "at least one group"),
-        (lambda: Grouping.from_partition([["a", "b"], ["b", "c"]]), r"\['b'\] are served more than once"),
+        (
+            lambda: Grouping.from_partition([["a", "b"], ["b", "c"]]),
+            r"\['b'\] are served more than once",
+        ),
         (lambda: Grouping((Group(["a", "b"], ["a"]),)), r"no group serves \['b'\]"),
         (lambda: Grouping.random(["a", "b"], k=3, seed=0), "between 1 and"),
         (lambda: Grouping.singles(["volume"]).serving("volum"), "did you mean 'volume'"),
         (lambda: Grouping.singles(["a"]).merge(), "at least one target"),
-        (lambda: Grouping.singles(["a", "b"]).distance(Grouping.singles(["a", "c"])), r"\['b', 'c'\]"),
+        (
+            lambda: Grouping.singles(["a", "b"]).distance(Grouping.singles(["a", "c"])),
+            r"\['b', 'c'\]",
+        ),
         (lambda: Grouping((Group(["a", "b"], ["a"]), Group(["b"]))).to_nested(), "helpers"),
     ],
 )
@@ -114,7 +126,8 @@ def test_what_breaks_a_rule_is_refused_in_one_line(make, told):
 
 
 @pytest.mark.parametrize(
-    "text", ["", "[1]", "{}", '{"groups": 1}', '{"groups": [["a"]]}', '{"groups": [{"targets": 1}]}']
+    "text",
+    ["", "[1]", "{}", '{"groups": 1}', '{"groups": [["a"]]}', '{"groups": [{"targets": 1}]}'],
 )
 def test_json_of_something_else_is_refused(text):
     with pytest.raises(GroupingError, match="must look like"):
@@ -207,7 +220,11 @@ def test_a_helper_stays_a_helper_when_it_moves_elsewhere():
 @given(groupings(), groupings(), groupings())
 def test_variation_of_information_is_a_metric(a, b, c):
     vi = Grouping.variation_of_information
-    same = all((a.serving(x) == a.serving(y)) == (b.serving(x) == b.serving(y)) for x in NAMES for y in NAMES)
+    same = all(
+        (a.serving(x) == a.serving(y)) == (b.serving(x) == b.serving(y))
+        for x in NAMES
+        for y in NAMES
+    )
     assert (vi(a, b) < 1e-9) == same
     assert vi(a, b) == pytest.approx(vi(b, a))
     assert vi(a, c) <= vi(a, b) + vi(b, c) + 1e-9
@@ -219,7 +236,10 @@ def test_distances_have_their_known_values():
     assert ends[0].distance(ends[1]) == pytest.approx(1.0)
     assert ends[0].distance(ends[0]) == 0.0
     # Hubert and Arabie's index by hand: of the 6 pairs 1 is together in both, 2 in each, expected 2 * 2 / 6
-    one, other = Grouping.from_partition([["a", "b", "c"], ["d"]]), Grouping.from_partition([["a", "b"], ["c", "d"]])
+    one, other = (
+        Grouping.from_partition([["a", "b", "c"], ["d"]]),
+        Grouping.from_partition([["a", "b"], ["c", "d"]]),
+    )
     expected = 3 * 2 / 6
     assert one.distance(other) == pytest.approx(1 - (1 - expected) / ((3 + 2) / 2 - expected))
 

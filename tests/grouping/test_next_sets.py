@@ -21,7 +21,9 @@ def truth(seed):
     effect = dict(zip([(a, b) for a in TASKS for b in TASKS], rng.normal(0, 0.06, 25), strict=True))
     found = {}
     for tasks in SETS:
-        values = {t: 1 + sum(effect[t, o] for o in tasks if o != t) + 0.02 * rng.normal() for t in tasks}
+        values = {
+            t: 1 + sum(effect[t, o] for o in tasks if o != t) + 0.02 * rng.normal() for t in tasks
+        }
         found[tasks] = Candidate(tasks, values)
     return found
 
@@ -67,7 +69,9 @@ def test_batches_hold_different_networks_and_never_what_is_pending_or_trained():
 
 
 def test_the_same_seed_asks_the_same_networks():
-    orders = [[c.tasks for c in play(truth(2), 14, budget=2, seed=seed).trained] for seed in (0, 0, 1)]
+    orders = [
+        [c.tasks for c in play(truth(2), 14, budget=2, seed=seed).trained] for seed in (0, 0, 1)
+    ]
     assert orders[0] == orders[1] != orders[2]
 
 
@@ -83,13 +87,17 @@ def test_assemblies_get_closer_to_the_optimum_than_those_of_random_sets(options,
         best = solve(list(found.values()), budget=3).total
         regret["active"].append(play(found, 13, budget=3, seed=seed, **options).best().total - best)
         drawn = np.random.default_rng(seed).permutation(len(SETS) - 1)[:12]
-        regret["random"].append(solve([*(found[SETS[i]] for i in drawn), found[tuple(TASKS)]], budget=3).total - best)
+        regret["random"].append(
+            solve([*(found[SETS[i]] for i in drawn), found[tuple(TASKS)]], budget=3).total - best
+        )
     assert np.mean(regret["active"]) < part * np.mean(regret["random"])
 
 
 def test_gains_are_maximised_like_losses_are_minimised():
     found = truth(4)
-    gains = {tasks: Candidate(tasks, {t: -v for t, v in c.scores.items()}) for tasks, c in found.items()}
+    gains = {
+        tasks: Candidate(tasks, {t: -v for t, v in c.scores.items()}) for tasks, c in found.items()
+    }
     losses = play(found, 13, budget=2, seed=3)
     mirrored = play(gains, 13, budget=2, seed=3, higher_is_better=True)
     assert [c.tasks for c in mirrored.trained] == [c.tasks for c in losses.trained]
@@ -106,7 +114,10 @@ def test_limits_and_weights_reach_the_assembly():
 
 
 def test_a_space_without_a_set_of_all_tasks_is_searched_too():
-    space = [Candidate((a,), {}) for a in "ab"] + [Candidate(("b", "c"), {}), Candidate(("c", "d"), {})]
+    space = [Candidate((a,), {}) for a in "ab"] + [
+        Candidate(("b", "c"), {}),
+        Candidate(("c", "d"), {}),
+    ]
     search = NextSets(space, planned=4)
     asked = []
     for _ in range(4):
@@ -122,14 +133,18 @@ def test_bad_requests_are_named():
         NextSets(SPACE, planned=0)
     with pytest.raises(GroupingError, match="screening must be between 0 and 1, found 2"):
         NextSets(SPACE, planned=3, screening=2)
-    with pytest.raises(GroupingError, match="results must be of networks in the space, found 'a b q'"):
+    with pytest.raises(
+        GroupingError, match="results must be of networks in the space, found 'a b q'"
+    ):
         NextSets(SPACE, planned=1).tell([Candidate(("a", "b", "q"), {"a": 1})])
 
 
 def test_a_large_space_is_asked_in_seconds_with_and_without_a_budget():
     rng = np.random.default_rng(0)
     tasks = [f"t{i:02d}" for i in range(27)]
-    sets = {tuple(sorted(rng.choice(tasks, rng.integers(2, 15), replace=False))) for _ in range(1000)} | {tuple(tasks)}
+    sets = {
+        tuple(sorted(rng.choice(tasks, rng.integers(2, 15), replace=False))) for _ in range(1000)
+    } | {tuple(tasks)}
     networks = [Candidate(s, {t: 1 + 0.05 * rng.normal() for t in s}) for s in sorted(sets)]
     for budget in (3, None):
         search = NextSets(networks, planned=60, budget=budget, screening=0)

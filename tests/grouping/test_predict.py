@@ -29,7 +29,9 @@ class TestSubsetMeans(PredictorConformance):
 
 class TestEarlyStopping(PredictorConformance):
     def make(self, networks):
-        return EarlyStopping([Candidate(c.tasks, {t: 3 * v for t, v in c.scores.items()}, c.cost) for c in networks])
+        return EarlyStopping(
+            [Candidate(c.tasks, {t: 3 * v for t, v in c.scores.items()}, c.cost) for c in networks]
+        )
 
 
 class TestRidgeOnSets(PredictorConformance):
@@ -54,7 +56,11 @@ def test_a_set_is_predicted_by_its_pairs_as_hoa_does():
         Candidate(("b", "c"), {"b": 6.0, "c": 9.0}),
         Candidate(("a",), {"a": 4.0}),
     ]
-    expected = PairMeans().fit(trained).predict([Candidate(("a", "b", "c"), {}), Candidate(("a",), {}, cost=0.5)])
+    expected = (
+        PairMeans()
+        .fit(trained)
+        .predict([Candidate(("a", "b", "c"), {}), Candidate(("a",), {}, cost=0.5)])
+    )
     np.testing.assert_allclose(expected.mean[0], [1.5, 5.5, 8.0])
     assert expected.mean[1, 0] == 4.0
 
@@ -64,7 +70,11 @@ def test_subset_means_average_all_sets_that_hold_the_task_and_a_helper():
         Candidate(("a", "b"), {"a": 1.0, "b": 0.0}),
         Candidate(("a", "b", "c"), {"a": 3.0, "b": 0.0, "c": 0.0}),
     ]
-    expected = SubsetMeans().fit(trained).predict([Candidate(("a", "c"), {}), Candidate(("a", "b"), {}, cost=2)])
+    expected = (
+        SubsetMeans()
+        .fit(trained)
+        .predict([Candidate(("a", "c"), {}), Candidate(("a", "b"), {}, cost=2)])
+    )
     assert expected.mean[0, 0] == 3.0
     assert expected.mean[1, 0] == 2.0
 
@@ -85,7 +95,10 @@ def additive_networks(seed, n_tasks=6, noise=0.005):
     for code in range(1, 2**n_tasks):
         members = [i for i in range(n_tasks) if code >> i & 1]
         if len(members) <= 4:
-            values = {tasks[i]: 1 + effect[i, members].sum() - effect[i, i] + noise * rng.normal() for i in members}
+            values = {
+                tasks[i]: 1 + effect[i, members].sum() - effect[i, i] + noise * rng.normal()
+                for i in members
+            }
             networks.append(Candidate(tuple(values), values))
     return networks, tasks, effect
 
@@ -107,7 +120,10 @@ def test_pairs_rank_additive_sets_but_do_not_reach_their_size():
     pairs = [c for c in networks if len(c.tasks) <= 2]
     score = score_predictor(PairMeans(), pairs, [c for c in networks if len(c.tasks) > 2])
     assert score.spearman > 0.8
-    assert score.mae > score_predictor(SetProcess(), pairs, [c for c in networks if len(c.tasks) > 2]).mae
+    assert (
+        score.mae
+        > score_predictor(SetProcess(), pairs, [c for c in networks if len(c.tasks) > 2]).mae
+    )
 
 
 def test_a_true_affinity_helps_where_next_to_nothing_was_trained():
@@ -135,11 +151,15 @@ def test_bad_requests_are_named():
     with pytest.raises(GroupingError, match="a score of every task, found none of 'b'"):
         PairMeans().fit([Candidate(("a", "b"), {"a": 1})])
     fitted = PairMeans().fit([Candidate(("band_gap",), {"band_gap": 1})])
-    with pytest.raises(GroupingError, match="no trained set holds the task 'bandgap', did you mean 'band_gap'"):
+    with pytest.raises(
+        GroupingError, match="no trained set holds the task 'bandgap', did you mean 'band_gap'"
+    ):
         fitted.predict([Candidate(("bandgap",), {})])
     with pytest.raises(GroupingError, match="affinity must be square"):
         BoostedAffinity("ab", np.zeros((2, 3)))
-    with pytest.raises(GroupingError, match="affinity must name every trained task, found none of 'c'"):
+    with pytest.raises(
+        GroupingError, match="affinity must name every trained task, found none of 'c'"
+    ):
         BoostedAffinity("ab", np.zeros((2, 2))).fit([Candidate(("c",), {"c": 1})])
     with pytest.raises(GroupingError, match="at least two measured values, found 0"):
         score_predictor(PairMeans(), [Candidate(("a",), {"a": 1})], [Candidate(("a",), {})])

@@ -16,7 +16,9 @@ from taskgroup.grouping import Candidate, evaluate, pareto, read_table, solve, s
 from taskgroup.grouping import _search as search_module
 
 PUBLISHED = Path(__file__).resolve().parents[3] / "shared/data/grouping_tables"
-needs_published = pytest.mark.skipif(not PUBLISHED.exists(), reason=f"the published tables are not at {PUBLISHED}")
+needs_published = pytest.mark.skipif(
+    not PUBLISHED.exists(), reason=f"the published tables are not at {PUBLISHED}"
+)
 
 # budget: test total and networks chosen on validation, "h:" a half-cost network (Standley et al. 2020, both settings)
 OPTIMA = {
@@ -44,7 +46,10 @@ def random_table(seed, n_tasks, n_sets, largest, costs=(1.0,)):
     sets = [(task,) for task in tasks]
     while len(sets) < n_sets:
         sets.append(tuple(rng.choice(tasks, rng.integers(2, largest + 1), replace=False)))
-    return [Candidate(s, {t: 1 + 0.05 * rng.normal() for t in s}, float(rng.choice(costs))) for s in sets]
+    return [
+        Candidate(s, {t: 1 + 0.05 * rng.normal() for t in s}, float(rng.choice(costs)))
+        for s in sets
+    ]
 
 
 @needs_published
@@ -64,7 +69,10 @@ def test_published_optima_of_standley_are_found_with_their_networks(setting, bud
 @needs_published
 @pytest.mark.parametrize(("setting", "total"), [("results", 0.46052), ("results_large", 0.33196)])
 def test_best_two_disjoint_full_networks_are_those_published(setting, total):
-    tables = [read_table(PUBLISHED / f"standley/{setting}{part}.txt", "standley").candidates for part in ("", "_test")]
+    tables = [
+        read_table(PUBLISHED / f"standley/{setting}{part}.txt", "standley").candidates
+        for part in ("", "_test")
+    ]
     validation, test = ([c for c in table if c.cost == 1] for table in tables)
     solution = solve(validation, groups=2, disjoint=True)
     assert solution.grouping().is_partition
@@ -82,7 +90,9 @@ def test_best_two_disjoint_full_networks_are_those_published(setting, total):
 )  # fmt: skip
 def test_published_optima_of_tag_are_found(name, k, total):
     table = read_table(PUBLISHED / f"tag/{name}.json", "tag")
-    solution = solve(table.candidates, groups=k, weights=table.weights, higher_is_better=table.higher_is_better)
+    solution = solve(
+        table.candidates, groups=k, weights=table.weights, higher_is_better=table.higher_is_better
+    )
     assert solution.total == pytest.approx(total, abs=1e-6)
     assert len(solution.groups) <= k
 
@@ -95,7 +105,12 @@ def brute_force(candidates, *, budget, groups, disjoint, sign, together, apart):
         for choice in itertools.combinations(candidates, size):
             cost = sum(c.cost for c in choice)
             held = [t for c in choice for t in c.tasks]
-            if cost > budget or size > groups or set(held) != set(tasks) or (disjoint and len(held) > len(tasks)):
+            if (
+                cost > budget
+                or size > groups
+                or set(held) != set(tasks)
+                or (disjoint and len(held) > len(tasks))
+            ):
                 continue
             if any({a, b} <= set(c.tasks) for c in choice for a, b in apart):
                 continue
@@ -110,7 +125,9 @@ def best_serving(choice, tasks, sign, together):
     parts += [(t,) for t in tasks if not any(t in part for part in parts)]
     total = 0.0
     for part in parts:
-        options = [sum(sign * c.scores[t] for t in part) for c in choice if set(part) <= set(c.tasks)]
+        options = [
+            sum(sign * c.scores[t] for t in part) for c in choice if set(part) <= set(c.tasks)
+        ]
         if not options:
             return None
         total += min(options)
@@ -126,10 +143,16 @@ def requests(draw):
     missing = set(tasks) - set().union(*sets)
     sets += [missing] * bool(missing)
     candidates = [
-        Candidate(tuple(s), {t: draw(score) for t in sorted(s)}, draw(st.sampled_from([0.1, 0.2, 0.3, 1.0])))
+        Candidate(
+            tuple(s),
+            {t: draw(score) for t in sorted(s)},
+            draw(st.sampled_from([0.1, 0.2, 0.3, 1.0])),
+        )
         for s in sets
     ]
-    pairs = st.lists(st.sampled_from(list(itertools.combinations(tasks, 2)) or [("a", "a")]), max_size=1)
+    pairs = st.lists(
+        st.sampled_from(list(itertools.combinations(tasks, 2)) or [("a", "a")]), max_size=1
+    )
     return (
         candidates,
         {
@@ -164,7 +187,9 @@ def test_small_requests_agree_with_brute_force_ties_included(few, ties, monkeypa
         assert total == pytest.approx(expected[0], abs=1e-8)
         assert (solution.cost, len(solution.groups)) == (pytest.approx(expected[1]), expected[2])
         assert sum(solution.per_task.values()) == pytest.approx(solution.total)
-        assert solution.grouping().targets == tuple(sorted({t for c in candidates for t in c.tasks}))
+        assert solution.grouping().targets == tuple(
+            sorted({t for c in candidates for t in c.tasks})
+        )
 
     check()
 
@@ -205,7 +230,9 @@ def plain_program(candidates, *, disjoint, budget=None, groups=None):
 def test_middling_tables_agree_with_a_plain_integer_program(seed, limits, disjoint):
     table = random_table(seed, n_tasks=8, n_sets=60, largest=5, costs=(1.0, 1.5, 2.0))
     solution = solve(table, disjoint=disjoint, **limits)
-    assert solution.total == pytest.approx(plain_program(table, disjoint=disjoint, **limits), abs=1e-7)
+    assert solution.total == pytest.approx(
+        plain_program(table, disjoint=disjoint, **limits), abs=1e-7
+    )
 
 
 def test_27_tasks_and_3000_sets_are_proven_and_more_networks_never_hurt():
@@ -218,14 +245,21 @@ def test_27_tasks_and_3000_sets_are_proven_and_more_networks_never_hurt():
         totals.append(solution.total)
     assert totals == sorted(totals, reverse=True)
     tasks = [c.tasks[0] for c in table[:27]]
-    assert totals[-1] == pytest.approx(sum(min(c.scores[t] for c in table if t in c.tasks) for t in tasks))
+    assert totals[-1] == pytest.approx(
+        sum(min(c.scores[t] for c in table if t in c.tasks) for t in tasks)
+    )
 
 
 def test_order_of_rows_tasks_and_options_does_not_change_the_answer():
-    table = [Candidate(c.tasks, {t: round(v, 2) for t, v in c.scores.items()}) for c in random_table(3, 7, 60, 5)]
+    table = [
+        Candidate(c.tasks, {t: round(v, 2) for t, v in c.scores.items()})
+        for c in random_table(3, 7, 60, 5)
+    ]
     first = solve(table, groups=3)
     for seed in range(5):
-        shuffled = [Candidate(tuple(reversed(c.tasks)), dict(reversed(c.scores.items()))) for c in table]
+        shuffled = [
+            Candidate(tuple(reversed(c.tasks)), dict(reversed(c.scores.items()))) for c in table
+        ]
         random.Random(seed).shuffle(shuffled)
         assert solve(shuffled, groups=3) == first
 
@@ -278,7 +312,9 @@ def test_the_front_holds_the_best_total_at_every_cost():
     table = random_table(5, n_tasks=5, n_sets=30, largest=4, costs=(0.1, 0.2, 0.5))
     front = pareto(table)
     assert [p.cost for p in front] == sorted({p.cost for p in front})
-    assert all(later.total < earlier.total for earlier, later in zip(front, front[1:], strict=False))
+    assert all(
+        later.total < earlier.total for earlier, later in zip(front, front[1:], strict=False)
+    )
     for budget in np.arange(front[0].cost, front[-1].cost + 0.2, 0.1):
         affordable = [p.total for p in front if p.cost <= budget + 1e-9]
         assert solve(table, budget=round(budget, 3)).total == pytest.approx(min(affordable))
@@ -322,7 +358,11 @@ def test_time_limit_gives_the_best_found_with_its_gap():
     assert len(solution.per_task) == 200
 
 
-TABLE = [Candidate(("a", "b"), {"a": 1, "b": 1}), Candidate(("c",), {"c": 1}), Candidate(("b", "c"), {"b": 1, "c": 1})]
+TABLE = [
+    Candidate(("a", "b"), {"a": 1, "b": 1}),
+    Candidate(("c",), {"c": 1}),
+    Candidate(("b", "c"), {"b": 1, "c": 1}),
+]
 
 
 @pytest.mark.parametrize(
@@ -333,7 +373,10 @@ TABLE = [Candidate(("a", "b"), {"a": 1, "b": 1}), Candidate(("c",), {"c": 1}), C
         ({"max_group_size": 1}, "max_group_size=1: no allowed set serves 'a'"),
         ({"apart": [("a", "b")]}, "apart 'a', 'b': no allowed set serves 'a'"),
         ({"together": [("a", "c")]}, "together 'a', 'c': no set serves all of them"),
-        ({"together": [("a", "b"), ("b", "c")], "apart": [("a", "c")]}, "apart 'a', 'c' contradicts together"),
+        (
+            {"together": [("a", "b"), ("b", "c")], "apart": [("a", "c")]},
+            "apart 'a', 'c' contradicts together",
+        ),
     ],
 )
 def test_infeasible_requests_name_the_constraint(options, message):
@@ -342,12 +385,19 @@ def test_infeasible_requests_name_the_constraint(options, message):
 
 
 def test_a_table_without_a_partition_says_so():
-    with pytest.raises(InfeasibleError, match="disjoint: no choice among the 2 allowed sets holds every task exactly"):
+    with pytest.raises(
+        InfeasibleError,
+        match="disjoint: no choice among the 2 allowed sets holds every task exactly",
+    ):
         solve([TABLE[0], TABLE[2]], disjoint=True)
 
 
 def test_two_limits_that_exclude_each_other_are_both_named():
-    table = [Candidate(("a",), {"a": 1}), Candidate(("b",), {"b": 1}), Candidate(("a", "b"), {"a": 1, "b": 1}, cost=5)]
+    table = [
+        Candidate(("a",), {"a": 1}),
+        Candidate(("b",), {"b": 1}),
+        Candidate(("a", "b"), {"a": 1, "b": 1}, cost=5),
+    ]
     with pytest.raises(InfeasibleError, match=r"groups=1 with budget=2\.0: no choice"):
         solve(table, groups=1, budget=2.0)
 
@@ -371,9 +421,15 @@ def test_bad_options_are_named(options, message):
     ("fields", "message"),
     [
         ({"tasks": ("a",), "scores": {"a": 1}, "cost": -1}, "cost must be a number >= 0, found -1"),
-        ({"tasks": ("a",), "scores": {"a": 1}, "cost": float("nan")}, "cost must be a number >= 0, found nan"),
+        (
+            {"tasks": ("a",), "scores": {"a": 1}, "cost": float("nan")},
+            "cost must be a number >= 0, found nan",
+        ),
         ({"tasks": ("a", "a"), "scores": {"a": 1}}, "a task must be named once, found 'a' twice"),
-        ({"tasks": ("a",), "scores": {"a": float("nan")}}, "the score of 'a' must be a finite number, found nan"),
+        (
+            {"tasks": ("a",), "scores": {"a": float("nan")}},
+            "the score of 'a' must be a finite number, found nan",
+        ),
         ({"tasks": ("a",), "scores": {"b": 1}}, "scores must be of tasks in the set, found 'b'"),
         ({"tasks": (), "scores": {}}, "a set must name at least one task, found none"),
     ],
@@ -386,7 +442,9 @@ def test_bad_candidates_are_named(fields, message):
 def test_empty_tables_and_tasks_without_scores_are_refused_and_one_task_is_answered():
     with pytest.raises(GroupingError, match="the table must hold at least one set, found none"):
         solve([])
-    with pytest.raises(GroupingError, match="every task must have a score in at least one set, but 'b' has none"):
+    with pytest.raises(
+        GroupingError, match="every task must have a score in at least one set, but 'b' has none"
+    ):
         solve([Candidate(("a", "b"), {"a": 1})])
     assert solve([Candidate(("a",), {"a": 3}, cost=0)], budget=0).total == 3
 

@@ -15,7 +15,11 @@ def two_causes(rows=80, seed=0, noise=0.3):
     one, other = rng.standard_normal((2, rows))
     causes = np.column_stack([one, one, one, other, other, np.zeros(rows)])
     values = causes + rng.standard_normal(causes.shape) * np.array([noise] * 5 + [1.0])
-    return TargetTable(tuple(map(Target, ["a1", "a2", "a3", "b1", "b2", "c"])), tuple(map(str, range(rows))), values)
+    return TargetTable(
+        tuple(map(Target, ["a1", "a2", "a3", "b1", "b2", "c"])),
+        tuple(map(str, range(rows))),
+        values,
+    )
 
 
 def by_correlation(table):
@@ -34,7 +38,9 @@ def test_groups_with_a_cause_are_stable():
 
 def test_groups_of_noise_are_not_stable():
     rng = np.random.default_rng(0)
-    table = TargetTable(two_causes().specs, tuple(map(str, range(30))), rng.standard_normal((30, 6)))
+    table = TargetTable(
+        two_causes().specs, tuple(map(str, range(30))), rng.standard_normal((30, 6))
+    )
 
     def connected(part):
         return cluster(target_graph(part, sparsifier="mst"))
@@ -59,7 +65,9 @@ def test_draws_hold_63_percent_of_the_rows_none_twice():
 
 
 def test_the_same_seed_gives_the_same_shares():
-    one, again, other = (resample(two_causes(noise=1.0), by_correlation, draws=15, seed=seed) for seed in (3, 3, 4))
+    one, again, other = (
+        resample(two_causes(noise=1.0), by_correlation, draws=15, seed=seed) for seed in (3, 3, 4)
+    )
     assert np.array_equal(one.together, again.together)
     assert not np.array_equal(one.together, other.together)
 
@@ -74,11 +82,18 @@ def test_the_order_of_columns_does_not_matter():
 def test_shares_are_counts():
     groupings = [
         Grouping.from_partition(parts)
-        for parts in ([["a", "b"], ["c"]], [["a", "b", "c"]], [["a"], ["b", "c"]], [["a"], ["b"], ["c"]])
+        for parts in (
+            [["a", "b"], ["c"]],
+            [["a", "b", "c"]],
+            [["a"], ["b", "c"]],
+            [["a"], ["b"], ["c"]],
+        )
     ]
     stability = Stability.of(groupings)
     assert stability.names == ("a", "b", "c")
-    assert stability.together == pytest.approx(np.array([[1, 0.5, 0.25], [0.5, 1, 0.5], [0.25, 0.5, 1]]))
+    assert stability.together == pytest.approx(
+        np.array([[1, 0.5, 0.25], [0.5, 1, 0.5], [0.25, 0.5, 1]])
+    )
     assert stability.of_group(Grouping.singles(["c"]).groups[0]) == 0.5
     assert stability.frame().loc["a", "c"] == 0.25
 
@@ -104,13 +119,17 @@ def test_edges_of_a_graph_learn_their_stability():
 
 def test_measures_agree_where_there_is_a_cause():
     table = two_causes()
-    groupings = {name: cluster(target_graph(table, name, sparsifier="knn", k=2)) for name in MEASURES}
+    groupings = {
+        name: cluster(target_graph(table, name, sparsifier="knn", k=2)) for name in MEASURES
+    }
     frame = agreement(groupings)
     assert list(frame.index) == list(MEASURES)
     assert np.allclose(np.diag(frame), 1.0)
     assert np.allclose(frame, frame.T)
     assert frame.loc["pearson", "spearman"] == 1.0
-    assert agreement({"x": TRUTH, "y": Grouping.singles(TRUTH.targets)}).loc["x", "y"] == pytest.approx(0.0)
+    assert agreement({"x": TRUTH, "y": Grouping.singles(TRUTH.targets)}).loc[
+        "x", "y"
+    ] == pytest.approx(0.0)
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,10 @@ _costs = st.sampled_from([0.5, 1.0, 2.0])
 
 
 def _candidates(tables):
-    return [Candidate(tuple(sorted(scores)), scores, cost, f"n{i}") for i, (scores, cost) in enumerate(tables)]
+    return [
+        Candidate(tuple(sorted(scores)), scores, cost, f"n{i}")
+        for i, (scores, cost) in enumerate(tables)
+    ]
 
 
 def _by_search(monkeypatch, make):
@@ -36,7 +39,9 @@ def _outcome(candidates, groups):
 def test_tied_tables_are_solved_as_by_search(tables, groups):
     candidates = _candidates(tables)
     with pytest.MonkeyPatch.context() as monkeypatch:
-        assert _outcome(candidates, groups) == _by_search(monkeypatch, lambda: _outcome(candidates, groups))
+        assert _outcome(candidates, groups) == _by_search(
+            monkeypatch, lambda: _outcome(candidates, groups)
+        )
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -49,14 +54,21 @@ def test_large_tables_are_solved_as_by_search(seed, monkeypatch):
         scores = {task: float(random.normal(0.8, 0.05)) for task in held}
         candidates.append(Candidate(tuple(held), scores, 1.0, f"n{number}"))
     ours = list(solve_each(candidates, 9, higher_is_better=True))
-    assert ours == _by_search(monkeypatch, lambda: list(solve_each(candidates, 9, higher_is_better=True)))
+    assert ours == _by_search(
+        monkeypatch, lambda: list(solve_each(candidates, 9, higher_is_better=True))
+    )
     assert len(ours) > 4
     assert all(solution.gap == 0 for solution in ours)
 
 
 def test_where_very_many_choices_tie_the_search_is_asked(monkeypatch):
     tables = [(dict.fromkeys(TASKS, 1.0), 1.0 + i % 3) for i in range(400)]
-    assert _subsets.Subsets(_request.prepare(_candidates(tables), **_NOTHING).tables()._cover).choices(3, 0.0) is None
+    assert (
+        _subsets.Subsets(_request.prepare(_candidates(tables), **_NOTHING).tables()._cover).choices(
+            3, 0.0
+        )
+        is None
+    )
     found = solve(_candidates(tables), groups=3)
     assert found == _by_search(monkeypatch, lambda: solve(_candidates(tables), groups=3))
     assert found.cost == 1.0

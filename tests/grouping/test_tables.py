@@ -18,7 +18,9 @@ def written(tmp_path, text, name="table.csv"):
 
 
 def test_csv_rows_become_candidates_in_file_order(tmp_path):
-    path = written(tmp_path, "tasks,cost,gap,volume\ngap,0.5,0.3,\nvolume gap,,0.25,0.5\n\nvolume,2,,0.75\n")
+    path = written(
+        tmp_path, "tasks,cost,gap,volume\ngap,0.5,0.3,\nvolume gap,,0.25,0.5\n\nvolume,2,,0.75\n"
+    )
     table = read_table(path)
     assert table.candidates == (
         Candidate(("gap",), {"gap": 0.3}, 0.5),
@@ -34,7 +36,9 @@ def test_csv_cost_column_may_be_absent_and_columns_stand_in_any_order(tmp_path):
 
 
 def test_repeated_sets_of_equal_cost_get_keys(tmp_path):
-    table = read_table(written(tmp_path, "tasks,cost,a,b\na b,1,1,2\nb a,1,3,4\na b,2,5,6\na b,1,7,8\n"))
+    table = read_table(
+        written(tmp_path, "tasks,cost,a,b\na b,1,1,2\nb a,1,3,4\na b,2,5,6\na b,1,7,8\n")
+    )
     assert [c.key for c in table.candidates] == ["", "#2", "", "#3"]
 
 
@@ -46,7 +50,10 @@ def test_repeated_sets_of_equal_cost_get_keys(tmp_path):
         ("set,a\na,1\n", "the header must name 'tasks' and a column a task .* found: set, a"),
         ("tasks,a,a\na,1,2\n", "column names must be single words, each once, found 'a' 2 times"),
         ("tasks,a\na b,1\n", "line 2: tasks names 'b', which is no column, choose from: a"),
-        ("tasks,band_gap\nbandgap,1\n", "line 2: tasks names 'bandgap', .* did you mean 'band_gap'"),
+        (
+            "tasks,band_gap\nbandgap,1\n",
+            "line 2: tasks names 'bandgap', .* did you mean 'band_gap'",
+        ),
         ("tasks,a,b\na,1,\n", "every task column must be in at least one set, but 'b' is in none"),
         ("tasks,a,b\na b,1,\n", "line 2: .* found a blank inside the set for 'b'"),
         ("tasks,a,b\na,1,2\nb,,1\n", "line 2: .* found a value outside the set for 'b'"),
@@ -70,7 +77,9 @@ def test_files_that_cannot_be_read_are_named(tmp_path):
     (tmp_path / "binary.csv").write_bytes(b"\xff\xfe\x00\x81")
     with pytest.raises(GroupingError, match=r"binary\.csv: .*not UTF-8"):
         read_table(tmp_path / "binary.csv")
-    with pytest.raises(GroupingError, match="unknown table format 'standly', did you mean 'standley'"):
+    with pytest.raises(
+        GroupingError, match="unknown table format 'standly', did you mean 'standley'"
+    ):
         read_table(tmp_path / "none.csv", "standly")
 
 
@@ -87,7 +96,9 @@ def test_standley_lines_are_half_cost_singles_then_full_networks(tmp_path):
 
 
 @pytest.mark.skipif(not PUBLISHED.exists(), reason=f"the published tables are not at {PUBLISHED}")
-@pytest.mark.parametrize("path", sorted(PUBLISHED.glob("standley/results*.txt")), ids=lambda path: path.name)
+@pytest.mark.parametrize(
+    "path", sorted(PUBLISHED.glob("standley/results*.txt")), ids=lambda path: path.name
+)
 def test_published_standley_tables_hold_every_set_and_the_half_cost_singles(path):
     candidates = read_table(path, "standley").candidates
     assert len({c.tasks for c in candidates if c.cost == 1}) == 31
@@ -99,7 +110,11 @@ def tag_file(tmp_path, comment, table):
 
 
 def test_tag_scores_are_means_over_the_other_tasks_of_the_affected_row(tmp_path):
-    table = {"a": {"a": 9, "b": 1, "c": 3}, "b": {"a": 5, "b": 9, "c": 7}, "c": {"a": 0, "b": 2, "c": 9}}
+    table = {
+        "a": {"a": 9, "b": 1, "c": 3},
+        "b": {"a": 5, "b": 9, "c": 7},
+        "c": {"a": 0, "b": 2, "c": 9},
+    }
     read = read_table(tag_file(tmp_path, "# TAG", table), "tag")
     found = {"".join(c.tasks): c.scores for c in read.candidates}
     assert found == {
@@ -115,7 +130,10 @@ def test_tag_scores_are_means_over_the_other_tasks_of_the_affected_row(tmp_path)
     ("table", "message"),
     [
         ({"a": {"a": 1, "b": 2}}, "row 'a' must name every task once, found: a, b"),
-        ({"a": {"a": 1, "b": None}, "b": {"a": 1, "b": 2}}, "row 'a': 'b' must be a finite number, found 'None'"),
+        (
+            {"a": {"a": 1, "b": None}, "b": {"a": 1, "b": 2}},
+            "row 'a': 'b' must be a finite number, found 'None'",
+        ),
         ({"a": {"a": 1}}, "an affinity table must hold at least two tasks, found 1"),
         ([1], 'a TAG table must be JSON like {"comment"'),
     ],
@@ -141,7 +159,8 @@ def test_mtgnet_gains_are_read_with_the_memberships_beside_them(tmp_path):
 def test_mtgnet_accepts_commas_and_names_what_is_missing(tmp_path):
     gains = written(tmp_path, "0,0\n0,0\n0.1,0.2\n", "vision.csv")
     with pytest.raises(
-        GroupingError, match=r"give the gains file, with its memberships NAME_x\.csv beside it, found none"
+        GroupingError,
+        match=r"give the gains file, with its memberships NAME_x\.csv beside it, found none",
     ):
         read_table(gains, "mtgnet")
     member = written(tmp_path, "1,0\n0,1\n1,1\n", "vision_x.csv")

@@ -22,7 +22,10 @@ VALUES = [[10.0, -1.0, -5.0, 1], [100.0, 2.0, 0.5, 0], [1.0, 0.0, 30.0, 0], [20.
 def make_cells(count, seed=0):
     """Skewed cells [count, 3, 3] of about 4 Å."""
     generator = torch.Generator().manual_seed(seed)
-    return torch.diag(torch.tensor([3.5, 4.0, 4.8])) + torch.rand(count, 3, 3, generator=generator) * 0.8
+    return (
+        torch.diag(torch.tensor([3.5, 4.0, 4.8]))
+        + torch.rand(count, 3, 3, generator=generator) * 0.8
+    )
 
 
 def make_densities(count, n=16, channels=1, seed=0):

@@ -24,7 +24,10 @@ def plainly_by_place(layer, x):
 CASES = {
     "channels": (plainly_by_channel, lambda: ChannelAttention(8)),
     "periodic": (plainly_by_place, lambda: SpatialAttention(PeriodicConv3d(2, 1, 3))),
-    "symmetric": (plainly_by_place, lambda: SpatialAttention(PeriodicConv3d(2, 1, 3, symmetric=True))),
+    "symmetric": (
+        plainly_by_place,
+        lambda: SpatialAttention(PeriodicConv3d(2, 1, 3, symmetric=True)),
+    ),
     "zeros": (plainly_by_place, lambda: SpatialAttention(KernelConv3d(2, 1, 3, padding=1))),
 }
 

@@ -18,7 +18,11 @@ class TestMSA3DCNN(BackboneConformance):
 
 class TestMSA3DCNNOfThreeScales(BackboneConformance):
     name = "msa3dcnn"
-    settings = BackboneConformance.settings | {"dilations": (1, 2, 3), "blocks": 2, "pooling": "attention"}
+    settings = BackboneConformance.settings | {
+        "dilations": (1, 2, 3),
+        "blocks": 2,
+        "pooling": "attention",
+    }
 
 
 class TestResNet3D(BackboneConformance):
@@ -27,7 +31,11 @@ class TestResNet3D(BackboneConformance):
 
 class TestResNet3DInACube(BackboneConformance):
     name = "resnet3d"
-    settings = BackboneConformance.settings | {"view": "cartesian", "pooling": "mean_max", "stages": 3}
+    settings = BackboneConformance.settings | {
+        "view": "cartesian",
+        "pooling": "mean_max",
+        "stages": 3,
+    }
 
 
 class TestConvNeXt3D(BackboneConformance):
@@ -36,7 +44,11 @@ class TestConvNeXt3D(BackboneConformance):
 
 class TestSymmetricConvNeXt3DInACube(BackboneConformance):
     name = "convnext3d"
-    settings = BackboneConformance.settings | {"view": "cartesian", "symmetric": True, "pooling": "attention"}
+    settings = BackboneConformance.settings | {
+        "view": "cartesian",
+        "symmetric": True,
+        "pooling": "attention",
+    }
 
 
 class TestSymmetricMSA3DCNN(BackboneConformance):
@@ -81,12 +93,16 @@ def test_other_shifts_move_an_untrained_network_little_and_their_average_less(ba
     """Against what tells crystals apart; the descriptors, exactly invariant, are left out."""
     density = make_densities(8) * torch.linspace(0.5, 4, 8)[:, None, None, None, None]
     lattice = make_cells(8)
-    network = make_network(backbone=backbone, patch=2, stages=2, descriptors=False, lattice_features=False)
+    network = make_network(
+        backbone=backbone, patch=2, stages=2, descriptors=False, lattice_features=False
+    )
     train_a_little(network, density, lattice)
     with torch.no_grad():
         rows = network.view.prepare(density, lattice)
         shifts = product(range(4), repeat=3)  # all there are, up to whole strides
-        features = torch.stack([network.features(rows.roll(shift, (2, 3, 4)), lattice) for shift in shifts])
+        features = torch.stack(
+            [network.features(rows.roll(shift, (2, 3, 4)), lattice) for shift in shifts]
+        )
     between = features.mean(0).std(0).mean()
     within = features.std(0).mean()
     some = features[torch.randperm(64, generator=torch.Generator().manual_seed(0))]
@@ -105,8 +121,12 @@ def test_symmetric_kernels_make_order_and_sign_of_the_axes_exact(backbone, patch
         rows = network.view.prepare(density, lattice)
         here = network(rows, lattice)
         for order, signs in product(permutations(range(3)), product((False, True), repeat=3)):
-            turned = rows.permute(0, 1, *(axis + 2 for axis in order)).flip([i + 2 for i in range(3) if signs[i]])
-            torch.testing.assert_close(network(turned, lattice[:, list(order)]), here, rtol=1e-4, atol=1e-5)
+            turned = rows.permute(0, 1, *(axis + 2 for axis in order)).flip(
+                [i + 2 for i in range(3) if signs[i]]
+            )
+            torch.testing.assert_close(
+                network(turned, lattice[:, list(order)]), here, rtol=1e-4, atol=1e-5
+            )
 
 
 def test_symmetric_kernels_are_no_default_of_others():
@@ -114,4 +134,6 @@ def test_symmetric_kernels_are_no_default_of_others():
     network = train_a_little(make_network(descriptors=False), density, lattice)
     with torch.no_grad():
         rows = network.view.prepare(density, lattice)
-        assert not torch.allclose(network(rows.transpose(2, 3), lattice), network(rows, lattice), rtol=1e-3)
+        assert not torch.allclose(
+            network(rows.transpose(2, 3), lattice), network(rows, lattice), rtol=1e-3
+        )

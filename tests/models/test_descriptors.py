@@ -6,7 +6,7 @@ import torch
 
 from taskgroup.datasets import load_dataset
 from taskgroup.models import ModelConfig, descriptors
-from taskgroup.models.descriptors import DescriptorNetwork
+from taskgroup.models.backbones.descriptors import DescriptorNetwork
 from taskgroup.models.lattice import N_LATTICE_FEATURES
 
 from .conftest import make_cells, make_densities
@@ -26,7 +26,9 @@ def test_batches_do_not_matter_and_settings_do():
     np.testing.assert_allclose(
         descriptors(density, cells, batch_size=1), descriptors(density, cells), rtol=1e-4, atol=1e-5
     )
-    fewer = descriptors(density, cells, ModelConfig(backbone="descriptors", widths=(), fields=("density",)))
+    fewer = descriptors(
+        density, cells, ModelConfig(backbone="descriptors", widths=(), fields=("density",))
+    )
     assert fewer.shape == (3, 28 + 4 + 1 + N_LATTICE_FEATURES)
 
 
@@ -38,7 +40,9 @@ def test_a_forest_on_descriptors_knows_the_volume_of_unseen_chemical_systems():
     data = load_dataset("crystals")
     split = data.splits().split()
     x = descriptors(
-        data.densities(), data.lattices, ModelConfig(backbone="descriptors", widths=(), fields=("density",))
+        data.densities(),
+        data.lattices,
+        ModelConfig(backbone="descriptors", widths=(), fields=("density",)),
     )
     y = np.log(data.targets.column("volume"))
     forest = ExtraTreesRegressor(100, random_state=0).fit(x[split.train], y[split.train])
@@ -46,7 +50,10 @@ def test_a_forest_on_descriptors_knows_the_volume_of_unseen_chemical_systems():
 
 
 def test_running_statistics_are_means_over_all_batches():
-    ours, plain = DescriptorNetwork(ModelConfig(), 5).standardise, torch.nn.BatchNorm1d(5, affine=False, momentum=None)
+    ours, plain = (
+        DescriptorNetwork(ModelConfig(), 5).standardise,
+        torch.nn.BatchNorm1d(5, affine=False, momentum=None),
+    )
     for seed in range(3):
         x = 3 * torch.randn(7, 5, generator=torch.Generator().manual_seed(seed)) + 1
         torch.testing.assert_close(ours(x), plain(x))

@@ -45,9 +45,13 @@ def test_gradient_and_laplacian_of_plane_waves_are_exact(cell, n):
     values = waves(cell, n, lambda k, angle: torch.cos(angle))[None, None]
     inverse = reciprocal(cell[None])
     gradient = cartesian_gradient(values, inverse)
-    torch.testing.assert_close(gradient[0, :, 0], waves(cell, n, lambda k, a: -k[:, None, None, None] * torch.sin(a)))
+    torch.testing.assert_close(
+        gradient[0, :, 0], waves(cell, n, lambda k, a: -k[:, None, None, None] * torch.sin(a))
+    )
     laplacian = divergence(gradient, inverse)
-    torch.testing.assert_close(laplacian[0, 0], waves(cell, n, lambda k, a: -(k @ k) * torch.cos(a)))
+    torch.testing.assert_close(
+        laplacian[0, 0], waves(cell, n, lambda k, a: -(k @ k) * torch.cos(a))
+    )
 
 
 @pytest.mark.parametrize("n", [12, 13])
@@ -55,7 +59,9 @@ def test_a_low_pass_damps_each_plane_wave_by_its_gaussian(cell, n):
     values = 5 + waves(cell, n, lambda k, angle: torch.cos(angle))[None, None]
     found = low_passes(values, reciprocal(cell[None]), (0.2, 0.3))
     for width, smooth in zip((0.2, 0.3), found, strict=True):
-        expected = 5 + waves(cell, n, lambda k, a, w=width: math.exp(-0.5 * w**2 * float(k @ k)) * torch.cos(a))
+        expected = 5 + waves(
+            cell, n, lambda k, a, w=width: math.exp(-0.5 * w**2 * float(k @ k)) * torch.cos(a)
+        )
         torch.testing.assert_close(smooth[0, 0], expected)
 
 
@@ -66,7 +72,9 @@ def test_low_passes_agree_with_an_fft_and_keep_the_charge(n):
     (found,) = low_passes(density, reciprocal(cells), (0.35,))
     index = np.fft.fftfreq(n, 1 / n)
     h = np.stack(np.meshgrid(index, index, index, indexing="ij"), axis=-1)
-    for rho, cell, smooth in zip(density[:, 0].numpy(), cells.numpy(), found[:, 0].numpy(), strict=True):
+    for rho, cell, smooth in zip(
+        density[:, 0].numpy(), cells.numpy(), found[:, 0].numpy(), strict=True
+    ):
         k = 2 * np.pi * h @ np.linalg.inv(cell).T
         spectrum = np.fft.fftn(rho) * np.exp(-0.5 * 0.35**2 * (k**2).sum(-1))
         if n % 2 == 0:  # the highest frequency has no sign
@@ -84,7 +92,9 @@ def test_the_derivative_of_a_constant_is_zero_and_the_matrix_antisymmetric(n):
 
 def test_the_reduced_gradient_is_perdews(cell):
     density, cells = make_densities(1).double(), cell[None]
-    rho, slope, s = density_fields(density, cells, ("density", "gradient", "reduced_gradient"), ())[0]
+    rho, slope, s = density_fields(density, cells, ("density", "gradient", "reduced_gradient"), ())[
+        0
+    ]
     rho = rho * 0.5  # fields come in units of a valence electron's
     expected = slope / (2 * (3 * math.pi**2) ** (1 / 3) * rho ** (4 / 3))
     torch.testing.assert_close(s, expected)
@@ -113,7 +123,10 @@ def test_channels_come_width_by_width_then_field_by_field():
     [
         (lambda x: x.roll((3, -1, 5), (2, 3, 4)), lambda cells: cells),
         (lambda x: x.permute(0, 1, 4, 2, 3), lambda cells: cells[:, [2, 0, 1]]),
-        (lambda x: x.flip(3).roll(1, 3), lambda cells: cells * torch.tensor([1.0, -1.0, 1.0])[:, None]),
+        (
+            lambda x: x.flip(3).roll(1, 3),
+            lambda cells: cells * torch.tensor([1.0, -1.0, 1.0])[:, None],
+        ),
     ],
     ids=["origin", "order", "sign"],
 )
@@ -126,8 +139,12 @@ def test_fields_move_with_origin_order_and_sign_of_the_cell(move, turn):
 
 def test_fields_do_not_depend_on_orientation():
     density, cells = make_densities(2).double(), make_cells(2).double()
-    rotation, _ = torch.linalg.qr(torch.randn(3, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0)))
-    there, here = (density_fields(density, lattice, ALL, (0.4,)) for lattice in (cells @ rotation, cells))
+    rotation, _ = torch.linalg.qr(
+        torch.randn(3, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    )
+    there, here = (
+        density_fields(density, lattice, ALL, (0.4,)) for lattice in (cells @ rotation, cells)
+    )
     torch.testing.assert_close(there, here, rtol=1e-9, atol=1e-9)
 
 
@@ -147,4 +164,6 @@ def test_scaling_keeps_sign_and_order(scaling):
 
 
 def test_the_cube_root_is_one():
-    torch.testing.assert_close(scale_values(torch.tensor([8.0, -27.0]), "cbrt"), torch.tensor([2.0, -3.0]))
+    torch.testing.assert_close(
+        scale_values(torch.tensor([8.0, -27.0]), "cbrt"), torch.tensor([2.0, -3.0])
+    )

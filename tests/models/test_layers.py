@@ -17,7 +17,9 @@ def plainly(x, layer):
     for axis in (2, 3, 4):
         index = torch.arange(-layer.before, x.shape[axis] + layer.after) % x.shape[axis]
         x = x.index_select(axis, index)
-    return functional.conv3d(x, layer.weight, layer.bias, layer.stride, 0, layer.dilation, layer.groups)
+    return functional.conv3d(
+        x, layer.weight, layer.bias, layer.stride, 0, layer.dilation, layer.groups
+    )
 
 
 def random(*shape, seed=0, dtype=torch.float64):
@@ -57,7 +59,9 @@ def test_it_is_circular_padding(stride, layout, dtype):
     expected.backward(weights)
     tolerance *= 10  # gradients of weights are sums over the batch and the grid
     torch.testing.assert_close(a.grad, b.grad, rtol=tolerance, atol=tolerance)
-    torch.testing.assert_close(ours.weight.grad, circular.weight.grad, rtol=tolerance, atol=10 * tolerance)
+    torch.testing.assert_close(
+        ours.weight.grad, circular.weight.grad, rtol=tolerance, atol=10 * tolerance
+    )
 
 
 def test_it_moves_with_the_origin():
@@ -103,7 +107,9 @@ def test_several_gradients_at_once_are_those_one_by_one():
     layer, x = PeriodicConv3d(2, 3, 3).double(), random(2, 2, 4, 4, 4).requires_grad_()
     y = layer(x)
     weights = random(5, *y.shape)
-    at_once = torch.autograd.grad(y, [x, layer.weight], weights, is_grads_batched=True, retain_graph=True)
+    at_once = torch.autograd.grad(
+        y, [x, layer.weight], weights, is_grads_batched=True, retain_graph=True
+    )
     for i in range(5):
         one = torch.autograd.grad(y, [x, layer.weight], weights[i], retain_graph=True)
         torch.testing.assert_close([part[i] for part in at_once], list(one))
@@ -125,14 +131,18 @@ def test_a_symmetric_kernel_has_four_weights_and_the_variance_of_a_plain_one():
     for k in range(4):
         weights = kernel.flatten(2)[..., orbit == k]
         torch.testing.assert_close(weights, weights[..., :1].expand_as(weights))
-    assert kernel.square().mean().item() == pytest.approx(plain.weight.square().mean().item(), rel=0.1)
+    assert kernel.square().mean().item() == pytest.approx(
+        plain.weight.square().mean().item(), rel=0.1
+    )
     assert layer.state_dict().keys() == plain.state_dict().keys()
 
 
 def test_channel_attention_weighs_whole_channels():
     x = random(2, 8, 3, 3, 3).float()
     ratio = ChannelAttention(8)(x) / x
-    torch.testing.assert_close(ratio, ratio[:, :, :1, :1, :1].expand_as(ratio), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(
+        ratio, ratio[:, :, :1, :1, :1].expand_as(ratio), rtol=1e-4, atol=1e-5
+    )
     assert (ratio > 0).all()
     assert (ratio < 1).all()
 

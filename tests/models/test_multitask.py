@@ -57,14 +57,18 @@ def test_weights_and_description_rebuild_the_network(settings):
     description = json.loads(json.dumps(network.to_dict()))
     twin = MultiTaskNetwork.from_dict(description)
     twin.load_state_dict(load(save(network.state_dict())))
-    torch.testing.assert_close(twin.predict(density, lattice), network.predict(density, lattice), rtol=0, atol=0)
+    torch.testing.assert_close(
+        twin.predict(density, lattice), network.predict(density, lattice), rtol=0, atol=0
+    )
     assert twin.to_dict() == network.to_dict()
 
 
 def test_a_description_with_settings_of_another_version_is_refused_in_one_line():
     description = make_network().to_dict()
     description["config"]["backbone"] = "msa4dcnn"
-    with pytest.raises(ConfigError, match=r"^model\.backbone: .*no backbone 'msa4dcnn'; did you mean 'msa3dcnn'"):
+    with pytest.raises(
+        ConfigError, match=r"^model\.backbone: .*no backbone 'msa4dcnn'; did you mean 'msa3dcnn'"
+    ):
         MultiTaskNetwork.from_dict(description)
 
 
@@ -91,7 +95,10 @@ def test_the_cell_counts_where_it_is_asked_for():
     for asked in (True, False):
         settings = {"lattice_features": asked, "fields": ("density",), "widths": ()}
         network = train_a_little(make_network(**settings), density, make_cells(2))
-        small, large = network.predict(density, make_cells(2)), network.predict(density, 2 * make_cells(2))
+        small, large = (
+            network.predict(density, make_cells(2)),
+            network.predict(density, 2 * make_cells(2)),
+        )
         assert torch.allclose(small, large) != asked
 
 
@@ -102,11 +109,18 @@ def test_averages_over_symmetries_move_less_than_single_predictions():
 
     def change(draws):
         return (
-            (network.predict(moved, lattice, draws=draws) - network.predict(density, lattice, draws=draws)).abs().mean()
+            (
+                network.predict(moved, lattice, draws=draws)
+                - network.predict(density, lattice, draws=draws)
+            )
+            .abs()
+            .mean()
         )
 
     assert 0 < change(64) < 0.7 * change(0)
-    assert torch.equal(network.predict(density, lattice, draws=4), network.predict(density, lattice, draws=4))
+    assert torch.equal(
+        network.predict(density, lattice, draws=4), network.predict(density, lattice, draws=4)
+    )
 
 
 def test_targets_share_the_backbone_and_nothing_else():
@@ -114,14 +128,18 @@ def test_targets_share_the_backbone_and_nothing_else():
     network = make_network().train()
     outputs = network(network.view.prepare(density, lattice), lattice)
     shared = list(network.backbone.parameters())
-    gradients = torch.autograd.grad(outputs[:, 1].sum(), [*shared, network.heads.weight], retain_graph=True)
+    gradients = torch.autograd.grad(
+        outputs[:, 1].sum(), [*shared, network.heads.weight], retain_graph=True
+    )
     assert (gradients[-1][[0, 2, 3]] == 0).all()
     assert gradients[-1][1].abs().max() > 0
     names = {name.split(".")[0] for name, _ in network.named_parameters()}
     assert names == {"backbone", "heads"}
 
 
-@pytest.mark.parametrize("settings", [{"backbone": "descriptors"}, {"backbone": "peaks"}], ids=["descriptors", "peaks"])
+@pytest.mark.parametrize(
+    "settings", [{"backbone": "descriptors"}, {"backbone": "peaks"}], ids=["descriptors", "peaks"]
+)
 def test_heads_see_the_numbers_of_the_cell_as_they_are(settings):
     density, lattice = make_densities(6), make_cells(6)
     network = train_a_little(make_network(**settings), density, lattice)
@@ -141,7 +159,9 @@ def test_one_target_is_enough():
     assert network.predict(make_densities(2), make_cells(2)).shape == (2, 1)
 
 
-@pytest.mark.parametrize("settings", [{}, {"view": "cartesian", "widths": ()}], ids=["fractional", "cartesian"])
+@pytest.mark.parametrize(
+    "settings", [{}, {"view": "cartesian", "widths": ()}], ids=["fractional", "cartesian"]
+)
 def test_a_program_from_densities_gives_the_predictions_for_any_batch(settings):
     class Predict(torch.nn.Module):
         def __init__(self, network):

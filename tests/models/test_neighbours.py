@@ -9,11 +9,15 @@ from pymatgen.core import Lattice, Structure
 
 from taskgroup.models.neighbours import DISTANCES, nearness
 
-SALT = Structure.from_spacegroup("Fm-3m", Lattice.cubic(5.64), ["Na", "Cl"], [[0, 0, 0], [0.5, 0.5, 0.5]])
+SALT = Structure.from_spacegroup(
+    "Fm-3m", Lattice.cubic(5.64), ["Na", "Cl"], [[0, 0, 0], [0.5, 0.5, 0.5]]
+)
 WURTZITE = Structure.from_spacegroup(
     "P6_3mc", Lattice.hexagonal(3.25, 5.2), ["Zn", "O"], [[1 / 3, 2 / 3, 0], [1 / 3, 2 / 3, 0.382]]
 )
-COPPER = Structure(Lattice(np.array([[0, 1, 1], [1, 0, 1], [1, 1, 0]]) * 1.805), ["Cu"], [[0, 0, 0]])
+COPPER = Structure(
+    Lattice(np.array([[0, 1, 1], [1, 0, 1], [1, 1, 0]]) * 1.805), ["Cu"], [[0, 0, 0]]
+)
 
 
 def near(structure, places=None):
@@ -32,7 +36,9 @@ def test_it_is_the_sum_over_the_neighbours_pymatgen_finds(structure):
     centres, others, _, distances = structure.get_neighbor_list(6.0)
     for i, j, r in zip(centres, others, distances, strict=True):
         for k, centre in enumerate(DISTANCES):
-            expected[i, k, j] += math.cos(math.pi * r / 12) ** 2 * math.exp(-(((r - centre) / 0.5) ** 2))
+            expected[i, k, j] += math.cos(math.pi * r / 12) ** 2 * math.exp(
+                -(((r - centre) / 0.5) ** 2)
+            )
     torch.testing.assert_close(near(structure), expected, atol=1e-4, rtol=1e-4)
 
 
@@ -60,7 +66,9 @@ def test_another_cell_of_the_same_crystal_changes_nothing(steps):
 
 def test_a_larger_cell_shares_the_neighbours_among_its_images():
     large = near(COPPER * (2, 1, 1))
-    torch.testing.assert_close(large.sum(2), near(COPPER).sum(2).expand(2, -1), atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(
+        large.sum(2), near(COPPER).sum(2).expand(2, -1), atol=1e-4, rtol=1e-4
+    )
 
 
 def test_a_traced_program_gives_the_same(monkeypatch):

@@ -21,7 +21,9 @@ def test_positions_do_not_matter(name, x):
 
 
 def test_mean_and_maximum(x):
-    torch.testing.assert_close(MeanMaxPool(5)(x), torch.cat([x.mean((2, 3, 4)), x.amax((2, 3, 4))], dim=1))
+    torch.testing.assert_close(
+        MeanMaxPool(5)(x), torch.cat([x.mean((2, 3, 4)), x.amax((2, 3, 4))], dim=1)
+    )
 
 
 def test_the_distribution_holds_moments_extremes_and_shares_above_edges(x):
@@ -34,7 +36,9 @@ def test_the_distribution_holds_moments_extremes_and_shares_above_edges(x):
     torch.testing.assert_close(found[..., 1], flat.std(2, correction=0), rtol=1e-4, atol=1e-4)
     torch.testing.assert_close(found[..., 2:4], torch.stack([flat.amin(2), flat.amax(2)], dim=2))
     for i, edge in enumerate(pool.edges[0]):
-        torch.testing.assert_close(found[..., 4 + i], (flat > edge).float().mean(2), atol=1e-3, rtol=0)
+        torch.testing.assert_close(
+            found[..., 4 + i], (flat > edge).float().mean(2), atol=1e-3, rtol=0
+        )
 
 
 def test_attention_without_preference_is_the_mean(x):

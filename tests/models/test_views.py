@@ -8,9 +8,9 @@ import torch
 
 from taskgroup.errors import ConfigError
 from taskgroup.models import ModelConfig, make_view
-from taskgroup.models.distribution import distribution
 from taskgroup.models.fields import density_fields, scale_values
 from taskgroup.models.views import CartesianView, DescriptorView, FractionalView
+from taskgroup.models.views.statistics import distribution
 
 from .conftest import make_cells, make_densities
 
@@ -34,7 +34,9 @@ def test_the_configuration_chooses_the_view():
 def test_a_row_holds_block_means_of_scaled_fields_and_their_distribution(density, lattice):
     view = make()
     grid, statistics = view.split(view.prepare(density, lattice))
-    fields = scale_values(density_fields(density, lattice, SMALL["fields"], SMALL["widths"]), "cbrt")
+    fields = scale_values(
+        density_fields(density, lattice, SMALL["fields"], SMALL["widths"]), "cbrt"
+    )
     blocks = fields.view(3, 4, 4, 4, 4, 4, 4, 4).mean((3, 5, 7))
     torch.testing.assert_close(grid, blocks)
     torch.testing.assert_close(statistics, distribution(fields, density))
@@ -55,25 +57,45 @@ def test_a_grid_finer_than_the_stored_one_is_the_stored_one(channels):
 
 
 @pytest.mark.parametrize(
-    "kind", [{"kind": "fractional"}, {"kind": "cartesian"}, {"backbone": "descriptors"}, {"backbone": "peaks"}]
+    "kind",
+    [
+        {"kind": "fractional"},
+        {"kind": "cartesian"},
+        {"backbone": "descriptors"},
+        {"backbone": "peaks"},
+    ],
 )
 def test_without_magnetisation_the_total_density_alone_is_seen(kind):
     density, lattice = make_densities(2, n=8, channels=2), make_cells(2)
-    total, blind, seeing = make(**kind), make(in_channels=2, magnetisation=False, **kind), make(in_channels=2, **kind)
-    torch.testing.assert_close(blind.prepare(density, lattice), total.prepare(density[:, :1], lattice))
+    total, blind, seeing = (
+        make(**kind),
+        make(in_channels=2, magnetisation=False, **kind),
+        make(in_channels=2, **kind),
+    )
+    torch.testing.assert_close(
+        blind.prepare(density, lattice), total.prepare(density[:, :1], lattice)
+    )
     assert blind.key == total.key
     assert seeing.prepare(density, lattice).shape[1] > blind.prepare(density, lattice).shape[1]
 
 
 @pytest.mark.parametrize(
-    "kind", [{"kind": "fractional"}, {"kind": "cartesian"}, {"backbone": "descriptors"}, {"backbone": "peaks"}]
+    "kind",
+    [
+        {"kind": "fractional"},
+        {"kind": "cartesian"},
+        {"backbone": "descriptors"},
+        {"backbone": "peaks"},
+    ],
 )
 def test_a_magnetisation_turned_round_is_the_same_crystal(kind):
     density, lattice = make_densities(3, n=8, channels=2), make_cells(3)
     turned = density * torch.tensor([1.0, -1.0])[:, None, None, None]
     assert (density[:, 1].mean((1, 2, 3)) != 0).all()
     view = make(in_channels=2, **kind)
-    torch.testing.assert_close(view.prepare(turned, lattice), view.prepare(density, lattice), rtol=0, atol=0)
+    torch.testing.assert_close(
+        view.prepare(turned, lattice), view.prepare(density, lattice), rtol=0, atol=0
+    )
     partly = density.clone()  # one atom's moment alone is another crystal
     partly[:, 1, :2] *= -1
     assert not torch.equal(view.prepare(partly, lattice), view.prepare(density, lattice))
@@ -88,23 +110,41 @@ def test_a_grid_that_does_not_divide_the_stored_one_is_refused(settings):
 @pytest.mark.parametrize(
     ("move", "turn", "follow"),
     [
-        (lambda x: x.roll((4, -8, 12), (2, 3, 4)), lambda cell: cell, lambda x: x.roll((1, -2, 3), (2, 3, 4))),
-        (lambda x: x.permute(0, 1, 4, 2, 3), lambda cell: cell[:, [2, 0, 1]], lambda x: x.permute(0, 1, 4, 2, 3)),
-        (lambda x: x.flip(3), lambda cell: cell * torch.tensor([1.0, -1.0, 1.0])[:, None], lambda x: x.flip(3)),
+        (
+            lambda x: x.roll((4, -8, 12), (2, 3, 4)),
+            lambda cell: cell,
+            lambda x: x.roll((1, -2, 3), (2, 3, 4)),
+        ),
+        (
+            lambda x: x.permute(0, 1, 4, 2, 3),
+            lambda cell: cell[:, [2, 0, 1]],
+            lambda x: x.permute(0, 1, 4, 2, 3),
+        ),
+        (
+            lambda x: x.flip(3),
+            lambda cell: cell * torch.tensor([1.0, -1.0, 1.0])[:, None],
+            lambda x: x.flip(3),
+        ),
     ],
     ids=["origin", "order", "sign"],
 )
-def test_rows_follow_exactly_when_the_description_of_the_cell_changes(density, lattice, move, turn, follow):
+def test_rows_follow_exactly_when_the_description_of_the_cell_changes(
+    density, lattice, move, turn, follow
+):
     view = make()
     before, after = view.prepare(density, lattice), view.prepare(move(density), turn(lattice))
-    torch.testing.assert_close(view.split(after)[0], follow(view.split(before)[0]), rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(
+        view.split(after)[0], follow(view.split(before)[0]), rtol=1e-4, atol=1e-4
+    )
     torch.testing.assert_close(view.split(after)[1], view.split(before)[1], rtol=1e-3, atol=1e-3)
 
 
 def invariances(grid, cell):
     """All (grid, cell) that describe the same crystal: origins, orders and signs, one row at a time."""
     for order, sign in product(permutations(range(3)), product((1, -1), repeat=3)):
-        turned = grid.permute(0, 1, *(axis + 2 for axis in order)).flip([i + 2 for i in range(3) if sign[i] < 0])
+        turned = grid.permute(0, 1, *(axis + 2 for axis in order)).flip(
+            [i + 2 for i in range(3) if sign[i] < 0]
+        )
         yield turned, cell[:, list(order)] * torch.tensor(sign, dtype=cell.dtype)[:, None]
 
 
@@ -115,7 +155,9 @@ def test_what_is_drawn_describes_the_same_crystal(density, lattice):
     before, after = view.split(rows)[0], view.split(drawn)[0]
     for i in range(3):
         (grid,) = [
-            g for g, cell in invariances(before[i : i + 1], lattice[i : i + 1]) if torch.equal(cell[0], cells[i])
+            g
+            for g, cell in invariances(before[i : i + 1], lattice[i : i + 1])
+            if torch.equal(cell[0], cells[i])
         ]
         shifts = product(range(4), repeat=3)
         assert any(torch.equal(grid[0].roll(shift, (1, 2, 3)), after[i]) for shift in shifts)
@@ -143,7 +185,9 @@ def test_chosen_rows_are_drawn_as_if_alone(density, lattice, kind):
 
 def test_rows_are_drawn_apart(lattice):
     view = make()
-    rows = view.prepare(make_densities(1).expand(64, -1, -1, -1, -1), lattice[:1].expand(64, -1, -1))
+    rows = view.prepare(
+        make_densities(1).expand(64, -1, -1, -1, -1), lattice[:1].expand(64, -1, -1)
+    )
     drawn, cells = view.augment(rows, lattice[:1].expand(64, -1, -1), generator())
     assert len({tuple(row.flatten().tolist()) for row in drawn}) > 60
     assert len({tuple(cell.flatten().tolist()) for cell in cells}) > 20
@@ -186,7 +230,9 @@ def test_the_cube_sees_the_same_function_whatever_the_cell():
     wave = torch.cos(2 * math.pi * (fractional[..., 0] + fractional[..., 2]) + 0.4)
     seen = make("cartesian", edge=9.0).look(wave.expand(1, 4, n, n, n), cell)
     line = ((torch.arange(n) + 0.5) / n - 0.5) * 9.0
-    points = torch.stack(torch.meshgrid(line, line, line, indexing="ij"), dim=-1) @ torch.linalg.inv(cell[0])
+    points = torch.stack(
+        torch.meshgrid(line, line, line, indexing="ij"), dim=-1
+    ) @ torch.linalg.inv(cell[0])
     expected = torch.cos(2 * math.pi * (points[..., 0] + points[..., 2]) + 0.4)
     torch.testing.assert_close(seen[0, 0], expected, rtol=0, atol=0.02)
 
@@ -195,7 +241,9 @@ def test_the_cube_is_the_same_after_a_lattice_translation_of_its_origin(density,
     view = make("cartesian")
     grid = view.split(view.prepare(density, lattice))[0]
     wound = lattice.clone()
-    wound[:, 0] += lattice[:, 1]  # another cell of the same lattice, hence another function: the view must notice
+    wound[:, 0] += lattice[
+        :, 1
+    ]  # another cell of the same lattice, hence another function: the view must notice
     assert not torch.allclose(view.look(grid, wound), view.look(grid, lattice))
     torch.testing.assert_close(view.look(grid.roll(4, 2), lattice), view.look(grid, lattice))
 
@@ -208,7 +256,9 @@ def test_cartesian_draws_turn_the_cell_and_keep_its_metric(density, lattice):
     assert (cells - lattice).abs().amin(0).max() > 0.1
     before, after = view.split(rows)[0], view.split(drawn)[0]
     for i in range(3):
-        assert any(torch.equal(before[i].roll(s, (1, 2, 3)), after[i]) for s in product(range(4), repeat=3))
+        assert any(
+            torch.equal(before[i].roll(s, (1, 2, 3)), after[i]) for s in product(range(4), repeat=3)
+        )
 
 
 def test_orientations_are_uniform_over_rotations_and_reflections():

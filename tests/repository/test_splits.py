@@ -9,7 +9,7 @@ from pymatgen.core import Composition
 
 from taskgroup.datasets import load_dataset
 from taskgroup.datasets.splits import Splits, make_splits
-from taskgroup.search import load_study
+from taskgroup.spec import load_study
 
 ROOT = Path(__file__).parents[2]
 SPLITS = ROOT / "studies" / "splits"
@@ -21,10 +21,14 @@ def test_studies_of_built_in_data_use_the_registered_split(study: str) -> None:
     config = load_study(ROOT / "studies" / f"{study}.yaml")
     dataset = load_dataset(config.dataset)
     used = dataset.splits(by=config.split.by, folds=config.split.folds, seed=config.split.seed)
-    assert used.to_json(dataset.ids) == (SPLITS / f"{dataset.name}.json").read_text(encoding="utf-8")
+    assert used.to_json(dataset.ids) == (SPLITS / f"{dataset.name}.json").read_text(
+        encoding="utf-8"
+    )
 
 
-@pytest.mark.skipif(not STRUCTURES.exists(), reason="needs Materials Project structures in ../shared/data/mp")
+@pytest.mark.skipif(
+    not STRUCTURES.exists(), reason="needs Materials Project structures in ../shared/data/mp"
+)
 @pytest.mark.parametrize("study", ["mp_elastic", "mp_sparse"])
 def test_studies_of_materials_project_rows_use_the_registered_split(study: str) -> None:
     text = (SPLITS / f"{study}.json").read_text(encoding="utf-8")

@@ -8,15 +8,18 @@ import pytest
 
 from taskgroup.affinity import Affinity, affinity_matrix
 from taskgroup.errors import ConfigError, TrainingFailed
-from taskgroup.search import Study, affinities
+from taskgroup.search import affinities
 from taskgroup.search.affinities import Affinities
-from taskgroup.search.plan import Recipe, StudyData
-from taskgroup.search.space import settings_of
+from taskgroup.spec.plan import Recipe, StudyData
+from taskgroup.spec.space import settings_of
+from taskgroup.study import Study
 from taskgroup.training.affinity_hooks import gradient_affinity
 
 
 @pytest.fixture(scope="module")
-def made(make_config: Callable, tmp_path_factory: pytest.TempPathFactory) -> tuple[StudyData, Affinities, Path]:
+def made(
+    make_config: Callable, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[StudyData, Affinities, Path]:
     """The affinities of the small study, and its run folder."""
     config, folder = make_config(), tmp_path_factory.mktemp("run")
     data = StudyData(config)
@@ -29,7 +32,9 @@ def test_label_affinities_see_training_rows_only(made):
     found = affinity_of("spearman")
     expected = affinity_matrix(data.targets.rows(data.training_rows), "spearman")
     np.testing.assert_allclose(found.values, expected.values)
-    np.testing.assert_allclose(Affinity.from_json((folder / "affinity/spearman.json").read_text()).values, found.values)
+    np.testing.assert_allclose(
+        Affinity.from_json((folder / "affinity/spearman.json").read_text()).values, found.values
+    )
 
 
 @pytest.mark.parametrize(("name", "measure"), [("gradient", "cosine"), ("projected", "projected")])
@@ -38,7 +43,9 @@ def test_a_joint_run_in_a_process_apart_gives_what_it_gives_here(made, name: str
     found = affinity_of(name)
     job = data.job(data.targets.names, affinity_of._recipe, 0, 1)
     split = data.splits.split(data.split.test_fold, 1)
-    expected = gradient_affinity(data.dataset, split, job, measure, every=None if name == "projected" else 4)
+    expected = gradient_affinity(
+        data.dataset, split, job, measure, every=None if name == "projected" else 4
+    )
     np.testing.assert_allclose(found.values, expected.values, atol=1e-5)
 
 
@@ -53,7 +60,9 @@ def test_a_joint_run_is_trained_once_a_study(made, monkeypatch: pytest.MonkeyPat
 def test_a_joint_run_that_dies_says_why(made, monkeypatch: pytest.MonkeyPatch):
     data, affinity_of, folder = made
     monkeypatch.setattr(affinities, "_WORKER", "raise MemoryError('no room')")
-    with pytest.raises(TrainingFailed, match=r"joint run of all targets failed: MemoryError: no room"):
+    with pytest.raises(
+        TrainingFailed, match=r"joint run of all targets failed: MemoryError: no room"
+    ):
         Affinities(data, folder, affinity_of._recipe, seed=5)("gradient")
 
 
@@ -73,11 +82,19 @@ def test_a_study_groups_by_gradients(make_config: Callable, tmp_path: Path):
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("space.grouping.affinity=spearmann", r"unknown measure 'spearmann'; did you mean 'spearman'\?"),
-        ("space.grouping.sparsifier=treshold", r"no sparsifier 'treshold'; did you mean 'threshold'\?"),
+        (
+            "space.grouping.affinity=spearmann",
+            r"unknown measure 'spearmann'; did you mean 'spearman'\?",
+        ),
+        (
+            "space.grouping.sparsifier=treshold",
+            r"no sparsifier 'treshold'; did you mean 'threshold'\?",
+        ),
         ("space.grouping.method=luvain", r"did you mean 'louvain'\?"),
     ],
 )
-def test_unknown_names_are_refused_before_anything_runs(make_config: Callable, override: str, message: str):
+def test_unknown_names_are_refused_before_anything_runs(
+    make_config: Callable, override: str, message: str
+):
     with pytest.raises(ConfigError, match=message):
         make_config(override)

@@ -12,7 +12,9 @@ import pytest
 
 pytest.importorskip("ase", reason="the candidates are ASE atoms")
 ROOT = Path(__file__).parents[2]
-sys.path.insert(0, str(ROOT / "tools" / "dft"))  # scripts, not a package: they import each other by name
+sys.path.insert(
+    0, str(ROOT / "tools" / "dft")
+)  # scripts, not a package: they import each other by name
 
 import analysis  # noqa: E402
 import elastic  # noqa: E402
@@ -26,7 +28,9 @@ import prototypes  # noqa: E402
 # Analysis
 
 
-@pytest.mark.parametrize(("length", "spacing", "n"), [(4.0, 0.2, 20), (4.1, 0.2, 24), (3.9, 0.3, 14), (4.5, 0.2, 24)])
+@pytest.mark.parametrize(
+    ("length", "spacing", "n"), [(4.0, 0.2, 20), (4.1, 0.2, 24), (3.9, 0.3, 14), (4.5, 0.2, 24)]
+)
 def test_grids_are_even_smooth_and_fine_enough(length: float, spacing: float, n: int) -> None:
     assert analysis.even_grid([length, length], spacing) == (n, n)
 
@@ -36,7 +40,9 @@ def test_a_band_limited_density_is_downsampled_exactly() -> None:
         x = np.arange(n) / n
         return 2 + np.cos(2 * np.pi * (2 * x[:, None, None] - x[:, None] + 3 * x))
 
-    np.testing.assert_allclose(analysis.downsampled(wave(24), (12, 8, 10)), wave(120)[::10, ::15, ::12], atol=1e-12)
+    np.testing.assert_allclose(
+        analysis.downsampled(wave(24), (12, 8, 10)), wave(120)[::10, ::15, ::12], atol=1e-12
+    )
 
 
 def test_occupied_edges_of_bands() -> None:
@@ -54,7 +60,9 @@ def test_bandwidth_takes_the_topmost_connected_bands() -> None:
 def test_the_density_of_states_integrates_to_two_a_band() -> None:
     energies, weights = np.array([[0.0, 1.0], [0.3, 1.2]]), np.array([0.25, 0.75])
     grid = np.linspace(-2, 4, 3001)
-    total = sum(analysis.density_of_states(energies, weights, at) for at in grid) * (grid[1] - grid[0])
+    total = sum(analysis.density_of_states(energies, weights, at) for at in grid) * (
+        grid[1] - grid[0]
+    )
     assert total == pytest.approx(4, rel=1e-6)
 
 
@@ -70,7 +78,12 @@ def stiffness(c11: float, c12: float, c44: float) -> np.ndarray:
 def harmonic_stress(deformation: np.ndarray, constants: tuple[float, float, float]) -> np.ndarray:
     """GPa of a harmonic crystal under a symmetric deformation, from the 6 x 6 stiffness in GPa."""
     strain = deformation - np.eye(3)
-    return stiffness(*constants) @ [*np.diag(strain), 2 * strain[1, 2], 2 * strain[0, 2], 2 * strain[0, 1]]
+    return stiffness(*constants) @ [
+        *np.diag(strain),
+        2 * strain[1, 2],
+        2 * strain[0, 2],
+        2 * strain[0, 1],
+    ]
 
 
 @pytest.mark.parametrize("d", [-0.03, 0.015, 0.1])
@@ -79,12 +92,17 @@ def test_both_strains_keep_the_volume_to_first_order(d: float) -> None:
     assert np.linalg.det(elasticity.shear(d)) == pytest.approx(1 - d**2, abs=1e-14)
 
 
-@pytest.mark.parametrize("constants", [(114.0, 62.0, 32.0), (1050.0, 127.0, 560.0), (40.0, 60.0, -10.0)])
+@pytest.mark.parametrize(
+    "constants", [(114.0, 62.0, 32.0), (1050.0, 127.0, 560.0), (40.0, 60.0, -10.0)]
+)
 def test_the_constants_of_a_harmonic_crystal_come_back_whatever_its_pressure(
     constants: tuple[float, float, float],
 ) -> None:
     pressure = np.array([3.0, 3.0, 3.0, 0.0, 0.0, 0.0])
-    stresses = [pressure + harmonic_stress(f(0.015), constants) for f in (elasticity.stretch, elasticity.shear)]
+    stresses = [
+        pressure + harmonic_stress(f(0.015), constants)
+        for f in (elasticity.stretch, elasticity.shear)
+    ]
     found = elasticity.cubic_constants((constants[0] + 2 * constants[1]) / 3, *stresses, 0.015)
     np.testing.assert_allclose(list(found.values()), constants)
 
@@ -97,16 +115,21 @@ def test_hill_lies_between_the_bounds_and_is_exact_for_an_isotropic_crystal() ->
 
 
 @pytest.mark.parametrize(
-    "constants", [(114, 62, 32), (40, 60, 30), (100, -60, 30), (100, 50, -1), (100, -49, 1), (50, 50, 10)]
+    "constants",
+    [(114, 62, 32), (40, 60, 30), (100, -60, 30), (100, 50, -1), (100, -49, 1), (50, 50, 10)],
 )
 def test_stable_means_that_every_strain_costs_energy(constants: tuple[float, float, float]) -> None:
-    assert elasticity.is_stable(*constants) == bool(np.linalg.eigvalsh(stiffness(*constants)).min() > 1e-9)
+    assert elasticity.is_stable(*constants) == bool(
+        np.linalg.eigvalsh(stiffness(*constants)).min() > 1e-9
+    )
 
 
 def test_only_hcp_is_not_cubic() -> None:
     for name, _, atoms in prototypes.wanted()[::7]:
         metric = np.array(atoms.cell) @ np.array(atoms.cell).T
-        angles = {round(float(c), 6) for c in (metric[0, 1], metric[0, 2], metric[1, 2]) / metric[0, 0]}
+        angles = {
+            round(float(c), 6) for c in (metric[0, 1], metric[0, 2], metric[1, 2]) / metric[0, 0]
+        }
         equal = np.allclose(np.diag(metric), metric[0, 0])
         assert elastic.is_cubic({"name": name}) == (equal and len(angles) == 1)
 
@@ -174,14 +197,23 @@ def test_a_failure_is_recorded_and_not_tried_again_unless_asked(tmp_path: Path) 
     assert sorted(path.name for path in tmp_path.glob("*.json")) == ["a.json", "b.json", "c.json"]
     assert "no such luck" in (tmp_path / "bad.fail").read_text()
     assert list(jobs.pending(NAMES, options(tmp_path))) == []
-    assert [name for name, _, _ in jobs.pending(NAMES, options(tmp_path, "--retry-failed"))] == ["bad"]
-    jobs.run(NAMES, lambda name, family, atoms: fake("bad again", family, atoms), options(tmp_path, "--retry-failed"))
+    assert [name for name, _, _ in jobs.pending(NAMES, options(tmp_path, "--retry-failed"))] == [
+        "bad"
+    ]
+    jobs.run(
+        NAMES,
+        lambda name, family, atoms: fake("bad again", family, atoms),
+        options(tmp_path, "--retry-failed"),
+    )
     jobs.save(tmp_path, {"name": "bad"}, np.ones((2, 2, 2)))
     assert not (tmp_path / "bad.fail").exists()
 
 
 def test_shares_are_disjoint_and_complete_and_packed_names_are_left_out(tmp_path: Path) -> None:
-    shares = [[name for name, _, _ in jobs.pending(NAMES, options(tmp_path, str(part), "3"))] for part in range(3)]
+    shares = [
+        [name for name, _, _ in jobs.pending(NAMES, options(tmp_path, str(part), "3"))]
+        for part in range(3)
+    ]
     assert sorted(name for share in shares for name in share) == ["a", "b", "bad", "c"]
     packed = tmp_path / "crystals.json.gz"
     packed.write_bytes(gzip.compress(json.dumps([{"name": "a"}, {"name": "c"}]).encode()))
@@ -195,7 +227,9 @@ def test_too_long_is_a_failure(tmp_path: Path) -> None:
     assert "over 1 s" in (tmp_path / "slow.fail").read_text()
 
 
-def test_an_interrupted_write_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interrupted_write_leaves_the_old_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = tmp_path / "a.json"
     jobs.write_whole(path, b"old")
     monkeypatch.setattr(jobs.os, "replace", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
@@ -274,7 +308,9 @@ def test_packing_merges_keeps_and_sorts(tmp_path: Path) -> None:
     assert energies["Zn-fcc"] == pytest.approx(0.2)
     assert energies["ZnO-b"] == pytest.approx(-3.5 + (1.2 + 4.8) / 2)
     assert manifest == json.loads((dest / "manifest.json").read_text())
-    assert pack.write(after, MOLECULES, dest) == manifest  # nothing new: same bytes, hash and version
+    assert (
+        pack.write(after, MOLECULES, dest) == manifest
+    )  # nothing new: same bytes, hash and version
 
 
 def test_packed_densities_keep_the_valence_electrons(tmp_path: Path) -> None:
@@ -317,7 +353,10 @@ def test_elastic_constants_are_packed_where_two_grids_agree(tmp_path: Path) -> N
     found = {name: record["targets"] for name, (record, _) in crystals.items()}
     assert found["insulator"]["shear_modulus"] == pytest.approx(40)
     assert found["fine"]["shear_modulus"] == pytest.approx(41)
-    assert (found["unstable"]["shear_modulus"], found["unstable"]["mechanically_stable"]) == (None, 0)
+    assert (found["unstable"]["shear_modulus"], found["unstable"]["mechanically_stable"]) == (
+        None,
+        0,
+    )
     assert crystals["fine"][0]["more"]["c11"] == 152
     assert all("shear_modulus" not in found[name] for name in ("rough", "unsure", "not-strained"))
 
@@ -350,4 +389,6 @@ def test_the_shipped_dataset_is_what_its_manifest_says() -> None:
     pack.set_formation_energies(records, molecules_file)
     after = [record["targets"]["formation_energy"] for record in records]
     assert [e is None for e in after] == [e is None for e in before]
-    np.testing.assert_allclose([e for e in after if e is not None], [e for e in before if e is not None], atol=1e-9)
+    np.testing.assert_allclose(
+        [e for e in after if e is not None], [e for e in before if e is not None], atol=1e-9
+    )

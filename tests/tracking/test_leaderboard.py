@@ -61,8 +61,12 @@ def test_an_unknown_column_is_refused_with_the_nearest_name(records) -> None:
 
 def test_the_frame_holds_the_same_numbers_as_the_rows(records) -> None:
     frame, rows = leaderboard_frame(records), leaderboard(records)
-    assert list(frame["objective"].dropna()) == [r["objective"] for r in rows if r["objective"] is not None]
-    assert list(frame["gain/density"].dropna()) == [r["gains"]["density"] for r in rows if "density" in r["gains"]]
+    assert list(frame["objective"].dropna()) == [
+        r["objective"] for r in rows if r["objective"] is not None
+    ]
+    assert list(frame["gain/density"].dropna()) == [
+        r["gains"]["density"] for r in rows if "density" in r["gains"]
+    ]
     assert list(frame["rank"].dropna()) == [1, 2, 3, 4]
 
 
@@ -76,7 +80,10 @@ def test_the_table_shows_baselines_failures_and_losses(records) -> None:
     Console(file=text, width=120).print(leaderboard_table(records))
     lines = text.getvalue().splitlines()
     assert len(lines) == 1 + len(records)
-    assert any("singles (baseline)" in line and "{band_gap} | {density} | {volume}" in line for line in lines)
+    assert any(
+        "singles (baseline)" in line and "{band_gap} | {density} | {volume}" in line
+        for line in lines
+    )
     assert any("trial-2 (fail)" in line and "–" in line for line in lines)
     assert any("trial-4" in line and "+0.1000, 1 loses" in line for line in lines)
     assert any("refit-0 (test)" in line for line in lines)

@@ -26,7 +26,11 @@ from taskgroup.tracking.mlflow_client import connect, search_runs, slugs
 def children(tracker: Tracker) -> list:
     client = connect(tracker.uri)
     parent = client.get_run(tracker.parent_run_id)
-    return list(search_runs(client, parent.info.experiment_id, f"tags.`mlflow.parentRunId` = '{parent.info.run_id}'"))
+    return list(
+        search_runs(
+            client, parent.info.experiment_id, f"tags.`mlflow.parentRunId` = '{parent.info.run_id}'"
+        )
+    )
 
 
 @pytest.fixture(scope="session")
@@ -65,7 +69,9 @@ def test_mlflow_read_back_agrees_with_the_leaderboard(tracker, records) -> None:
     assert theirs == ours
 
 
-def test_a_resumed_study_goes_on_in_the_same_run_and_logs_nothing_twice(tracker, run, records, make_record) -> None:
+def test_a_resumed_study_goes_on_in_the_same_run_and_logs_nothing_twice(
+    tracker, run, records, make_record
+) -> None:
     tracker.close("interrupted")
     append_record(run, make_record(7))
     again = Tracker(run)
@@ -73,7 +79,9 @@ def test_a_resumed_study_goes_on_in_the_same_run_and_logs_nothing_twice(tracker,
     again.sync()
     assert again.parent_run_id == tracker.parent_run_id
     names = [child.info.run_name for child in children(again)]
-    assert sorted(names) == sorted([*(record.run_name for record in records), make_record(7).run_name])
+    assert sorted(names) == sorted(
+        [*(record.run_name for record in records), make_record(7).run_name]
+    )
 
 
 def test_a_run_folder_that_moved_goes_on_in_its_own_database(tracker, run, records) -> None:
@@ -87,7 +95,9 @@ def test_a_run_folder_that_moved_goes_on_in_its_own_database(tracker, run, recor
 
 def test_a_trial_half_logged_by_a_killed_process_is_logged_again(tracker, run, records) -> None:
     client = connect(tracker.uri)
-    victim = next(child for child in children(tracker) if child.info.run_name == records[1].run_name)
+    victim = next(
+        child for child in children(tracker) if child.info.run_name == records[1].run_name
+    )
     client.update_run(victim.info.run_id, status="RUNNING")
     Tracker(run).sync()
     runs = [child for child in children(tracker) if child.info.run_name == records[1].run_name]
@@ -95,14 +105,18 @@ def test_a_trial_half_logged_by_a_killed_process_is_logged_again(tracker, run, r
     assert runs[0].info.run_id != victim.info.run_id
 
 
-def test_an_unreachable_server_costs_a_warning_and_is_made_up_for(run, records, monkeypatch, caplog) -> None:
+def test_an_unreachable_server_costs_a_warning_and_is_made_up_for(
+    run, records, monkeypatch, caplog
+) -> None:
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     away = Tracker(run, uri="http://127.0.0.1:9")
     with caplog.at_level(logging.WARNING, "taskgroup.tracking"):
         for record in records:
             away.log_trial(record)
     assert away.parent_run_id == ""
-    assert len([r for r in caplog.records if "will be sent again" in r.message]) == 1  # one, then a pause
+    assert (
+        len([r for r in caplog.records if "will be sent again" in r.message]) == 1
+    )  # one, then a pause
     back = Tracker(run)
     back.log_trial(records[1])
     back.close()
@@ -133,7 +147,9 @@ def test_a_database_that_cannot_be_opened_costs_a_warning(run, caplog) -> None:
     assert "did not take a record" in caplog.text
 
 
-def test_artifacts_lie_in_the_run_folder_whatever_database_is_used(run, records, tmp_path, monkeypatch) -> None:
+def test_artifacts_lie_in_the_run_folder_whatever_database_is_used(
+    run, records, tmp_path, monkeypatch
+) -> None:
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
     monkeypatch.chdir(elsewhere)
@@ -144,7 +160,12 @@ def test_artifacts_lie_in_the_run_folder_whatever_database_is_used(run, records,
 
 
 def test_infinite_and_missing_numbers_are_not_logged(make_run, make_record) -> None:
-    odd = make_record(0, objective=-math.inf, skills={"density": math.nan, "volume": None, "band_gap": 0.5}, gains={})
+    odd = make_record(
+        0,
+        objective=-math.inf,
+        skills={"density": math.nan, "volume": None, "band_gap": 0.5},
+        gains={},
+    )
     tracker = Tracker(make_run([]))
     tracker.log_trial(odd)
     metrics = children(tracker)[0].data.metrics
@@ -160,7 +181,11 @@ def test_the_layout_of_a_trial_is_the_documented_one(tracker, records) -> None:
                 "val/density/mae", "cost/seconds", "cost/n_networks", "cost/n_cached", "curve/volume"}  # fmt: skip
     assert expected <= set(child.data.metrics)
     history = connect(tracker.uri).get_metric_history(child.info.run_id, "curve/volume")
-    assert [(point.step, round(point.value, 6)) for point in history] == [(1, 0.1), (2, 0.2), (3, 0.3)]
+    assert [(point.step, round(point.value, 6)) for point in history] == [
+        (1, 0.1),
+        (2, 0.2),
+        (3, 0.3),
+    ]
     failed = next(c for c in children(tracker) if c.data.tags["name"] == "trial-2")
     assert failed.data.tags["fail_kind"] == "nan"
     assert failed.info.status == "FAILED"
@@ -174,7 +199,9 @@ def test_test_values_of_a_refit_do_not_compete_with_validation_values(tracker) -
     assert best == 0.65
 
 
-def test_a_setting_too_long_for_a_parameter_is_whole_in_the_artifact(make_run, make_record, tmp_path) -> None:
+def test_a_setting_too_long_for_a_parameter_is_whole_in_the_artifact(
+    make_run, make_record, tmp_path
+) -> None:
     long = list(range(2000))
     tracker = Tracker(make_run([]))
     tracker.log_trial(make_record(0, settings={"hp/long": long, "hp/short": 1}))
@@ -206,10 +233,15 @@ def test_a_refit_run_carries_the_bundle(tracker, make_record, tmp_path) -> None:
     (bundle / "bundle.json").write_text("{}")
     tracker.log_refit(make_record(1, "refit", 0.7), bundle)
     run = next(c for c in children(tracker) if c.data.tags["name"] == "refit-1")
-    assert connect(tracker.uri).list_artifacts(run.info.run_id, "bundle")[0].path == "bundle/bundle.json"
+    assert (
+        connect(tracker.uri).list_artifacts(run.info.run_id, "bundle")[0].path
+        == "bundle/bundle.json"
+    )
 
 
-def test_the_final_choice_becomes_a_refit_run_with_the_exported_bundle_once(make_run, make_record) -> None:
+def test_the_final_choice_becomes_a_refit_run_with_the_exported_bundle_once(
+    make_run, make_record
+) -> None:
     run = make_run([])
     (run / "export").mkdir()
     (run / "export" / "bundle.json").write_text("{}")
@@ -224,7 +256,10 @@ def test_the_final_choice_becomes_a_refit_run_with_the_exported_bundle_once(make
     assert refit.data.metrics["test/density/mae"] == 0.2
     assert refit.data.metrics["test/objective"] == 0.55
     assert refit.data.metrics["gain/density"] == 0.1
-    assert connect(tracker.uri).list_artifacts(refit.info.run_id, "bundle")[0].path == "bundle/bundle.json"
+    assert (
+        connect(tracker.uri).list_artifacts(refit.info.run_id, "bundle")[0].path
+        == "bundle/bundle.json"
+    )
 
 
 def test_names_mlflow_refuses_become_distinct_slugs() -> None:

@@ -24,9 +24,12 @@ TRUTH = {
 
 @pytest.fixture
 def run(tmp_path):
-    values = {name: np.array([2.0, 3.0, 50.0]) for name in TRUTH} | {"metal": np.array([0.1, 0.8, 0.9])}
+    values = {name: np.array([2.0, 3.0, 50.0]) for name in TRUTH} | {
+        "metal": np.array([0.1, 0.8, 0.9])
+    }
     frame = pd.DataFrame(
-        {**values, **{f"{n}_std": np.full(3, 0.5) for n in TRUTH}}, index=pd.Index(list("abc"), name="id")
+        {**values, **{f"{n}_std": np.full(3, 0.5) for n in TRUTH}},
+        index=pd.Index(list("abc"), name="id"),
     )
     write_predictions(tmp_path, TRUTH, frame)
     return tmp_path

@@ -23,7 +23,9 @@ def test_records_read_back_equal(run, records) -> None:
 
 
 def test_every_line_is_plain_json_without_nan(make_run, make_record) -> None:
-    run = make_run([make_record(0, "trial", 0.5, skills={"density": math.nan}, gains={"density": -math.inf})])
+    run = make_run(
+        [make_record(0, "trial", 0.5, skills={"density": math.nan}, gains={"density": -math.inf})]
+    )
     line = (run / "trials.jsonl").read_text()
     assert "NaN" not in line
     assert "Infinity" not in line
@@ -46,7 +48,9 @@ def test_a_trial_written_twice_counts_once_and_the_later_line_wins(make_run, mak
 
 def test_a_record_of_a_newer_version_with_more_fields_is_read(run, records) -> None:
     path = run / "trials.jsonl"
-    lines = [json.dumps(json.loads(line) | {"colour": "blue"}) for line in path.read_text().splitlines()]
+    lines = [
+        json.dumps(json.loads(line) | {"colour": "blue"}) for line in path.read_text().splitlines()
+    ]
     path.write_text("\n".join(lines) + "\n")
     assert read_records(run) == records
 

@@ -13,7 +13,9 @@ from taskgroup.tracking.figures import verdict
 from taskgroup.tracking.report import report_html, write_report
 
 AFFINITY = Affinity(
-    ("band_gap", "density", "volume"), [[1.0, -0.5, np.nan], [-0.5, 1.0, 0.8], [np.nan, 0.8, 1.0]], measure="spearman"
+    ("band_gap", "density", "volume"),
+    [[1.0, -0.5, np.nan], [-0.5, 1.0, 0.8], [np.nan, 0.8, 1.0]],
+    measure="spearman",
 )
 
 
@@ -28,7 +30,9 @@ class Page(HTMLParser):
 
     def handle_starttag(self, tag, attributes):
         self.counts[tag] = self.counts.get(tag, 0) + 1
-        self.links += [v for k, v in attributes if k in ("href", "src", "xlink:href") and not v.startswith("#")]
+        self.links += [
+            v for k, v in attributes if k in ("href", "src", "xlink:href") and not v.startswith("#")
+        ]
         if tag not in ("meta", "br"):
             self.open.append(tag)
         if tag == "tr":
@@ -91,7 +95,9 @@ def test_the_same_run_gives_the_same_report(finished) -> None:
 
 def test_names_from_outside_cannot_break_the_page(make_run, make_record) -> None:
     reason = "<script>alert(1)</script>"
-    run = make_run([make_record(0, objective=None, state="FAIL", fail_kind="error", fail_reason=reason)])
+    run = make_run(
+        [make_record(0, objective=None, state="FAIL", fail_kind="error", fail_reason=reason)]
+    )
     assert "script" not in Page(report_html(run)).counts
 
 
@@ -108,5 +114,13 @@ def test_a_folder_that_is_no_run_has_no_report(tmp_path) -> None:
 
 def test_a_gain_whose_interval_holds_zero_is_called_noise() -> None:
     bounds = [(-0.1, 0.1), (0.01, 0.1), (-0.1, -0.01), (0.0, 0.1), (None, None)]
-    words = [verdict(Interval(float(np.mean([low or 0, high or 0])), low, high)) for low, high in bounds]
-    assert words == ["within seed noise", "helped", "hurt", "within seed noise", "within seed noise"]
+    words = [
+        verdict(Interval(float(np.mean([low or 0, high or 0])), low, high)) for low, high in bounds
+    ]
+    assert words == [
+        "within seed noise",
+        "helped",
+        "hurt",
+        "within seed noise",
+        "within seed noise",
+    ]

@@ -9,10 +9,12 @@ from taskgroup.datasets import Target, TargetTable
 from taskgroup.grouping import Grouping
 from taskgroup.tracking import FinalRecord, Interval
 from taskgroup.tracking.gains import DRAWS, SetRun, bounds, measured_gains
-from taskgroup.tracking.transfer import transfer_report
+from taskgroup.tracking.transfer_report import transfer_report
 
 NAMES = ("a", "b", "c", "d")
-GAIN = np.array([[0, 0.3, 0.1, -0.2], [0.2, 0, -0.1, 0.05], [0.15, -0.3, 0, 0.25], [0.02, 0.12, -0.05, 0]])
+GAIN = np.array(
+    [[0, 0.3, 0.1, -0.2], [0.2, 0, -0.1, 0.05], [0.15, -0.3, 0, 0.25], [0.02, 0.12, -0.05, 0]]
+)
 
 
 def study(seeds: int = 4, noise: float = 0.0) -> list[SetRun]:
@@ -33,30 +35,45 @@ def study(seeds: int = 4, noise: float = 0.0) -> list[SetRun]:
 
 def test_gains_are_paired_by_seed_so_that_the_level_of_a_seed_cancels():
     report = transfer_report(study(), {})
-    np.testing.assert_allclose(report.pairwise.values[~np.eye(4, dtype=bool)], GAIN[~np.eye(4, dtype=bool)])
+    np.testing.assert_allclose(
+        report.pairwise.values[~np.eye(4, dtype=bool)], GAIN[~np.eye(4, dtype=bool)]
+    )
     assert np.isnan(np.diag(report.pairwise.values)).all()
     assert {gain.n for gain in report.gains} == {4}
 
 
 def test_negative_transfers_are_named_worst_first_and_small_gains_are_called_noise():
     report = transfer_report(study(seeds=6, noise=0.02), {})
-    assert [(g.target, g.group) for g in report.negative][:2] == [("b", ("b", "c")), ("d", ("a", "d"))]
+    assert [(g.target, g.group) for g in report.negative][:2] == [
+        ("b", ("b", "c")),
+        ("d", ("a", "d")),
+    ]
     verdicts = {(g.target, g.group): g.verdict for g in report.gains}
     assert verdicts["b", ("a", "b")] == "gain"
     assert verdicts["a", ("a", "d")] == "noise"
 
 
 def test_only_runs_of_the_same_recipe_and_repetition_are_compared():
-    alone, other = SetRun(("a",), {"a": 0.5}, "small", "seed 0"), SetRun(("b",), {"b": 0.4}, "small", "seed 0")
+    alone, other = (
+        SetRun(("a",), {"a": 0.5}, "small", "seed 0"),
+        SetRun(("b",), {"b": 0.4}, "small", "seed 0"),
+    )
     group = {"a": 0.7, "b": 0.3}
     gains, unpaired = measured_gains(
-        [alone, other, SetRun(("a", "b"), group, "large", "seed 0"), SetRun(("a", "b", "c"), group, "small", "seed 1")],
+        [
+            alone,
+            other,
+            SetRun(("a", "b"), group, "large", "seed 0"),
+            SetRun(("a", "b", "c"), group, "small", "seed 1"),
+        ],
         None,
         0,
     )
     assert gains == []
     assert unpaired == 2
-    gains, unpaired = measured_gains([alone, other, SetRun(("a", "b"), group, "small", "seed 0")], None, 0)
+    gains, unpaired = measured_gains(
+        [alone, other, SetRun(("a", "b"), group, "small", "seed 0")], None, 0
+    )
     assert {g.target: round(g.mean, 12) for g in gains} == {"a": 0.2, "b": -0.1}
     assert {g.verdict for g in gains} == {"one run"}
     assert unpaired == 0
@@ -69,7 +86,9 @@ def test_the_interval_over_runs_covers_the_truth_as_often_as_promised_even_with_
     for trial in range(200):
         differences = random.normal(0.1, 0.05, size=n)
         runs = [SetRun(("a",), {"a": 0.0}, "r", str(i)) for i in range(n)]
-        runs += [SetRun(("a", "b"), {"a": d, "b": None}, "r", str(i)) for i, d in enumerate(differences)]
+        runs += [
+            SetRun(("a", "b"), {"a": d, "b": None}, "r", str(i)) for i, d in enumerate(differences)
+        ]
         (gain,), _ = measured_gains(runs, None, seed=trial)
         covered += gain.low <= 0.1 <= gain.high
     assert 180 <= covered <= 199  # three standard errors around 190
@@ -93,7 +112,11 @@ class TestMaterials:
         for name in targets:
             truth = table.column(name)[self.rows]
             error = noise * random.normal(size=len(truth))
-            column = np.nan_to_num(truth, nan=1.0) * 10**error if name == "gap" else 0.5 * truth + 0.25 + 0.3 * error
+            column = (
+                np.nan_to_num(truth, nan=1.0) * 10**error
+                if name == "gap"
+                else 0.5 * truth + 0.25 + 0.3 * error
+            )
             columns.append(column)
             skills[name] = target_metrics(table.spec(name), truth, column)["skill"]
         return SetRun(targets, skills, "r", "seed 0", self.rows, np.column_stack(columns))
@@ -111,7 +134,9 @@ class TestMaterials:
     def test_the_same_predictions_differ_by_nothing_on_any_draw(self):
         table = self.table()
         single = self.run(table, ("gap",), 0.8, 1)
-        twin = SetRun(("gap", "metal"), {"gap": single.skills["gap"], "metal": None}, "r", "seed 0", self.rows)
+        twin = SetRun(
+            ("gap", "metal"), {"gap": single.skills["gap"], "metal": None}, "r", "seed 0", self.rows
+        )
         twin = SetRun(**{**vars(twin), "predictions": np.repeat(single.predictions, 2, axis=1)})
         (gain,), _ = measured_gains([single, twin], table, 0)
         np.testing.assert_allclose(gain.draws, 0, atol=1e-12)
@@ -122,7 +147,11 @@ class TestForetelling:
         truth, opposite = Affinity(NAMES, GAIN), Affinity(NAMES, -GAIN)
         report = transfer_report(study(), {"truth": truth, "opposite": opposite})
         first, last = report.measure_rows()
-        assert (first["measure"], first["correlation"], first["pairs"]) == ("truth", pytest.approx(1), 12)
+        assert (first["measure"], first["correlation"], first["pairs"]) == (
+            "truth",
+            pytest.approx(1),
+            12,
+        )
         assert (last["measure"], last["correlation"]) == ("opposite", pytest.approx(-1))
         assert first["low"] == pytest.approx(1)
 
@@ -131,7 +160,9 @@ class TestForetelling:
         report = transfer_report(study(noise=0.05), {"noisy": Affinity(NAMES, values)})
         (score,) = report.foretelling
         off = ~np.eye(4, dtype=bool)
-        assert score.correlation == pytest.approx(spearmanr(values[off], report.pairwise.values[off])[0])
+        assert score.correlation == pytest.approx(
+            spearmanr(values[off], report.pairwise.values[off])[0]
+        )
         assert score.low < score.correlation <= score.high
 
     def test_noise_has_an_interval_that_holds_zero(self):
@@ -155,12 +186,20 @@ def test_a_pair_that_was_not_trained_is_read_off_larger_groups():
     assert pairwise.value("c", "a") == pytest.approx(0.1)
     assert np.isnan(pairwise.value("d", "c"))
     pair = SetRun(("a", "b"), {"a": 0.45, "b": 0.5}, "r", "s")
-    assert transfer_report([*singles, *triples, pair], {}).pairwise.value("b", "a") == pytest.approx(-0.05)
+    assert transfer_report([*singles, *triples, pair], {}).pairwise.value(
+        "b", "a"
+    ) == pytest.approx(-0.05)
 
 
 def test_the_winners_curse_is_validation_minus_reevaluation():
     final = FinalRecord(
-        Grouping.singles(NAMES), "best", 0.8, Interval(0.7, 0.6, 0.8, 3), Interval(0.65, 0.6, 0.7), {}, {}
+        Grouping.singles(NAMES),
+        "best",
+        0.8,
+        Interval(0.7, 0.6, 0.8, 3),
+        Interval(0.65, 0.6, 0.7),
+        {},
+        {},
     )
     curse = transfer_report(study(), {}, final=final).curse
     assert (curse.validation, curse.reevaluation, curse.test) == (0.8, 0.7, 0.65)
@@ -173,7 +212,15 @@ def test_the_report_is_plain_json():
     report = transfer_report(study(), {"truth": Affinity(NAMES, GAIN)})
     content = json.loads(json.dumps(report.to_dict(), allow_nan=False))
     assert content.keys() == {"gains", "negative", "measures", "winners_curse", "unpaired"}
-    assert content["gains"][0].keys() == {"target", "group", "gain", "low", "high", "runs", "verdict"}
+    assert content["gains"][0].keys() == {
+        "target",
+        "group",
+        "gain",
+        "low",
+        "high",
+        "runs",
+        "verdict",
+    }
 
 
 def test_bounds_hold_the_middle_of_the_draws():

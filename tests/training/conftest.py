@@ -25,17 +25,30 @@ MODEL = {"backbone": "resnet3d", "width": 4, "grid": 8, "head_width": 8, "featur
 def make_dataset(rows=64, seed=0, grid=8, values=None):
     """Cubic cells with one Gaussian of random charge and width; ``sparse`` has a label in every fourth row."""
     random = np.random.default_rng(seed)
-    charge, edge, width = random.uniform(1, 10, rows), random.uniform(3, 6, rows), random.uniform(0.15, 0.3, rows)
+    charge, edge, width = (
+        random.uniform(1, 10, rows),
+        random.uniform(3, 6, rows),
+        random.uniform(0.15, 0.3, rows),
+    )
     x = (np.arange(grid) + 0.5) / grid - 0.5
     r2 = x[:, None, None] ** 2 + x[:, None] ** 2 + x**2
     shape = np.exp(-r2 / (2 * width[:, None, None, None] ** 2))
-    density = shape / shape.sum((1, 2, 3), keepdims=True) * grid**3 * (charge / edge**3)[:, None, None, None]
+    density = (
+        shape
+        / shape.sum((1, 2, 3), keepdims=True)
+        * grid**3
+        * (charge / edge**3)[:, None, None, None]
+    )
     truth = np.stack([charge, edge, charge > 5.5, charge], axis=1)
     truth[np.arange(rows) % 4 > 0, 3] = np.nan
-    table = TargetTable(SPECS, [f"row{i}" for i in range(rows)], truth if values is None else values)
+    table = TargetTable(
+        SPECS, [f"row{i}" for i in range(rows)], truth if values is None else values
+    )
     names = [f"X{i}" for i in range(rows)]
     lattices = edge[:, None, None] * np.eye(3)
-    return Dataset.from_arrays("synthetic", table.ids, table, density[:, None], lattices, names, names)
+    return Dataset.from_arrays(
+        "synthetic", table.ids, table, density[:, None], lattices, names, names
+    )
 
 
 def make_split(dataset):
@@ -46,7 +59,15 @@ def make_split(dataset):
 def make_job(dataset, targets=("charge", "edge", "heavy"), seed=0, **training):
     """A job on a tiny network, in float32 whatever the machine; the rest are settings of TrainConfig."""
     settings = {"epochs": 3, "batch_size": 16, "lr": 0.01, "precision": "float32"} | training
-    return GroupJob(targets, ModelConfig(**MODEL), TrainConfig(**settings), seed, "synthetic", dataset.hash, SPLIT)
+    return GroupJob(
+        targets,
+        ModelConfig(**MODEL),
+        TrainConfig(**settings),
+        seed,
+        "synthetic",
+        dataset.hash,
+        SPLIT,
+    )
 
 
 @pytest.fixture(scope="session")

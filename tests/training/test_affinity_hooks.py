@@ -54,15 +54,21 @@ def test_cosines_are_the_mean_over_probes_and_spread_between_epochs(dataset, spl
     found = hook.affinity()
     assert found.names == job.targets
     np.testing.assert_allclose(found.values, np.mean(steps.probes, axis=0), rtol=1e-6)
-    np.testing.assert_allclose(found.spread, np.std(steps.epoch_means, axis=0, ddof=1), rtol=1e-5, atol=1e-7)
+    np.testing.assert_allclose(
+        found.spread, np.std(steps.epoch_means, axis=0, ddof=1), rtol=1e-5, atol=1e-7
+    )
 
 
 def test_two_targets_that_are_the_same_thing_agree_and_help_each_other(dataset):
     values = dataset.targets.values.copy()
     values[:, 3] = values[:, 0] + 0.1 * np.random.default_rng(0).normal(size=len(values))
     twins = make_dataset(values=values)
-    jobs = [make_job(twins, ("charge", "edge", "sparse"), seed=seed, epochs=10) for seed in range(3)]
-    runs = [joint_affinities(twins, make_split(twins), job, ("cosine", "tag"), every=1) for job in jobs]
+    jobs = [
+        make_job(twins, ("charge", "edge", "sparse"), seed=seed, epochs=10) for seed in range(3)
+    ]
+    runs = [
+        joint_affinities(twins, make_split(twins), job, ("cosine", "tag"), every=1) for job in jobs
+    ]
     cosine, tag = (combine([run[measure] for run in runs]) for measure in ("cosine", "tag"))
     assert cosine.value("charge", "sparse") > cosine.value("edge", "sparse") + 0.2
     np.testing.assert_allclose(np.diag(cosine.values), 1, rtol=1e-5)
@@ -79,7 +85,9 @@ def test_a_small_step_of_tag_is_the_gramian_over_the_losses(dataset, split):
 
     expected, hook = Expected(), AffinityHook("tag", every=1, step=2e-4)
     job = make_job(dataset, epochs=1, batch_size=64)  # one step
-    job = replace(job, model=job.model.model_copy(update={"dropout": 0.0}))  # a probe draws masks of its own
+    job = replace(
+        job, model=job.model.model_copy(update={"dropout": 0.0})
+    )  # a probe draws masks of its own
     fit(dataset, split, job, hooks=[expected, hook])
     np.testing.assert_allclose(hook.affinity().values / 2e-4, expected.value, rtol=0.1, atol=0.02)
 
@@ -97,11 +105,15 @@ def test_probes_are_as_far_apart_as_asked(dataset, split):
             self._probes.add = counted
 
     hook = Counting("cosine", every=3)
-    fit(dataset, split, make_job(dataset, epochs=4), hooks=[hook])  # 2 steps an epoch: probes at 1, 4 and 7
+    fit(
+        dataset, split, make_job(dataset, epochs=4), hooks=[hook]
+    )  # 2 steps an epoch: probes at 1, 4 and 7
     assert hook.count == 3
 
 
-def test_projected_gradients_of_a_trained_network_reproduce_it_and_answer_for_subsets(dataset, split):
+def test_projected_gradients_of_a_trained_network_reproduce_it_and_answer_for_subsets(
+    dataset, split
+):
     network = fit(dataset, split, make_job(dataset, ALL, epochs=6)).network
     network.train()
     projected = projected_gradients(network, dataset, split, dim=64)
@@ -109,7 +121,9 @@ def test_projected_gradients_of_a_trained_network_reproduce_it_and_answer_for_su
     assert projected.names == ALL
     assert projected.gradients.shape == (len(split.train) + len(split.validation), 4, 64)
     assert projected.train.sum() == len(split.train)
-    assert np.isnan(projected.labels).mean(axis=0).tolist() == pytest.approx([0, 0, 0, 0.75], abs=0.1)
+    assert np.isnan(projected.labels).mean(axis=0).tolist() == pytest.approx(
+        [0, 0, 0, 0.75], abs=0.1
+    )
     subset = projected.estimate(["charge", "edge"])
     assert subset.keys() == {"charge", "edge"}
     assert all(skill <= 1 for skill in subset.values())
@@ -133,8 +147,12 @@ def test_all_measures_come_from_one_run_as_they_come_alone(dataset, split):
         np.testing.assert_array_equal(found.values, alone.values)
 
 
-def test_features_are_those_behind_the_predictions_and_serve_the_target_they_were_learned_for(dataset, split):
-    fitted = fit(dataset, split, make_job(dataset, ("charge",), epochs=1))  # one: that all rows choose
+def test_features_are_those_behind_the_predictions_and_serve_the_target_they_were_learned_for(
+    dataset, split
+):
+    fitted = fit(
+        dataset, split, make_job(dataset, ("charge",), epochs=1)
+    )  # one: that all rows choose
     features = network_features(fitted.network, dataset, split.validation, batch_size=5)
     assert len(features) == len(split.validation)
     with torch.no_grad():

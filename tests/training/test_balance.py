@@ -53,14 +53,18 @@ _VECTORS = {
 def test_the_update_on_the_published_matrix(name):
     jacobian = torch.tensor([[-4.0, 1.0, 1.0], [6.0, 1.0, 1.0]])
     found = _shared_gradient(make_balancer(name, 2), jacobian)
-    torch.testing.assert_close(found, torch.tensor(_VECTORS[name], dtype=torch.float32), atol=2e-4, rtol=2e-4)
+    torch.testing.assert_close(
+        found, torch.tensor(_VECTORS[name], dtype=torch.float32), atol=2e-4, rtol=2e-4
+    )
 
 
 @pytest.mark.parametrize("name", ["pcgrad", "upgrad"])
 def test_without_conflict_projecting_methods_equal_the_mean(name):
     jacobian = torch.tensor([[1.0, 0.0, 2.0], [0.0, 3.0, 0.0], [1.0, 1.0, 0.0]])
     expected = _shared_gradient(make_balancer("mean", 3), jacobian)
-    torch.testing.assert_close(_shared_gradient(make_balancer(name, 3), jacobian), expected, atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(
+        _shared_gradient(make_balancer(name, 3), jacobian), expected, atol=1e-4, rtol=1e-4
+    )
 
 
 @pytest.mark.parametrize("name", ["upgrad", "mgda"])
@@ -72,7 +76,9 @@ def test_the_update_descends_every_loss(name):
 
 
 def test_heads_get_the_gradients_of_the_mean_loss_whatever_the_method():
-    gradients = {name: _gradients(name)["heads.weight"] for name in ("mean", "pcgrad", "upgrad", "mgda")}
+    gradients = {
+        name: _gradients(name)["heads.weight"] for name in ("mean", "pcgrad", "upgrad", "mgda")
+    }
     for gradient in gradients.values():
         torch.testing.assert_close(gradient, gradients["mean"])
 
@@ -87,7 +93,9 @@ def test_the_projector_solves_the_quadratic_programme():
         jacobian = random.normal(size=(4, 9))
         gramian = jacobian @ jacobian.T
         u = random.random(4)
-        best = minimize(lambda w, g=gramian: w @ g @ w, u + 1, bounds=[(low, None) for low in u], tol=1e-12).x
+        best = minimize(
+            lambda w, g=gramian: w @ g @ w, u + 1, bounds=[(low, None) for low in u], tol=1e-12
+        ).x
         found = NonNegativeProjector()(torch.tensor(u)[None], torch.tensor(gramian))[0].numpy()
         assert (found >= u - 1e-9).all()
         assert found @ gramian @ found == pytest.approx(best @ gramian @ best, rel=1e-3)
@@ -105,7 +113,9 @@ def test_uncertainty_settles_where_the_log_variance_is_the_log_of_the_loss():
         optimiser.zero_grad()
         balancer.combine(torch.tensor([0.5, 4.0]), [0, 1]).backward()
         optimiser.step()
-    torch.testing.assert_close(balancer.log_variance.exp(), torch.tensor([0.5, 4.0]), rtol=1e-3, atol=0)
+    torch.testing.assert_close(
+        balancer.log_variance.exp(), torch.tensor([0.5, 4.0]), rtol=1e-3, atol=0
+    )
 
 
 def test_uncertainty_does_not_learn_from_a_target_without_labels():
@@ -149,7 +159,9 @@ def test_a_plug_in_is_found_by_its_entry_point(monkeypatch, tmp_path):
     folder = tmp_path / "mine-1.dist-info"
     folder.mkdir()
     (folder / "METADATA").write_text("Metadata-Version: 2.1\nName: mine\nVersion: 1\n")
-    (folder / "entry_points.txt").write_text("[taskgroup.balancers]\nhardest = mine_balancer:Hardest\n")
+    (folder / "entry_points.txt").write_text(
+        "[taskgroup.balancers]\nhardest = mine_balancer:Hardest\n"
+    )
     (tmp_path / "mine_balancer.py").write_text(
         "from taskgroup.training.balance import Balancer\n"
         "class Hardest(Balancer):\n"

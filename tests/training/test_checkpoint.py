@@ -29,7 +29,9 @@ def _equal(one, other):
     assert one.result.metrics == other.result.metrics
     assert one.result.best_epoch == other.result.best_epoch
     assert np.array_equal(one.predictions, other.predictions)
-    weights = zip(one.network.state_dict().values(), other.network.state_dict().values(), strict=True)
+    weights = zip(
+        one.network.state_dict().values(), other.network.state_dict().values(), strict=True
+    )
     assert all(torch.equal(a, b) for a, b in weights)
 
 
@@ -105,7 +107,10 @@ def test_a_process_killed_at_any_moment_goes_on_to_the_same_bits(dataset, split,
     with safe_open(path, "pt") as file:
         done = len(json.loads(file.metadata()["taskgroup"])["state"]["reports"])
     assert 0 < done < 400
-    resumed, whole = fit_epochs(dataset, split, job, checkpoint=path), fit_epochs(dataset, split, job)
+    resumed, whole = (
+        fit_epochs(dataset, split, job, checkpoint=path),
+        fit_epochs(dataset, split, job),
+    )
     for _ in range(done + 5):
         one, other = next(resumed), next(whole)
         assert (one.epoch, one.skills, one.loss) == (other.epoch, other.skills, other.loss)
@@ -123,7 +128,9 @@ def test_a_checkpoint_is_plain_tensors_and_json(dataset, split, tmp_path):
 
 
 @pytest.mark.parametrize("damage", [b"", b"not a checkpoint", None])
-def test_a_damaged_checkpoint_is_reported_and_training_starts_again(dataset, split, tmp_path, caplog, damage):
+def test_a_damaged_checkpoint_is_reported_and_training_starts_again(
+    dataset, split, tmp_path, caplog, damage
+):
     path = tmp_path / "fit.safetensors"
     job = make_job(dataset)
     _interrupted(dataset, split, job, path, 2)

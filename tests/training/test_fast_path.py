@@ -11,9 +11,9 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from taskgroup.models import ModelConfig
 from taskgroup.training import GroupJob, TrainConfig, fit
+from taskgroup.training.loop import Run
 from taskgroup.training.metrics import mean_skill
 from taskgroup.training.optimise import learning_rate
-from taskgroup.training.run import Run
 
 from .conftest import SPLIT, make_dataset, make_split
 
@@ -31,7 +31,10 @@ def _train_plainly(run):
     """Epoch by epoch, batch by batch, target by target; gives the last epoch's skills."""
     network, config = _field_typical(run.network), run.config
     optimizer = torch.optim.AdamW(
-        [{"params": [p], "weight_decay": config.weight_decay if p.ndim > 1 else 0.0} for p in network.parameters()],
+        [
+            {"params": [p], "weight_decay": config.weight_decay if p.ndim > 1 else 0.0}
+            for p in network.parameters()
+        ],
         lr=config.lr,
         foreach=False,
     )
@@ -53,7 +56,9 @@ def _train_plainly(run):
             loss.backward()
             torch.nn.utils.clip_grad_norm_(network.parameters(), config.grad_clip)
             for group in optimizer.param_groups:
-                group["lr"] = learning_rate(config, epoch * run.batches + step, config.epochs * run.batches)
+                group["lr"] = learning_rate(
+                    config, epoch * run.batches + step, config.epochs * run.batches
+                )
             optimizer.step()
     network.eval()
     with torch.no_grad():
@@ -65,8 +70,12 @@ def _jobs(backbone, dataset, epochs, seed):
     """The same job in float32 and in bfloat16."""
     model = ModelConfig(backbone=backbone, width=4, grid=8, features=16, head_width=8, dropout=0)
     for precision in ("float32", "bfloat16"):
-        training = TrainConfig(epochs=epochs, batch_size=32, lr=0.003, augment=False, precision=precision)
-        yield GroupJob(("charge", "edge", "heavy"), model, training, seed, "synthetic", dataset.hash, SPLIT)
+        training = TrainConfig(
+            epochs=epochs, batch_size=32, lr=0.003, augment=False, precision=precision
+        )
+        yield GroupJob(
+            ("charge", "edge", "heavy"), model, training, seed, "synthetic", dataset.hash, SPLIT
+        )
 
 
 def _last_skills(dataset, job):
@@ -81,7 +90,9 @@ def test_the_fast_path_computes_what_the_plain_loop_computes(backbone):
     dataset = make_dataset(rows=160)
     job, _ = _jobs(backbone, dataset, epochs=2, seed=0)
     plain, fast = _last_skills(dataset, job)
-    assert fast == pytest.approx(plain, abs=0.001)  # rounding, in another order, has not parted them yet
+    assert fast == pytest.approx(
+        plain, abs=0.001
+    )  # rounding, in another order, has not parted them yet
 
 
 @pytest.mark.parametrize("backbone", ["resnet3d", "msa3dcnn"])

@@ -6,7 +6,7 @@ import torch
 
 from taskgroup.errors import ConfigError, TargetError, TrainingFailed
 from taskgroup.training import Hook, fit, fit_epochs, mean_skill, predict_rows
-from taskgroup.training.data import encode_labels
+from taskgroup.training.device_rows import encode_labels
 from taskgroup.training.hooks import HookContext
 from taskgroup.training.metrics import group_metrics
 
@@ -45,7 +45,10 @@ def test_the_same_job_gives_the_same_bits_and_another_seed_others(dataset, split
 
 
 def test_fits_that_take_turns_give_what_they_give_alone(dataset, split):
-    jobs = [make_job(dataset, targets) for targets in (("charge", "edge"), ("heavy",), ("charge", "sparse"))]
+    jobs = [
+        make_job(dataset, targets)
+        for targets in (("charge", "edge"), ("heavy",), ("charge", "sparse"))
+    ]
     turns = [fit_epochs(dataset, split, job) for job in jobs]
     ended = {}
     while len(ended) < len(jobs):
@@ -107,13 +110,20 @@ class _Batches(Hook):
     def on_step(self, context):
         self.sizes.append(len(context.labels))
         self.seen += context.labels[:, 0].tolist()
-        self.present.append((context.present.any(0).nonzero().flatten().tolist(), context.present_targets))
+        self.present.append(
+            (context.present.any(0).nonzero().flatten().tolist(), context.present_targets)
+        )
 
 
 @pytest.mark.parametrize("batch_size", [2, 3, 15, 31, 32, 1000])
 def test_every_training_row_is_seen_once_an_epoch_and_never_alone(dataset, split, batch_size):
     hook = _Batches()
-    fit(dataset, split, make_job(dataset, ("charge",), epochs=1, batch_size=batch_size), hooks=[hook])
+    fit(
+        dataset,
+        split,
+        make_job(dataset, ("charge",), epochs=1, batch_size=batch_size),
+        hooks=[hook],
+    )
     assert min(hook.sizes) >= 2
     assert max(hook.sizes) <= batch_size + 1
     assert max(hook.sizes) - min(hook.sizes) <= 1
@@ -132,7 +142,12 @@ def test_an_odd_number_of_rows_in_batches_of_two_leaves_no_row_alone(dataset, sp
 
 def test_targets_missing_from_a_batch_are_named(dataset, split):
     hook = _Batches()
-    fit(dataset, split, make_job(dataset, ("charge", "sparse"), batch_size=3, balance="pcgrad"), hooks=[hook])
+    fit(
+        dataset,
+        split,
+        make_job(dataset, ("charge", "sparse"), batch_size=3, balance="pcgrad"),
+        hooks=[hook],
+    )
     assert all(found == told for found, told in hook.present)
     assert {tuple(found) for found, _ in hook.present} == {(0,), (0, 1)}
 
@@ -146,7 +161,9 @@ def test_the_best_epoch_is_kept_and_measured(dataset, split):
     means = [mean_skill(skills) for skills in found.result.curve]
     assert found.result.best_epoch == int(np.argmax(means)) + 1
     again = predict_rows(found.network, dataset, split.validation)
-    measured = group_metrics(dataset.targets.select(found.result.targets).specs, _truth(dataset, split, found), again)
+    measured = group_metrics(
+        dataset.targets.select(found.result.targets).specs, _truth(dataset, split, found), again
+    )
     skills = {target: values["skill"] for target, values in measured.items()}
     assert skills == pytest.approx(found.result.curve[found.result.best_epoch - 1], abs=1e-5)
 
@@ -169,7 +186,12 @@ def test_rows_are_predicted_at_the_epoch_the_others_chose(dataset, split):
     for each in range(5):
         others, rows = part != each, part == each
         values = [
-            mean_skill({t: m["skill"] for t, m in group_metrics(specs, truth[others], outputs[others]).items()})
+            mean_skill(
+                {
+                    t: m["skill"]
+                    for t, m in group_metrics(specs, truth[others], outputs[others]).items()
+                }
+            )
             for outputs in watch.outputs
         ]
         chosen.add(int(np.argmax(values)))
@@ -211,13 +233,17 @@ def test_reports_come_one_an_epoch_and_make_the_curve(dataset, split):
 
 
 def test_averaged_weights_are_the_ones_validated_and_kept(dataset, split):
-    plain, averaged = (fit(dataset, split, make_job(dataset, ema=ema, epochs=6)) for ema in (0.0, 0.9))
+    plain, averaged = (
+        fit(dataset, split, make_job(dataset, ema=ema, epochs=6)) for ema in (0.0, 0.9)
+    )
     assert plain.result.train_curve == averaged.result.train_curve
     assert plain.result.curve != averaged.result.curve
 
 
 def test_bfloat16_begins_nearly_as_float32(dataset, split):
-    exact, rounded = (fit(dataset, split, make_job(dataset, precision=p)).result for p in ("float32", "bfloat16"))
+    exact, rounded = (
+        fit(dataset, split, make_job(dataset, precision=p)).result for p in ("float32", "bfloat16")
+    )
     assert rounded.train_curve[0] == pytest.approx(exact.train_curve[0], rel=0.05)
     assert rounded.train_curve != exact.train_curve
 

@@ -47,7 +47,10 @@ def test_a_hook_is_shown_the_steps_it_looks_at(dataset, split):
 
     diary = Third()
     fit(dataset, split, make_job(dataset, epochs=2), hooks=[diary, Hook()])
-    assert [entry for entry in diary.entries if entry[0] == "step"] == [("step", 1, 0), ("step", 2, 3)]
+    assert [entry for entry in diary.entries if entry[0] == "step"] == [
+        ("step", 1, 0),
+        ("step", 2, 3),
+    ]
     assert not Hook().looks_at(0)
 
 
@@ -58,7 +61,9 @@ class _Gradients(Hook):
         self.gramians = []
 
     def on_step(self, context):
-        rows = [torch.autograd.grad(loss, context.shared, retain_graph=True) for loss in context.losses]
+        rows = [
+            torch.autograd.grad(loss, context.shared, retain_graph=True) for loss in context.losses
+        ]
         flat = torch.stack([torch.cat([g.flatten() for g in row]) for row in rows])
         self.gramians.append(flat @ flat.T)
         again = context.target_losses(context.outputs, context.labels, context.present)
@@ -80,7 +85,11 @@ def test_shared_parameters_are_those_behind_the_features(dataset, split):
         def on_step(self, context):
             parameters = list(context.network.parameters())
             grads = torch.autograd.grad(
-                context.features.sum(), parameters, retain_graph=True, allow_unused=True, materialize_grads=False
+                context.features.sum(),
+                parameters,
+                retain_graph=True,
+                allow_unused=True,
+                materialize_grads=False,
             )
             used = {id(p) for p, g in zip(parameters, grads, strict=True) if g is not None}
             assert used == {id(p) for p in context.shared}

@@ -34,7 +34,10 @@ def test_groups_of_one_kind_give_the_same_as_mixed_code(kinds):
     labels = labels.clamp(0, 1)
     for i, kind in enumerate(kinds):
         mixed = [*KINDS[:i], kind, *KINDS[i + 1 :]]
-        whole, part = TargetLosses(kinds)(outputs, labels, present), TargetLosses(mixed)(outputs, labels, present)
+        whole, part = (
+            TargetLosses(kinds)(outputs, labels, present),
+            TargetLosses(mixed)(outputs, labels, present),
+        )
         torch.testing.assert_close(whole[i], part[i])
 
 

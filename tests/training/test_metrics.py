@@ -31,14 +31,18 @@ def _modulus(rows=60, seed=0):
 def _metal(rows=80, seed=0):
     random = np.random.default_rng(seed)
     truth = (random.random(rows) < 0.4).astype(float)
-    return truth, np.round(np.clip(0.3 * truth + random.random(rows) * 0.7, 0, 1), 1)  # rounded: many ties
+    return truth, np.round(
+        np.clip(0.3 * truth + random.random(rows) * 0.7, 0, 1), 1
+    )  # rounded: many ties
 
 
 def test_regression_metrics_agree_with_scikit_learn():
     truth, predicted = _modulus()
     found = target_metrics(MODULUS, truth, predicted)
     assert found["n"] == 60
-    assert found["r2"] == pytest.approx(sk.r2_score(np.log10(truth), np.log10(predicted)), rel=1e-12)
+    assert found["r2"] == pytest.approx(
+        sk.r2_score(np.log10(truth), np.log10(predicted)), rel=1e-12
+    )
     assert found["skill"] == found["r2"]
     assert found["r2_natural"] == pytest.approx(sk.r2_score(truth, predicted), rel=1e-12)
     assert found["mae"] == pytest.approx(sk.mean_absolute_error(truth, predicted), rel=1e-12)
@@ -71,7 +75,9 @@ def test_rows_without_a_label_do_not_count():
     with_holes = truth.copy()
     with_holes[::3] = np.nan
     kept = np.isfinite(with_holes)
-    assert target_metrics(MODULUS, with_holes, predicted) == target_metrics(MODULUS, truth[kept], predicted[kept])
+    assert target_metrics(MODULUS, with_holes, predicted) == target_metrics(
+        MODULUS, truth[kept], predicted[kept]
+    )
 
 
 @pytest.mark.parametrize("spec", [MODULUS, GAP, METAL])
@@ -120,7 +126,9 @@ def test_skills_of_outputs_equal_those_of_predictions_in_units():
     outputs = np.nan_to_num(labels) + random.normal(0, 0.5, labels.shape)
     predicted = scaler.decode(outputs)
     predicted[:, 2] = 1 / (1 + np.exp(-outputs[:, 2]))
-    skills = {name: values["skill"] for name, values in group_metrics(specs, truth, predicted).items()}
+    skills = {
+        name: values["skill"] for name, values in group_metrics(specs, truth, predicted).items()
+    }
     found = output_skills(specs, labels, outputs, np.ones((1, 80)))
     assert found[0].tolist() == pytest.approx(list(skills.values()), rel=1e-9)
 
@@ -162,7 +170,9 @@ def test_the_interval_of_an_error_agrees_with_the_normal_approximation():
 def test_an_interval_over_seeds_is_wider_where_seeds_disagree():
     truth, predicted = _modulus(500)
     same = np.stack([predicted] * 5)
-    spread = np.stack([predicted * 10 ** np.random.default_rng(s).normal(0, 0.05 * s, 500) for s in range(5)])
+    spread = np.stack(
+        [predicted * 10 ** np.random.default_rng(s).normal(0, 0.05 * s, 500) for s in range(5)]
+    )
     agreeing, differing = interval(MODULUS, truth, same), interval(MODULUS, truth, spread)
     assert agreeing.low == pytest.approx(interval(MODULUS, truth, predicted).low)
     assert differing.high - differing.low > 2 * (agreeing.high - agreeing.low)

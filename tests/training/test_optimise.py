@@ -91,7 +91,9 @@ def test_precision_is_what_is_asked_for(monkeypatch):
     assert not bfloat16_wanted("float32", cpu)
     assert bfloat16_wanted("bfloat16", cpu)
     for has_it in (True, False):
-        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda amx=has_it: {"amx_bf16": amx}, raising=False)
+        monkeypatch.setattr(
+            torch.cpu, "get_capabilities", lambda amx=has_it: {"amx_bf16": amx}, raising=False
+        )
         assert bfloat16_wanted("auto", cpu) is has_it
     monkeypatch.delattr(torch.cpu, "get_capabilities")
     assert not bfloat16_wanted("auto", cpu)

@@ -34,22 +34,36 @@ def elements():
     x = (np.arange(grid) + 0.5) / grid - 0.5
     r2 = x[:, None, None] ** 2 + x[:, None] ** 2 + x**2
     shape = np.exp(-r2 / (2 * (0.1 + mass / 500)[:, None, None, None] ** 2))
-    density = shape / shape.sum((1, 2, 3), keepdims=True) * grid**3 * (4 / edge**3)[:, None, None, None]
+    density = (
+        shape / shape.sum((1, 2, 3), keepdims=True) * grid**3 * (4 / edge**3)[:, None, None, None]
+    )
     specs = (Target("mass"), Target("edge"), Target("other"))
-    table = TargetTable(specs, [f"row{i}" for i in range(rows)], np.stack([mass, edge, edge**2], axis=1))
+    table = TargetTable(
+        specs, [f"row{i}" for i in range(rows)], np.stack([mass, edge, edge**2], axis=1)
+    )
     cells = edge[:, None, None] * np.eye(3)
-    return Dataset.from_arrays("elements", table.ids, table, density[:, None], cells, symbols, symbols)
+    return Dataset.from_arrays(
+        "elements", table.ids, table, density[:, None], cells, symbols, symbols
+    )
 
 
 def _job(dataset, targets, seed=0, **training):
-    settings = {"epochs": 4, "pretrain": 3, "batch_size": 16, "lr": 0.01, "precision": "float32"} | training
+    settings = {
+        "epochs": 4,
+        "pretrain": 3,
+        "batch_size": 16,
+        "lr": 0.01,
+        "precision": "float32",
+    } | training
     model = ModelConfig(backbone="descriptors", width=4, head_width=8, features=16)
     return GroupJob(targets, model, TrainConfig(**settings), seed, "elements", dataset.hash, SPLIT)
 
 
 class _Begin(Hook):
     def on_start(self, context):
-        self.backbone = {name: t.clone() for name, t in context.network.backbone.state_dict().items()}
+        self.backbone = {
+            name: t.clone() for name, t in context.network.backbone.state_dict().items()
+        }
 
 
 def _begin(dataset, job):
@@ -65,7 +79,9 @@ def _equal(one, other):
 def test_groups_begin_with_the_same_weights_which_are_made_once(elements, monkeypatch):
     runs, inner = [], pretrain._trained
     monkeypatch.setattr(pretrain, "_trained", lambda run: runs.append(run) or inner(run))
-    mass, rest = (_begin(elements, _job(elements, targets)) for targets in (("mass",), ("edge", "other")))
+    mass, rest = (
+        _begin(elements, _job(elements, targets)) for targets in (("mass",), ("edge", "other"))
+    )
     assert _equal(mass, rest)
     assert len(runs) == 1
     assert len(runs[0].reports) == 3
@@ -90,7 +106,10 @@ def test_labels_and_what_lies_outside_of_training_are_not_looked_at(elements):
     pretrain._cache.clear()
     assert _equal(found, pretrained_backbone(other, split, job, CPU))
     formulas[split.train] = np.roll(formulas[split.train], 1)
-    assert not _equal(found, pretrained_backbone(replace(other, formulas=tuple(map(str, formulas))), split, job, CPU))
+    assert not _equal(
+        found,
+        pretrained_backbone(replace(other, formulas=tuple(map(str, formulas))), split, job, CPU),
+    )
 
 
 def test_the_average_of_weights_begins_there_too(elements):
@@ -105,12 +124,18 @@ def test_the_average_of_weights_begins_there_too(elements):
 def test_crystals_of_one_composition_train_as_without(elements):
     alike = replace(elements, formulas=("Fe",) * len(elements))
     assert composition_targets(alike, make_split(alike)).names == ()
-    with_it, without = (fit(alike, make_split(alike), _job(alike, ("edge",), pretrain=n)) for n in (3, 0))
+    with_it, without = (
+        fit(alike, make_split(alike), _job(alike, ("edge",), pretrain=n)) for n in (3, 0)
+    )
     assert np.array_equal(with_it.predictions, without.predictions)
 
 
 def test_a_resumed_fit_does_not_learn_it_again(elements, tmp_path, monkeypatch):
-    split, job, path = make_split(elements), _job(elements, ("mass", "edge")), tmp_path / "fit.safetensors"
+    split, job, path = (
+        make_split(elements),
+        _job(elements, ("mass", "edge")),
+        tmp_path / "fit.safetensors",
+    )
     whole = fit(elements, split, job)
     epochs = fit_epochs(elements, split, job, checkpoint=Checkpoint(path, seconds=0))
     next(epochs), next(epochs)
@@ -125,12 +150,22 @@ def test_formation_energy_gains_from_it_on_real_crystals():
     data = load_dataset("crystals").with_targets(["formation_energy"])
     model, skills = ModelConfig(backbone="peaks"), {}
     for epochs in (0, 10):
-        training = TrainConfig(epochs=60, pretrain=epochs, lr=0.003, batch_size=64, weight_decay=0.05)
+        training = TrainConfig(
+            epochs=60, pretrain=epochs, lr=0.003, batch_size=64, weight_decay=0.05
+        )
         for fold in (2, 3):
             job = GroupJob(
-                data.targets.names, model, training, 0, "crystals", data.hash, _BY_SYSTEM | {"validation_fold": fold}
+                data.targets.names,
+                model,
+                training,
+                0,
+                "crystals",
+                data.hash,
+                _BY_SYSTEM | {"validation_fold": fold},
             )
-            skills[epochs, fold] = fit(data, data.splits().split(0, fold), job).result.skills["formation_energy"]
+            skills[epochs, fold] = fit(data, data.splits().split(0, fold), job).result.skills[
+                "formation_energy"
+            ]
     gains = [skills[10, fold] - skills[0, fold] for fold in (2, 3)]
     assert min(gains) > 0
     assert np.mean(gains) > 0.02

@@ -15,7 +15,9 @@ from .conftest import MODEL, SPLIT
 
 
 def _job(**changes):
-    job = GroupJob(("b", "a"), ModelConfig(**MODEL), TrainConfig(epochs=5), 3, "crystals", "f" * 64, SPLIT)
+    job = GroupJob(
+        ("b", "a"), ModelConfig(**MODEL), TrainConfig(epochs=5), 3, "crystals", "f" * 64, SPLIT
+    )
     return replace(job, **changes)
 
 
@@ -62,7 +64,9 @@ def test_the_key_is_the_same_in_every_process_and_version():
     content = _job().to_dict() | {"model": {}, "training": {}}
     del content["dataset"]
     text = (
-        '{"dataset_hash":"' + "f" * 64 + '","model":{},"seed":3,"split":{"by":"random","folds":4,"seed":0,'
+        '{"dataset_hash":"'
+        + "f" * 64
+        + '","model":{},"seed":3,"split":{"by":"random","folds":4,"seed":0,'
         '"test_fold":0,"validation_fold":1},"targets":["a","b"],"training":{}}'
     )
     assert json.dumps(content, sort_keys=True, separators=(",", ":")) == text
@@ -105,7 +109,8 @@ def test_a_split_with_other_keys_is_refused(split):
 
 
 @pytest.mark.parametrize(
-    "settings", [{"epochs": 0}, {"lr": -1}, {"batch_size": 1}, {"ema": 1.0}, {"loss": "l1"}, {"epoch": 3}]
+    "settings",
+    [{"epochs": 0}, {"lr": -1}, {"batch_size": 1}, {"ema": 1.0}, {"loss": "l1"}, {"epoch": 3}],
 )
 def test_settings_out_of_bounds_or_unknown_are_refused(settings):
     with pytest.raises(ValidationError):

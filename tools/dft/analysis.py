@@ -39,7 +39,9 @@ def band_edges(energies: np.ndarray, fermi: float) -> tuple[list[float], list[fl
     """Lowest and highest occupied energy (eV) of each band that is occupied somewhere; ``energies`` is [k, bands]."""
     occupied = energies < fermi + 1e-6
     some = occupied.any(0)
-    return energies.min(0)[some].tolist(), np.where(occupied, energies, -np.inf).max(0)[some].tolist()
+    return energies.min(0)[some].tolist(), np.where(occupied, energies, -np.inf).max(0)[
+        some
+    ].tolist()
 
 
 def bandwidth(lowest: Sequence[float], highest: Sequence[float], tolerance: float = 0.5) -> float:
@@ -55,7 +57,9 @@ def bandwidth(lowest: Sequence[float], highest: Sequence[float], tolerance: floa
     return float(top - bottom)
 
 
-def density_of_states(energies: np.ndarray, weights: np.ndarray, at: float, width: float = 0.1) -> float:
+def density_of_states(
+    energies: np.ndarray, weights: np.ndarray, at: float, width: float = 0.1
+) -> float:
     """States per eV, both spins, at one energy: Gaussians of ``width`` eV on spin-paired ``energies`` [k, bands]."""
     gaussians = np.exp(-(((energies - at) / width) ** 2)) / (width * np.pi**0.5)
     return float(2 * (weights[:, None] * gaussians).sum())

@@ -84,7 +84,9 @@ def approach(atoms: Atoms, **settings: Any) -> tuple[Atoms, float]:
         if step not in energies:
             crystal = scaled(atoms, 1.04**step)
             grid = even_grid(crystal.cell.lengths(), 0.21)
-            energies[step], calc = energy(crystal, cutoff=280, effort="rough", gpts=grid, kpts=kpoints(1.6), **settings)
+            energies[step], calc = energy(
+                crystal, cutoff=280, effort="rough", gpts=grid, kpts=kpoints(1.6), **settings
+            )
             gaps[step] = bandgap(calc, output=None)[0]
         return energies[step]
 
@@ -100,7 +102,9 @@ def approach(atoms: Atoms, **settings: Any) -> tuple[Atoms, float]:
     raise ValueError("no minimum bracketed")
 
 
-def equation_of_state(atoms: Atoms, gap: float, **settings: Any) -> tuple[Atoms, tuple[int, ...], dict[str, Any]]:
+def equation_of_state(
+    atoms: Atoms, gap: float, **settings: Any
+) -> tuple[Atoms, tuple[int, ...], dict[str, Any]]:
     """(Crystal at its minimum, FFT grid, what the fit says). Centred again until the minimum lies inside of the fit."""
     density = 1.6 if gap > INSULATOR else 2.6
     for _ in range(3):  # the approach can miss by a few per cent
@@ -109,12 +113,16 @@ def equation_of_state(atoms: Atoms, gap: float, **settings: Any) -> tuple[Atoms,
         crystals = [scaled(atoms, 1 + strain) for strain in STRAINS]
         volumes = [float(crystal.get_volume()) for crystal in crystals]
         kpts = {"size": size, "gamma": True}
-        energies = [float(energy(crystal, gpts=grid, kpts=kpts, **settings)[0]) for crystal in crystals]
+        energies = [
+            float(energy(crystal, gpts=grid, kpts=kpts, **settings)[0]) for crystal in crystals
+        ]
         curve = EquationOfState(volumes, energies, eos="birchmurnaghan")
         volume, _, modulus = curve.fit()
         if min(volumes) < volume < max(volumes):
             break
-        atoms = scaled(atoms, (np.clip(volume, min(volumes), max(volumes)) / atoms.get_volume()) ** (1 / 3))
+        atoms = scaled(
+            atoms, (np.clip(volume, min(volumes), max(volumes)) / atoms.get_volume()) ** (1 / 3)
+        )
     else:
         raise ValueError(f"equilibrium volume {volume} outside {min(volumes)}..{max(volumes)}")
     misfit = curve.func(np.array(volumes), *curve.eos_parameters) - np.array(energies)
@@ -152,10 +160,18 @@ def valence_density(atoms: Atoms, calc: Any) -> tuple[np.ndarray, dict[str, Any]
 
     [nx, ny, nz], or [2, nx, ny, nz] (total, magnetisation) of a spin-polarised calculation.
     """
-    spins = [{"spin": spin} for spin in range(calc.get_number_of_spins())] if calc.get_number_of_spins() > 1 else [{}]
-    fine = [calc.get_all_electron_density(gridrefinement=4, skip_core=True, **spin) for spin in spins]
+    spins = (
+        [{"spin": spin} for spin in range(calc.get_number_of_spins())]
+        if calc.get_number_of_spins() > 1
+        else [{}]
+    )
+    fine = [
+        calc.get_all_electron_density(gridrefinement=4, skip_core=True, **spin) for spin in spins
+    ]
     blocks = [downsampled(block, [n // 2 for n in block.shape]) for block in fine]
-    density = blocks[0] if len(blocks) == 1 else np.stack([blocks[0] + blocks[1], blocks[0] - blocks[1]])
+    density = (
+        blocks[0] if len(blocks) == 1 else np.stack([blocks[0] + blocks[1], blocks[0] - blocks[1]])
+    )
     total = density if len(blocks) == 1 else density[0]
     found, due = float(total.mean() * atoms.get_volume()), float(calc.get_number_of_electrons())
     total *= due / found  # what a grid misses sits in the cores; a magnetisation has little there
@@ -184,7 +200,9 @@ def compute(name: str, family: str, atoms: Atoms) -> tuple[dict[str, Any], np.nd
     return compute_with(name, family, atoms, nbands="200%")
 
 
-def compute_with(name: str, family: str, atoms: Atoms, **settings: Any) -> tuple[dict[str, Any], np.ndarray]:
+def compute_with(
+    name: str, family: str, atoms: Atoms, **settings: Any
+) -> tuple[dict[str, Any], np.ndarray]:
     """The record and the density of one crystal, with settings of the calculator in addition to ours."""
     atoms, gap = approach(atoms, **settings)
     atoms, grid, fit = equation_of_state(atoms, gap, **settings)
@@ -220,4 +238,8 @@ def crystal_record(atoms: Atoms) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    run(wanted(), compute, arguments("PBE densities and properties of the crystals in candidates.txt.").parse_args())
+    run(
+        wanted(),
+        compute,
+        arguments("PBE densities and properties of the crystals in candidates.txt.").parse_args(),
+    )

@@ -30,30 +30,48 @@ from jobs import arguments, time_limit, write_whole
 
 STRAIN = 0.015
 INSULATING, METALLIC = (2.5,), (4.2, 5.2)  # k-points per 1/Å of the grids, the finest last
-METALS = {"name": "methfessel-paxton", "width": 0.3, "order": 1}  # eV; the free energy misses that of 0 K by width^4
+METALS = {
+    "name": "methfessel-paxton",
+    "width": 0.3,
+    "order": 1,
+}  # eV; the free energy misses that of 0 K by width^4
 MOST_FORCE = 0.01  # eV/Å
 MOST_STEPS = 15
 
 
 def compute(record: dict[str, Any]) -> dict[str, Any]:
     """The elastic constants (GPa) of one packed crystal on each k-grid, the finest last."""
-    atoms = Atoms(record["species"], cell=record["lattice"], scaled_positions=record["frac_coords"], pbc=True)
+    atoms = Atoms(
+        record["species"], cell=record["lattice"], scaled_positions=record["frac_coords"], pbc=True
+    )
     start = time.time()
     grids: list[dict[str, Any]] = []
     for density in METALLIC if is_metal(record) else INSULATING:
         size = tuple(map(int, kptdensity2monkhorstpack(atoms, density, even=False)))
-        grids.append({"gpts": even_grid(atoms.cell.lengths() * 1.03, 0.18), "kpts": {"size": size, "gamma": True}})
+        grids.append(
+            {
+                "gpts": even_grid(atoms.cell.lengths() * 1.03, 0.18),
+                "kpts": {"size": size, "gamma": True},
+            }
+        )
         if is_metal(record):
             grids[-1]["occupations"] = METALS
-    stresses = [strained_stresses(atoms, deformation(STRAIN), grids) for deformation in (stretch, shear)]
+    stresses = [
+        strained_stresses(atoms, deformation(STRAIN), grids) for deformation in (stretch, shear)
+    ]
     found = [
-        {"kpts": grid["kpts"]["size"], **cubic_constants(record["targets"]["bulk_modulus"], *of_grid, STRAIN)}
+        {
+            "kpts": grid["kpts"]["size"],
+            **cubic_constants(record["targets"]["bulk_modulus"], *of_grid, STRAIN),
+        }
         for grid, *of_grid in zip(grids, *stresses, strict=True)
     ]
     return {"name": record["name"], "grids": found, "seconds": time.time() - start}
 
 
-def strained_stresses(atoms: Atoms, deformation: np.ndarray, grids: list[dict[str, Any]]) -> list[np.ndarray]:
+def strained_stresses(
+    atoms: Atoms, deformation: np.ndarray, grids: list[dict[str, Any]]
+) -> list[np.ndarray]:
     """On each grid the stress (xx yy zz yz xz xy, GPa) of the crystal with lattice deformed and atoms relaxed."""
     crystal = atoms.copy()
     crystal.set_cell(np.array(atoms.cell) @ deformation, scale_atoms=True)
@@ -82,7 +100,9 @@ def main() -> None:
     if not options.packed:
         raise SystemExit("--packed is needed: the dataset whose crystals are strained")
     with gzip.open(options.packed, "rt") as file:
-        records = [record for record in json.load(file) if is_cubic(record) and "c11" not in record["more"]]
+        records = [
+            record for record in json.load(file) if is_cubic(record) and "c11" not in record["more"]
+        ]
     random.Random(0).shuffle(records)
     records.sort(key=lambda record: (is_metal(record), len(record["species"])))
     for position, record in enumerate(records):

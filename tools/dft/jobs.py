@@ -13,7 +13,9 @@ from typing import Any
 
 import numpy as np
 
-Compute = Callable[[str, str, Any], tuple[dict[str, Any], np.ndarray]]  # name, family, atoms -> record, density
+Compute = Callable[
+    [str, str, Any], tuple[dict[str, Any], np.ndarray]
+]  # name, family, atoms -> record, density
 
 
 class TookTooLong(Exception):
@@ -24,16 +26,34 @@ def arguments(description: str) -> argparse.ArgumentParser:
     """The options that all computing tools share."""
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("out", type=Path, help="folder of NAME.json, NAME.npz and NAME.fail")
-    parser.add_argument("part", type=int, nargs="?", default=0, help="which share of the names (0 to parts - 1)")
-    parser.add_argument("parts", type=int, nargs="?", default=1, help="into how many shares the names are dealt")
-    parser.add_argument("--packed", type=Path, help="crystals.json.gz, whose names are not computed again")
-    parser.add_argument("--only", nargs="+", metavar="NAME", help="compute these names, whatever the share")
-    parser.add_argument("--retry-failed", action="store_true", help="try names with a NAME.fail once more")
-    parser.add_argument("--time-limit", type=int, default=400, metavar="SECONDS", help="of one crystal (default 400)")
+    parser.add_argument(
+        "part", type=int, nargs="?", default=0, help="which share of the names (0 to parts - 1)"
+    )
+    parser.add_argument(
+        "parts", type=int, nargs="?", default=1, help="into how many shares the names are dealt"
+    )
+    parser.add_argument(
+        "--packed", type=Path, help="crystals.json.gz, whose names are not computed again"
+    )
+    parser.add_argument(
+        "--only", nargs="+", metavar="NAME", help="compute these names, whatever the share"
+    )
+    parser.add_argument(
+        "--retry-failed", action="store_true", help="try names with a NAME.fail once more"
+    )
+    parser.add_argument(
+        "--time-limit",
+        type=int,
+        default=400,
+        metavar="SECONDS",
+        help="of one crystal (default 400)",
+    )
     return parser
 
 
-def run(candidates: list[tuple[str, str, Any]], compute: Compute, options: argparse.Namespace) -> None:
+def run(
+    candidates: list[tuple[str, str, Any]], compute: Compute, options: argparse.Namespace
+) -> None:
     """Compute what is pending, one after the other; a failure is recorded in NAME.fail and the next one begins."""
     options.out.mkdir(parents=True, exist_ok=True)
     for name, family, atoms in pending(candidates, options):
@@ -50,7 +70,9 @@ def run(candidates: list[tuple[str, str, Any]], compute: Compute, options: argpa
         print(summary(record), flush=True)
 
 
-def pending(candidates: list[tuple[str, str, Any]], options: argparse.Namespace) -> Iterator[tuple[str, str, Any]]:
+def pending(
+    candidates: list[tuple[str, str, Any]], options: argparse.Namespace
+) -> Iterator[tuple[str, str, Any]]:
     """This share's candidates that are neither packed, nor done, nor failed; looked up one by one as work goes on."""
     packed = packed_names(options.packed) if options.packed else set()
     for position, candidate in enumerate(candidates):
@@ -103,5 +125,7 @@ def time_limit(seconds: int) -> Iterator[None]:
 
 def summary(record: dict[str, Any]) -> str:
     """One line about a computed crystal: its name and every plain number in its record."""
-    numbers = [f"{key}={value:.4g}" for key, value in record.items() if isinstance(value, int | float)]
+    numbers = [
+        f"{key}={value:.4g}" for key, value in record.items() if isinstance(value, int | float)
+    ]
     return " ".join([record["name"], *numbers])

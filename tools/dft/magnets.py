@@ -22,8 +22,20 @@ from jobs import arguments, run
 from prototypes import Candidate, cubic
 from prototypes import bond_length as bond
 
-MIXER = {"method": "sum", "backend": "pulay", "beta": 0.1, "nmaxold": 5, "weight": 50}  # converges sooner than GPAW's
-MAGNETIC = {"Cr": 3.0, "Mn": 3.5, "Fe": 2.5, "Co": 2.0, "Ni": 1.0}  # moments to start from, Bohr magnetons
+MIXER = {
+    "method": "sum",
+    "backend": "pulay",
+    "beta": 0.1,
+    "nmaxold": 5,
+    "weight": 50,
+}  # converges sooner than GPAW's
+MAGNETIC = {
+    "Cr": 3.0,
+    "Mn": 3.5,
+    "Fe": 2.5,
+    "Co": 2.0,
+    "Ni": 1.0,
+}  # moments to start from, Bohr magnetons
 CORNER, QUARTER, CENTER, THREE_QUARTERS = (0.0,) * 3, (0.25,) * 3, (0.5,) * 3, (0.75,) * 3
 FACES = [(0.5, 0.5, 0.0), (0.5, 0.0, 0.5), (0.0, 0.5, 0.5)]
 
@@ -40,7 +52,9 @@ def magnets() -> list[Candidate]:
 
 
 def _started(name: str, family: str, atoms: Atoms) -> Candidate:
-    atoms.set_initial_magnetic_moments([MAGNETIC.get(symbol, 0.0) for symbol in atoms.get_chemical_symbols()])
+    atoms.set_initial_magnetic_moments(
+        [MAGNETIC.get(symbol, 0.0) for symbol in atoms.get_chemical_symbols()]
+    )
     return f"{name}-fm", family, atoms
 
 
@@ -58,17 +72,38 @@ def _rocksalts() -> Iterator[Candidate]:
 
 def _alloys() -> Iterator[Candidate]:
     partners = ("Al", "Ga", "Ti", "V", "Rh", "Pd", "Pt")
-    for a, b in [*product(MAGNETIC, partners), ("Fe", "Co"), ("Fe", "Ni"), ("Mn", "Ni"), ("Mn", "Co"), ("Co", "Ni")]:
+    for a, b in [
+        *product(MAGNETIC, partners),
+        ("Fe", "Co"),
+        ("Fe", "Ni"),
+        ("Mn", "Ni"),
+        ("Mn", "Co"),
+        ("Co", "Ni"),
+    ]:
         d = 0.9 * bond(a, b)
-        yield f"{a}{b}-cesiumchloride", "intermetallic", cubic([a, b], [CORNER, CENTER], d * 2 / 3**0.5, "sc")
-        yield f"{a}3{b}-L12", "intermetallic", cubic([b, a, a, a], [CORNER, *FACES], d * 2**0.5, "sc")
+        yield (
+            f"{a}{b}-cesiumchloride",
+            "intermetallic",
+            cubic([a, b], [CORNER, CENTER], d * 2 / 3**0.5, "sc"),
+        )
+        yield (
+            f"{a}3{b}-L12",
+            "intermetallic",
+            cubic([b, a, a, a], [CORNER, *FACES], d * 2**0.5, "sc"),
+        )
 
 
 def _heuslers() -> Iterator[Candidate]:
-    for x, y, z in product(("Fe", "Co", "Ni", "Cu"), ("Cr", "Mn", "Fe", "Ti", "V"), ("Al", "Ga", "Si", "Ge", "Sn")):
+    for x, y, z in product(
+        ("Fe", "Co", "Ni", "Cu"), ("Cr", "Mn", "Fe", "Ti", "V"), ("Al", "Ga", "Si", "Ge", "Sn")
+    ):
         if x != y and (x in MAGNETIC or y in MAGNETIC):
             sites = [QUARTER, THREE_QUARTERS, CENTER, CORNER]
-            yield f"{x}2{y}{z}-heusler", "X2YZ", cubic([x, x, y, z], sites, 3.6 * bond(x, z) / 3**0.5, "fcc")
+            yield (
+                f"{x}2{y}{z}-heusler",
+                "X2YZ",
+                cubic([x, x, y, z], sites, 3.6 * bond(x, z) / 3**0.5, "fcc"),
+            )
 
 
 def compute(name: str, family: str, atoms: Atoms) -> tuple[dict[str, Any], np.ndarray]:
@@ -96,4 +131,8 @@ def compute(name: str, family: str, atoms: Atoms) -> tuple[dict[str, Any], np.nd
 
 
 if __name__ == "__main__":
-    run(magnets(), compute, arguments("Spin-polarised densities and moments of magnetic crystals.").parse_args())
+    run(
+        magnets(),
+        compute,
+        arguments("Spin-polarised densities and moments of magnetic crystals.").parse_args(),
+    )

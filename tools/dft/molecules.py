@@ -31,13 +31,20 @@ def sulfur_ring(bond: float = 2.06, height: float = 1.0) -> Atoms:
     radius = math.sqrt(bond**2 - height**2) / (2 * math.sin(math.pi / 8))
     angles = [k * math.pi / 4 for k in range(8)]
     return Atoms(
-        "S8", [(radius * math.cos(a), radius * math.sin(a), height / 2 * (-1) ** k) for k, a in enumerate(angles)]
+        "S8",
+        [
+            (radius * math.cos(a), radius * math.sin(a), height / 2 * (-1) ** k)
+            for k, a in enumerate(angles)
+        ],
     )
 
 
 def molecules() -> dict[str, tuple[Atoms, int]]:
     """Element -> (molecule in its box, magnetic moment)."""
-    pairs = {x: (Atoms([x, x], [(0, 0, 0), (0, 0, d)], cell=[8, 8.2, 9]), m) for x, (d, m) in DIATOMIC.items()}
+    pairs = {
+        x: (Atoms([x, x], [(0, 0, 0), (0, 0, d)], cell=[8, 8.2, 9]), m)
+        for x, (d, m) in DIATOMIC.items()
+    }
     ring = sulfur_ring()
     ring.set_cell([10, 10.2, 8])
     return {**pairs, "S": (ring, 0)}

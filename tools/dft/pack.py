@@ -24,7 +24,10 @@ from taskgroup.densities import Density, standardise
 SIGMA, GRID = 0.20, 32  # Å, points an axis
 ROUGHEST = 3e-3  # eV/atom by which an equation of state may miss its points
 GAP, MOMENT = 0.05, 0.1  # eV, and Bohr magnetons per atom: less is a metal, or not magnetic
-LOOSEST, LOOSEST_SHARE = 5.0, 0.15  # GPa, or share of it, by which an elastic constant may differ between two k-grids
+LOOSEST, LOOSEST_SHARE = (
+    5.0,
+    0.15,
+)  # GPa, or share of it, by which an elastic constant may differ between two k-grids
 HERE = Path(__file__).parents[2] / "taskgroup" / "datasets" / "data" / "crystals"
 SETTINGS = {
     "code": "GPAW 22.8",
@@ -57,7 +60,9 @@ MORE = {
     "eos_rms": "eos_rms",
 }
 
-Packed = dict[str, tuple[dict[str, Any], np.ndarray]]  # name -> record, density float16 [32, 32, 32] or [2, 32, 32, 32]
+Packed = dict[
+    str, tuple[dict[str, Any], np.ndarray]
+]  # name -> record, density float16 [32, 32, 32] or [2, 32, 32, 32]
 
 
 def packed_record(raw: dict[str, Any]) -> dict[str, Any]:
@@ -123,7 +128,8 @@ def add_elastic(crystals: Packed, folder: Path) -> tuple[int, dict[str, str]]:
         if not path.exists():
             continue
         *before, best = [
-            {name: grid[name] for name in ("c11", "c12", "c44")} for grid in json.loads(path.read_text())["grids"]
+            {name: grid[name] for name in ("c11", "c12", "c44")}
+            for grid in json.loads(path.read_text())["grids"]
         ]
         stable = is_stable(**best)
         missed = max((_differs(coarse, best) for coarse in before), default=0.0)
@@ -140,7 +146,9 @@ def add_elastic(crystals: Packed, folder: Path) -> tuple[int, dict[str, str]]:
 def _differs(coarse: dict[str, float], fine: dict[str, float]) -> float:
     """By how many times what is allowed C' = (C11 - C12) / 2 or C44 differ."""
     pairs = [((c["c11"] - c["c12"]) / 2, c["c44"]) for c in (coarse, fine)]
-    return max(abs(a - b) / max(LOOSEST, LOOSEST_SHARE * abs(b)) for a, b in zip(*pairs, strict=True))
+    return max(
+        abs(a - b) / max(LOOSEST, LOOSEST_SHARE * abs(b)) for a, b in zip(*pairs, strict=True)
+    )
 
 
 def small_density(raw: dict[str, Any], path: Path) -> np.ndarray:
@@ -148,7 +156,9 @@ def small_density(raw: dict[str, Any], path: Path) -> np.ndarray:
     with np.load(path, allow_pickle=False) as arrays:
         values = arrays["density"].astype(float)
     blocks = values if values.ndim == 4 else values[None]
-    density = Density(blocks, raw["cell"], tuple(raw["symbols"]), raw["scaled_positions"], source=str(path))
+    density = Density(
+        blocks, raw["cell"], tuple(raw["symbols"]), raw["scaled_positions"], source=str(path)
+    )
     small = standardise(density, n=GRID, sigma=SIGMA).values.astype(np.float16)
     return small if values.ndim == 4 else small[0]
 
@@ -160,7 +170,10 @@ def packed(folder: Path) -> Packed:
     records = json.loads(gzip.decompress((folder / "crystals.json.gz").read_bytes()))
     with np.load(folder / "densities.npz", allow_pickle=False) as arrays:
         densities = arrays["density"]
-    return {record["name"]: (record, density) for record, density in zip(records, densities, strict=True)}
+    return {
+        record["name"]: (record, density)
+        for record, density in zip(records, densities, strict=True)
+    }
 
 
 def set_formation_energies(records: list[dict[str, Any]], molecules: dict[str, float]) -> None:
@@ -219,8 +232,14 @@ def version_of(content: dict[str, bytes], manifest: Path) -> dict[str, Any]:
     """The checksums of the packed files, and a version that is one up where they differ from the manifest's."""
     sha256 = {name: hashlib.sha256(data).hexdigest() for name, data in sorted(content.items())}
     whole = hashlib.sha256("".join(sha256.values()).encode()).hexdigest()
-    before = json.loads(manifest.read_text()) if manifest.exists() else {"version": "0", "hash": None}
-    return {"version": str(int(before["version"]) + (before["hash"] != whole)), "hash": whole, "sha256": sha256}
+    before = (
+        json.loads(manifest.read_text()) if manifest.exists() else {"version": "0", "hash": None}
+    )
+    return {
+        "version": str(int(before["version"]) + (before["hash"] != whole)),
+        "hash": whole,
+        "sha256": sha256,
+    }
 
 
 def write_chgcar(raw: dict[str, Any], values: np.ndarray, path: Path) -> None:
@@ -241,16 +260,26 @@ def read_molecules(*candidates: Path) -> dict[str, float]:
     for path in candidates:
         if path.exists():
             return json.loads(path.read_text())
-    raise SystemExit(f"No energies of molecules in {' or '.join(map(str, candidates))}: run molecules.py first.")
+    raise SystemExit(
+        f"No energies of molecules in {' or '.join(map(str, candidates))}: run molecules.py first."
+    )
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Pack computed crystals into the package's dataset.")
+    parser = argparse.ArgumentParser(
+        description="Pack computed crystals into the package's dataset."
+    )
     parser.add_argument("out", type=Path, help="folder that compute.py wrote")
-    parser.add_argument("dest", type=Path, nargs="?", default=HERE, help="packed dataset to extend (default: ours)")
-    parser.add_argument("--chgcar", nargs="+", default=[], metavar="NAME", help="also write these as CHGCAR.gz")
+    parser.add_argument(
+        "dest", type=Path, nargs="?", default=HERE, help="packed dataset to extend (default: ours)"
+    )
+    parser.add_argument(
+        "--chgcar", nargs="+", default=[], metavar="NAME", help="also write these as CHGCAR.gz"
+    )
     options = parser.parse_args()
-    molecules = read_molecules(options.out / "molecules.ref", options.dest / "molecules.json", HERE / "molecules.json")
+    molecules = read_molecules(
+        options.out / "molecules.ref", options.dest / "molecules.json", HERE / "molecules.json"
+    )
     crystals = packed(options.dest)
     new, left_out = computed(options.out, set(crystals))
     crystals |= new

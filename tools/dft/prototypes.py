@@ -31,7 +31,11 @@ _FACES = [(0.5, 0.5, 0), (0.5, 0, 0.5), (0, 0.5, 0.5)]
 def candidates(seed: int = 0) -> list[Candidate]:
     """All candidates, shuffled: the first hundred are of every family."""
     families = (_elements, _ab, _ab2, _abx3, _half_heuslers, _intermetallics)
-    unique = {candidate[0]: candidate for family in reversed(families) for candidate in reversed(list(family()))}
+    unique = {
+        candidate[0]: candidate
+        for family in reversed(families)
+        for candidate in reversed(list(family()))
+    }
     found = list(reversed(unique.values()))
     random.Random(seed).shuffle(found)
     return found
@@ -49,9 +53,16 @@ def wanted() -> list[Candidate]:
     return sorted((candidate for candidate in candidates() if candidate[0] in names), key=effort)
 
 
-def cubic(symbols: list[str], positions: list[tuple[float, ...]], constant: float, lattice: str) -> Atoms:
+def cubic(
+    symbols: list[str], positions: list[tuple[float, ...]], constant: float, lattice: str
+) -> Atoms:
     """The primitive cell of a cubic crystal; ``positions`` in units of the cubic lattice constant (Å)."""
-    return Atoms(symbols, cell=constant * _PRIMITIVE[lattice], positions=np.array(positions) * constant, pbc=True)
+    return Atoms(
+        symbols,
+        cell=constant * _PRIMITIVE[lattice],
+        positions=np.array(positions) * constant,
+        pbc=True,
+    )
 
 
 def bond_length(*symbols: str) -> float:
@@ -77,7 +88,11 @@ def _elements() -> Iterator[Candidate]:
         yield f"{x}-hcp", "element", hexagonal
         yield f"{x}-sc", "element", cubic([x], [_CORNER], d, "sc")
     for x in ("C", "Si", "Ge", "Sn", "B", "Ga", "P", "As"):
-        yield f"{x}-diamond", "element", cubic([x, x], [_CORNER, _QUARTER], bond_length(x, x) * 4 / 3**0.5, "fcc")
+        yield (
+            f"{x}-diamond",
+            "element",
+            cubic([x, x], [_CORNER, _QUARTER], bond_length(x, x) * 4 / 3**0.5, "fcc"),
+        )
 
 
 def _ab() -> Iterator[Candidate]:
@@ -91,7 +106,11 @@ def _ab() -> Iterator[Candidate]:
         d = bond_length(a, b)
         yield f"{a}{b}-rocksalt", "AB", cubic([a, b], [_CORNER, _CENTER], 2 * d, "fcc")
         yield f"{a}{b}-zincblende", "AB", cubic([a, b], [_CORNER, _QUARTER], 4 * d / 3**0.5, "fcc")
-        yield f"{a}{b}-cesiumchloride", "AB", cubic([a, b], [_CORNER, _CENTER], 2 * d / 3**0.5, "sc")
+        yield (
+            f"{a}{b}-cesiumchloride",
+            "AB",
+            cubic([a, b], [_CORNER, _CENTER], 2 * d / 3**0.5, "sc"),
+        )
 
 
 def _ab2() -> Iterator[Candidate]:
@@ -105,11 +124,17 @@ def _ab2() -> Iterator[Candidate]:
     pairs += _pairs(("Ti Zr Hf Sc Y La Mg Ca", "H"))
     for a, b in pairs:
         constant = 4 * bond_length(a, b) / 3**0.5
-        yield f"{a}{b}2-fluorite", "AB2", cubic([a, b, b], [_CORNER, _QUARTER, _THREE_QUARTERS], constant, "fcc")
+        yield (
+            f"{a}{b}2-fluorite",
+            "AB2",
+            cubic([a, b, b], [_CORNER, _QUARTER, _THREE_QUARTERS], constant, "fcc"),
+        )
 
 
 def _triples(*groups: tuple[str, str, str]) -> list[tuple[str, ...]]:
-    return [triple for group in groups for triple in product(*(symbols.split() for symbols in group))]
+    return [
+        triple for group in groups for triple in product(*(symbols.split() for symbols in group))
+    ]
 
 
 def _abx3() -> Iterator[Candidate]:
@@ -132,7 +157,9 @@ def _half_heuslers() -> Iterator[Candidate]:
         ("V Nb Ta", "Fe Ru Os", "As Sb"),
         ("Sc Y La", "Ni Pd Pt", "Sb Bi"),
     ):
-        atoms = cubic([a, b, x], [_CENTER, _QUARTER, _CORNER], 4 * bond_length(b, x) / 3**0.5, "fcc")
+        atoms = cubic(
+            [a, b, x], [_CENTER, _QUARTER, _CORNER], 4 * bond_length(b, x) / 3**0.5, "fcc"
+        )
         yield f"{a}{b}{x}-halfheusler", "ABX", atoms
 
 

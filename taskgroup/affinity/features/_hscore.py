@@ -4,7 +4,9 @@ from numpy.typing import ArrayLike
 from taskgroup.affinity.features._inputs import classes, evaluate, one_hot, orthonormal
 
 
-def h_score(features: ArrayLike, labels: ArrayLike, kind: str = "classification") -> float | np.ndarray:
+def h_score(
+    features: ArrayLike, labels: ArrayLike, kind: str = "classification"
+) -> float | np.ndarray:
     r"""H-score: the part of the features' variance, each direction counted alike, that lies between the classes.
 
     .. math:: \operatorname{tr}\!\left(\operatorname{cov}(f)^{+}\, \operatorname{cov}(E[f\,|\,y])\right)
@@ -26,7 +28,9 @@ def h_score(features: ArrayLike, labels: ArrayLike, kind: str = "classification"
     return evaluate(core, features, labels, kind)
 
 
-def shrunk_h_score(features: ArrayLike, labels: ArrayLike, kind: str = "classification") -> float | np.ndarray:
+def shrunk_h_score(
+    features: ArrayLike, labels: ArrayLike, kind: str = "classification"
+) -> float | np.ndarray:
     r"""H-score with a Ledoit-Wolf covariance: usable where n is not much larger than d.
 
     .. math:: (1-\lambda)\,\operatorname{tr}\!\left(\Sigma_\lambda^{-1}\, \operatorname{cov}(E[f\,|\,y])\right),\quad
@@ -51,7 +55,9 @@ def shrunk_h_score(features: ArrayLike, labels: ArrayLike, kind: str = "classifi
         shrunk = (1 - shrinkage) * variance + shrinkage * variance.mean()
         kept = shrunk > shrunk.max() * len(shrunk) * np.finfo(float).eps
         white = centred @ axes[:, kept] / np.sqrt(len(x) * shrunk[kept])
-        return (1 - shrinkage) * np.array([_between(white, classes(column, kind)) for column in y.T])
+        return (1 - shrinkage) * np.array(
+            [_between(white, classes(column, kind)) for column in y.T]
+        )
 
     return evaluate(core, features, labels, kind)
 

@@ -20,7 +20,9 @@ def evaluate(core: Core, features: ArrayLike, labels: ArrayLike, kind: str) -> f
     x, y = checked(features, labels, kind)
     known = ~np.isnan(y)
     result = np.full(y.shape[1], np.nan)
-    useful = [t for t in range(y.shape[1]) if known[:, t].sum() >= 3 and np.ptp(y[known[:, t], t]) > 0]
+    useful = [
+        t for t in range(y.shape[1]) if known[:, t].sum() >= 3 and np.ptp(y[known[:, t], t]) > 0
+    ]
     for rows in {known[:, t].tobytes(): known[:, t] for t in useful}.values():
         columns = [t for t in useful if np.array_equal(known[:, t], rows)]
         result[columns] = core(x[rows], y[np.ix_(rows, columns)])
@@ -34,9 +36,13 @@ def checked(features: ArrayLike, labels: ArrayLike, kind: str) -> tuple[np.ndarr
     if kind not in KINDS:
         raise InputError(f"kind must be one of {', '.join(KINDS)}, but got {kind!r}")
     if x.ndim != 2 or y.ndim not in (1, 2) or len(x) != len(y):
-        raise InputError(f"features [n, d] and labels [n] or [n, T] must share n, but got {x.shape} and {y.shape}")
+        raise InputError(
+            f"features [n, d] and labels [n] or [n, T] must share n, but got {x.shape} and {y.shape}"
+        )
     if not np.isfinite(x).all():
-        raise InputError(f"features must be finite, but {int((~np.isfinite(x)).sum())} values are not")
+        raise InputError(
+            f"features must be finite, but {int((~np.isfinite(x)).sum())} values are not"
+        )
     return x, y.reshape(len(y), -1)
 
 

@@ -5,7 +5,9 @@ from taskgroup.affinity.features._inputs import checked, classes, evaluate, one_
 from taskgroup.errors import InputError
 
 
-def leep(probabilities: ArrayLike, labels: ArrayLike, kind: str = "classification") -> float | np.ndarray:
+def leep(
+    probabilities: ArrayLike, labels: ArrayLike, kind: str = "classification"
+) -> float | np.ndarray:
     r"""Log expected empirical prediction: mean log likelihood of the labels through the source model's own classes.
 
     .. math:: \tfrac1n \sum_i \log \sum_z \hat P(y_i\,|\,z)\,\theta_i(z)
@@ -28,7 +30,9 @@ def leep(probabilities: ArrayLike, labels: ArrayLike, kind: str = "classificatio
     return evaluate(core, theta, labels, kind)
 
 
-def nce(source_labels: ArrayLike, labels: ArrayLike, kind: str = "classification") -> float | np.ndarray:
+def nce(
+    source_labels: ArrayLike, labels: ArrayLike, kind: str = "classification"
+) -> float | np.ndarray:
     r"""Negative conditional entropy :math:`-H(Y\,|\,Z)` of the labels given the source task's labels, in nats.
 
     At most 0; equals `leep` of the one-hot source labels. Tran, Nguyen and Hassner, 2019, arXiv:1908.08142.
@@ -44,7 +48,9 @@ def nce(source_labels: ArrayLike, labels: ArrayLike, kind: str = "classification
     return leep(one_hot(np.unique(z.ravel(), return_inverse=True)[1]), labels, kind)
 
 
-def nleep(features: ArrayLike, labels: ArrayLike, kind: str = "classification", seed: int = 0) -> float | np.ndarray:
+def nleep(
+    features: ArrayLike, labels: ArrayLike, kind: str = "classification", seed: int = 0
+) -> float | np.ndarray:
     """LEEP for features without a classifier: their Gaussian mixture components stand for the source classes.
 
     The features are whitened and reduced to at most ten principal directions, then a mixture with five components a
@@ -63,10 +69,14 @@ def nleep(features: ArrayLike, labels: ArrayLike, kind: str = "classification", 
         scores = []
         for column in y.T:
             codes = classes(column, kind)
-            components = int(np.clip(len(x) // 10, 1, 5 * (codes.max() + 1))) if basis.shape[1] else 1
+            components = (
+                int(np.clip(len(x) // 10, 1, 5 * (codes.max() + 1))) if basis.shape[1] else 1
+            )
             source = np.ones((len(x), 1))
             if components > 1:
-                mixture = GaussianMixture(components, covariance_type="diag", reg_covar=1e-3, random_state=seed)
+                mixture = GaussianMixture(
+                    components, covariance_type="diag", reg_covar=1e-3, random_state=seed
+                )
                 source = _fit_quietly(mixture, basis)
             scores.append(_log_likelihood(source, codes))
         return np.array(scores)

@@ -81,7 +81,9 @@ class Transfer:
         Raises InputError if there is not exactly one source a target.
         """
         if sorted(self.sources) != sorted(self.targets):
-            raise InputError(f"an affinity needs one source a target, but got {self.sources} for {self.targets}")
+            raise InputError(
+                f"an affinity needs one source a target, but got {self.sources} for {self.targets}"
+            )
         rows = [self.sources.index(name) for name in self.targets]
         return Affinity(self.targets, self.values[rows], n=self.n[rows], measure=self.measure)
 
@@ -111,7 +113,9 @@ def transfer_matrix(
     from taskgroup.datasets import TargetScaler
 
     if measure not in METRICS:
-        raise InputError(f"unknown transferability metric '{measure}': {did_you_mean(measure, METRICS)}")
+        raise InputError(
+            f"unknown transferability metric '{measure}': {did_you_mean(measure, METRICS)}"
+        )
     if not features_by_group:
         raise InputError("transfer_matrix needs the features of at least one group, but got none")
     metric = METRICS[measure]
@@ -125,8 +129,16 @@ def transfer_matrix(
         source = _with_constant(features) if metric.takes == "features" else features
         for kind in np.unique(kinds):
             at = np.flatnonzero(n > 0)[kinds == kind]
-            values[row, at] = metric.function(source, labels[:, kinds == kind], str(kind), **options)
-    return Transfer(tuple(map(str, features_by_group)), table.names, values, np.tile(n, (len(values), 1)), measure)
+            values[row, at] = metric.function(
+                source, labels[:, kinds == kind], str(kind), **options
+            )
+    return Transfer(
+        tuple(map(str, features_by_group)),
+        table.names,
+        values,
+        np.tile(n, (len(values), 1)),
+        measure,
+    )
 
 
 def _with_constant(features: np.ndarray) -> np.ndarray:

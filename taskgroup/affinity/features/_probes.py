@@ -11,7 +11,12 @@ FitPredict = Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]
 
 
 def knn_probe(
-    features: ArrayLike, labels: ArrayLike, kind: str = "regression", *, groups: ArrayLike | None = None, k: int = 5
+    features: ArrayLike,
+    labels: ArrayLike,
+    kind: str = "regression",
+    *,
+    groups: ArrayLike | None = None,
+    k: int = 5,
 ) -> float | np.ndarray:
     """Skill of the k nearest neighbours (standardised features, Euclidean), out of fold in five folds.
 
@@ -36,7 +41,11 @@ def knn_probe(
 
 
 def ridge_probe(
-    features: ArrayLike, labels: ArrayLike, kind: str = "regression", *, groups: ArrayLike | None = None
+    features: ArrayLike,
+    labels: ArrayLike,
+    kind: str = "regression",
+    *,
+    groups: ArrayLike | None = None,
 ) -> float | np.ndarray:
     """Skill of a ridge regression on the standardised features, out of fold in five folds.
 
@@ -58,11 +67,19 @@ def ridge_probe(
 
 
 def _probe(
-    fit_predict: FitPredict, features: ArrayLike, labels: ArrayLike, kind: str, groups: ArrayLike | None
+    fit_predict: FitPredict,
+    features: ArrayLike,
+    labels: ArrayLike,
+    kind: str,
+    groups: ArrayLike | None,
 ) -> float | np.ndarray:
     """Out-of-fold predictions of all targets at once, then the skill of each."""
     x, _ = checked(features, labels, kind)
-    keys = np.arange(len(x)) if groups is None else np.unique(np.asarray(groups), return_inverse=True)[1]
+    keys = (
+        np.arange(len(x))
+        if groups is None
+        else np.unique(np.asarray(groups), return_inverse=True)[1]
+    )
     if len(keys) != len(x):
         raise InputError(f"groups must have one key a row ({len(x)}), but got {len(keys)}")
 
@@ -78,7 +95,9 @@ def _probe(
         parts = zip(np.split(truth, ends, axis=1), np.split(predicted, ends, axis=1), strict=True)
         return np.array([_skill(t, p, kind) for t, p in parts])
 
-    return evaluate(core, np.arange(len(x))[:, None], labels, kind)  # row numbers, so that keys and features keep step
+    return evaluate(
+        core, np.arange(len(x))[:, None], labels, kind
+    )  # row numbers, so that keys and features keep step
 
 
 def _folds(keys: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
@@ -86,8 +105,12 @@ def _folds(keys: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
 
     n_keys = len(np.unique(keys))
     if n_keys < 2:
-        raise InputError("a probe needs rows of at least two groups, but all labelled rows share one")
-    return list(GroupKFold(min(FOLDS, n_keys), shuffle=True, random_state=0).split(keys, groups=keys))
+        raise InputError(
+            "a probe needs rows of at least two groups, but all labelled rows share one"
+        )
+    return list(
+        GroupKFold(min(FOLDS, n_keys), shuffle=True, random_state=0).split(keys, groups=keys)
+    )
 
 
 def _skill(truth: np.ndarray, predicted: np.ndarray, kind: str) -> float:
@@ -95,4 +118,6 @@ def _skill(truth: np.ndarray, predicted: np.ndarray, kind: str) -> float:
         return float(1 - ((truth - predicted) ** 2).sum() / ((truth - truth.mean()) ** 2).sum())
     from sklearn.metrics import roc_auc_score
 
-    return float(2 * np.mean([roc_auc_score(t, p) for t, p in zip(truth.T, predicted.T, strict=True)]) - 1)
+    return float(
+        2 * np.mean([roc_auc_score(t, p) for t, p in zip(truth.T, predicted.T, strict=True)]) - 1
+    )

@@ -4,7 +4,9 @@ from numpy.typing import ArrayLike
 from taskgroup.affinity.features._inputs import as_responses, evaluate
 from taskgroup.errors import InputError
 
-MAX_ROWS = 2000  # dissimilarity matrices grow with the square; 2000 rows already give two million pairs
+MAX_ROWS = (
+    2000  # dissimilarity matrices grow with the square; 2000 rows already give two million pairs
+)
 
 
 def linear_cka(x: ArrayLike, y: ArrayLike) -> float:
@@ -17,7 +19,9 @@ def linear_cka(x: ArrayLike, y: ArrayLike) -> float:
     """
     a, b = (np.asarray(v, dtype=np.float64) for v in (x, y))
     if a.ndim != 2 or b.ndim != 2 or len(a) != len(b):
-        raise InputError(f"two representations [n, d] and [n, e] must share n, but got {a.shape} and {b.shape}")
+        raise InputError(
+            f"two representations [n, d] and [n, e] must share n, but got {a.shape} and {b.shape}"
+        )
     a, b = a - a.mean(axis=0), b - b.mean(axis=0)
     scale = _gram_norm(a) * _gram_norm(b)
     return float(np.linalg.norm(b.T @ a) ** 2 / scale) if scale > 0 else float("nan")

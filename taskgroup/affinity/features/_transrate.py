@@ -6,7 +6,9 @@ from taskgroup.affinity.features._inputs import classes, evaluate
 PRECISION = 1e-4
 
 
-def transrate(features: ArrayLike, labels: ArrayLike, kind: str = "classification") -> float | np.ndarray:
+def transrate(
+    features: ArrayLike, labels: ArrayLike, kind: str = "classification"
+) -> float | np.ndarray:
     r"""TransRate: nats saved in coding the features to a given precision once the class is known.
 
     .. math:: R(Z) - \sum_c \tfrac{n_c}{n} R(Z_c),\qquad

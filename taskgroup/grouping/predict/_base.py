@@ -32,7 +32,9 @@ class SetArrays:
         for row, candidate in enumerate(candidates):
             for task in candidate.tasks:
                 if task not in column:
-                    raise GroupingError(f"no trained set holds the task '{task}', {did_you_mean(task, tasks)}")
+                    raise GroupingError(
+                        f"no trained set holds the task '{task}', {did_you_mean(task, tasks)}"
+                    )
                 member[row, column[task]] = True
                 values[row, column[task]] = candidate.scores.get(task, np.nan)
         return cls(tasks, member, np.array([candidate.cost for candidate in candidates]), values)
@@ -63,7 +65,9 @@ class GainPredictor(ABC):
     def fit(self, trained: Sequence[Candidate]) -> Self:
         """Learn from measured networks, in any order; every task needs a score in at least one."""
         if not trained:
-            raise GroupingError("a predictor must be fitted on at least one trained set, found none")
+            raise GroupingError(
+                "a predictor must be fitted on at least one trained set, found none"
+            )
         trained = sorted(trained, key=lambda c: (c.tasks, c.cost, c.key))
         self.tasks = tuple(sorted({task for candidate in trained for task in candidate.tasks}))
         self._measured = {(c.tasks, c.cost, c.key): c for c in trained}
@@ -87,7 +91,9 @@ class GainPredictor(ABC):
             for task, value in (measured.scores if measured else {}).items():
                 mean[row, self.tasks.index(task)], spread[row, self.tasks.index(task)] = value, 0.0
         outside = ~queries.member
-        return Prediction(self.tasks, np.where(outside, np.nan, mean), np.where(outside, np.nan, spread))
+        return Prediction(
+            self.tasks, np.where(outside, np.nan, mean), np.where(outside, np.nan, spread)
+        )
 
     @abstractmethod
     def _learn(self, trained: SetArrays) -> None:
@@ -106,6 +112,10 @@ def _spread(values: np.ndarray, level: np.ndarray) -> np.ndarray:
     """Standard deviation of each task over sets, drawn towards that of all tasks relative to their levels."""
     size = np.maximum(np.abs(level), 1e-12)
     relative = (values - level) / size
-    pooled = (_PRIOR_WEIGHT * _PRIOR_SPREAD**2 + np.nansum(relative**2)) / (_PRIOR_WEIGHT + np.isfinite(relative).sum())
+    pooled = (_PRIOR_WEIGHT * _PRIOR_SPREAD**2 + np.nansum(relative**2)) / (
+        _PRIOR_WEIGHT + np.isfinite(relative).sum()
+    )
     counts = np.isfinite(relative).sum(axis=0)
-    return size * np.sqrt((_PRIOR_WEIGHT * pooled + np.nansum(relative**2, axis=0)) / (_PRIOR_WEIGHT + counts))
+    return size * np.sqrt(
+        (_PRIOR_WEIGHT * pooled + np.nansum(relative**2, axis=0)) / (_PRIOR_WEIGHT + counts)
+    )

@@ -23,7 +23,9 @@ class PairMeans(GainPredictor):
         self._alone[known] = np.nanmean(singles[:, known], axis=0)
 
     def _expect(self, queries: SetArrays) -> tuple[np.ndarray, np.ndarray]:
-        return _mean_over_helpers(queries, self._pair, self._alone), np.tile(self.spread, (len(queries.cost), 1))
+        return _mean_over_helpers(queries, self._pair, self._alone), np.tile(
+            self.spread, (len(queries.cost), 1)
+        )
 
 
 class SubsetMeans(GainPredictor):
@@ -39,7 +41,9 @@ class SubsetMeans(GainPredictor):
 
     def _expect(self, queries: SetArrays) -> tuple[np.ndarray, np.ndarray]:
         mean = _mean_over_helpers(queries, self._with, self.level)
-        behind = np.stack([queries.helpers(task) @ self._count[task] for task in range(len(self.tasks))], axis=1)
+        behind = np.stack(
+            [queries.helpers(task) @ self._count[task] for task in range(len(self.tasks))], axis=1
+        )
         return mean, self.spread * np.sqrt(1 + 1 / (1 + behind))
 
 
@@ -70,7 +74,9 @@ class EarlyStopping(GainPredictor):
 
     def _expect(self, queries: SetArrays) -> tuple[np.ndarray, np.ndarray]:
         promised = self._early_values(queries) * self._ratio
-        return np.where(np.isnan(promised), self.level, promised), np.tile(self.spread, (len(queries.cost), 1))
+        return np.where(np.isnan(promised), self.level, promised), np.tile(
+            self.spread, (len(queries.cost), 1)
+        )
 
 
 def _mean_by_helper(trained: SetArrays, rows: np.ndarray, missing: np.ndarray) -> np.ndarray:
@@ -86,5 +92,7 @@ def _mean_over_helpers(queries: SetArrays, by_helper: np.ndarray, alone: np.ndar
     for task in range(len(alone)):
         helpers = queries.helpers(task)
         count = helpers.sum(axis=1)
-        means.append(np.where(count > 0, helpers @ by_helper[task] / np.maximum(count, 1), alone[task]))
+        means.append(
+            np.where(count > 0, helpers @ by_helper[task] / np.maximum(count, 1), alone[task])
+        )
     return np.stack(means, axis=1)

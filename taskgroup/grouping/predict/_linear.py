@@ -7,7 +7,13 @@ import numpy as np
 from taskgroup.errors import GroupingError
 from taskgroup.grouping.predict._base import GainPredictor, SetArrays
 
-_STRENGTHS = (0.03, 0.1, 0.3, 1.0, 3.0)  # prior standard deviations of the weights that are compared
+_STRENGTHS = (
+    0.03,
+    0.1,
+    0.3,
+    1.0,
+    3.0,
+)  # prior standard deviations of the weights that are compared
 _REST = 0.55  # share of the variance over sets that no linear model of the set explains, measurement noise included
 
 
@@ -19,13 +25,17 @@ class _Bayesian:
         _, self.mean, self.covariance = max(fits, key=lambda fit: fit[0])
 
     @staticmethod
-    def _fit(features: np.ndarray, values: np.ndarray, prior: float) -> tuple[float, np.ndarray, np.ndarray]:
+    def _fit(
+        features: np.ndarray, values: np.ndarray, prior: float
+    ) -> tuple[float, np.ndarray, np.ndarray]:
         n = len(values)
         total = prior * features @ features.T + _REST * np.eye(n)
         _, logdet = np.linalg.slogdet(total)
         weighted = np.linalg.solve(total, values)
         mean = prior * features.T @ weighted
-        covariance = prior * (np.eye(features.shape[1]) - prior * features.T @ np.linalg.solve(total, features))
+        covariance = prior * (
+            np.eye(features.shape[1]) - prior * features.T @ np.linalg.solve(total, features)
+        )
         return float(-0.5 * (values @ weighted + logdet)), mean, covariance
 
     def predict(self, features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -47,7 +57,9 @@ class RidgeOnSets(GainPredictor):
             self._models.append(_Bayesian(set_features(trained, task)[rows], standard[rows, task]))
 
     def _expect(self, queries: SetArrays) -> tuple[np.ndarray, np.ndarray]:
-        found = [model.predict(set_features(queries, task)) for task, model in enumerate(self._models)]
+        found = [
+            model.predict(set_features(queries, task)) for task, model in enumerate(self._models)
+        ]
         mean, spread = (np.stack(part, axis=1) for part in zip(*found, strict=True))
         return self.level + self.spread * mean, self.spread * spread
 
@@ -78,7 +90,9 @@ class BoostedAffinity(RidgeOnSets):
 
     def _learn(self, trained: SetArrays) -> None:
         if missing := [task for task in self.tasks if task not in self._names]:
-            raise GroupingError(f"affinity must name every trained task, found none of '{missing[0]}'")
+            raise GroupingError(
+                f"affinity must name every trained task, found none of '{missing[0]}'"
+            )
         standard = self._standard(trained.values)
         known = np.isfinite(standard)
         scores = self._mean_affinity(trained)
@@ -86,7 +100,9 @@ class BoostedAffinity(RidgeOnSets):
         self._spline = _Bayesian(self._basis(scores[known]), standard[known])
         first = self.level + self.spread * self._first(trained)
         residual = trained.values - first
-        super()._learn(SetArrays(trained.tasks, trained.member, trained.cost, self.level + residual))
+        super()._learn(
+            SetArrays(trained.tasks, trained.member, trained.cost, self.level + residual)
+        )
 
     def _expect(self, queries: SetArrays) -> tuple[np.ndarray, np.ndarray]:
         mean, spread = super()._expect(queries)
@@ -97,7 +113,9 @@ class BoostedAffinity(RidgeOnSets):
         return self._spline.predict(self._basis(scores.ravel()))[0].reshape(scores.shape)
 
     def _basis(self, scores: np.ndarray) -> np.ndarray:
-        return np.column_stack([np.ones_like(scores), scores, *(np.maximum(scores - knot, 0) for knot in self._knots)])
+        return np.column_stack(
+            [np.ones_like(scores), scores, *(np.maximum(scores - knot, 0) for knot in self._knots)]
+        )
 
     def _mean_affinity(self, arrays: SetArrays) -> np.ndarray:
         """[sets, tasks]: mean affinity of the helpers to the task, in standard deviations over pairs; 0 alone."""
@@ -109,5 +127,9 @@ class BoostedAffinity(RidgeOnSets):
         columns = []
         for task in range(len(place)):
             helpers = arrays.helpers(task)
-            columns.append(helpers @ np.where(apart[task], scaled[task], 0.0) / np.maximum(helpers.sum(axis=1), 1))
+            columns.append(
+                helpers
+                @ np.where(apart[task], scaled[task], 0.0)
+                / np.maximum(helpers.sum(axis=1), 1)
+            )
         return np.stack(columns, axis=1)

@@ -27,10 +27,15 @@ class _Pairs:
 
     @classmethod
     def of(cls, left: SetArrays, right: SetArrays) -> "_Pairs":
-        a, b = (np.stack([arrays.helpers(task) for task in range(len(left.tasks))]) for arrays in (left, right))
+        a, b = (
+            np.stack([arrays.helpers(task) for task in range(len(left.tasks))])
+            for arrays in (left, right)
+        )
         sizes, others = a.sum(axis=2)[:, :, None], b.sum(axis=2)[:, None, :]
         shared = a @ b.transpose(0, 2, 1)
-        octaves = np.log2(np.maximum(left.cost, 1e-3))[:, None] - np.log2(np.maximum(right.cost, 1e-3))
+        octaves = np.log2(np.maximum(left.cost, 1e-3))[:, None] - np.log2(
+            np.maximum(right.cost, 1e-3)
+        )
         n = max(len(left.tasks) - 1, 1)
         return cls(
             shared / n,
@@ -79,11 +84,19 @@ class SetProcess(GainPredictor):
         weights = np.linalg.solve(self._covariance, across.transpose(0, 2, 1)).transpose(0, 2, 1)
         mean = np.einsum("tqr,tr->qt", weights, self._given)
         left = self._itself(queries) - np.einsum("tqr,tqr->qt", weights, across)
-        return self.level + self.spread * mean, self.spread * np.sqrt(np.maximum(left, 0.0) + _NOISE)
+        return self.level + self.spread * mean, self.spread * np.sqrt(
+            np.maximum(left, 0.0) + _NOISE
+        )
 
     def _itself(self, queries: SetArrays) -> np.ndarray:
         """[sets, tasks]: prior variance; what stands outside a set is ignored."""
         summed, averaged, likeness, _ = self._choice
         helpers = queries.member.sum(axis=1)[:, None] - 1.0
         mean = np.where(helpers > 0, averaged / np.maximum(helpers, 1), 0.0)
-        return 1.0 + summed * helpers / max(len(self.tasks) - 1, 1) + mean + likeness + np.zeros(len(self.tasks))
+        return (
+            1.0
+            + summed * helpers / max(len(self.tasks) - 1, 1)
+            + mean
+            + likeness
+            + np.zeros(len(self.tasks))
+        )

@@ -42,7 +42,9 @@ def score_predictor(
     measured = SetArrays.of(held_out, predictor.tasks).values
     known = np.isfinite(measured)
     if known.sum() < 2:
-        raise GroupingError(f"held-out sets must hold at least two measured values, found {known.sum()}")
+        raise GroupingError(
+            f"held-out sets must hold at least two measured values, found {known.sum()}"
+        )
     scale = np.abs(np.where(predictor.level == 0, 1.0, predictor.level))
     truth = ((measured - predictor.level) / scale)[known]
     guess = ((expected.mean - predictor.level) / scale)[known]

@@ -14,11 +14,14 @@ def all_networks(seed: int = 0) -> list[Candidate]:
     """Every set of four tasks at cost 1 and the tasks alone at cost 0.5, with additive effects and noise."""
     rng = np.random.default_rng(seed)
     effect = rng.normal(0, 0.1, (4, 4))
-    sets = [(s, 1.0) for size in range(1, 5) for s in combinations(range(4), size)] + [((i,), 0.5) for i in range(4)]
+    sets = [(s, 1.0) for size in range(1, 5) for s in combinations(range(4), size)] + [
+        ((i,), 0.5) for i in range(4)
+    ]
     networks = []
     for members, cost in sets:
         values = {
-            _TASKS[i]: (i + 1) * float(1 + sum(effect[i, j] for j in members if j != i) + 0.02 * rng.normal())
+            _TASKS[i]: (i + 1)
+            * float(1 + sum(effect[i, j] for j in members if j != i) + 0.02 * rng.normal())
             for i in members
         }
         networks.append(Candidate(tuple(values), values, cost))
@@ -63,19 +66,28 @@ class PredictorConformance:
     def test_order_of_training_and_asking_does_not_matter(self) -> None:
         trained, others, predictor = self._some()
         again = self.make(all_networks()).fit(trained[::-1])
-        np.testing.assert_allclose(again.predict(others[::-1]).mean[::-1], predictor.predict(others).mean, rtol=1e-9)
+        np.testing.assert_allclose(
+            again.predict(others[::-1]).mean[::-1], predictor.predict(others).mean, rtol=1e-9
+        )
         np.testing.assert_allclose(
             again.predict(others[::-1]).spread[::-1], predictor.predict(others).spread, rtol=1e-9
         )
 
     def test_values_in_another_unit_give_predictions_in_that_unit(self) -> None:
         def scaled(networks: list[Candidate]) -> list[Candidate]:
-            return [Candidate(c.tasks, {t: 1000 * v for t, v in c.scores.items()}, c.cost) for c in networks]
+            return [
+                Candidate(c.tasks, {t: 1000 * v for t, v in c.scores.items()}, c.cost)
+                for c in networks
+            ]
 
         trained, others, predictor = self._some()
         again = self.make(scaled(all_networks())).fit(scaled(trained))
-        np.testing.assert_allclose(again.predict(others).mean, 1000 * predictor.predict(others).mean, rtol=1e-9)
-        np.testing.assert_allclose(again.predict(others).spread, 1000 * predictor.predict(others).spread, rtol=1e-9)
+        np.testing.assert_allclose(
+            again.predict(others).mean, 1000 * predictor.predict(others).mean, rtol=1e-9
+        )
+        np.testing.assert_allclose(
+            again.predict(others).spread, 1000 * predictor.predict(others).spread, rtol=1e-9
+        )
 
     def test_one_trained_set_is_enough_to_fit(self) -> None:
         networks = all_networks()

@@ -1,0 +1,1 @@
+"""Backbones: from what a view shows to features of the crystal."""

@@ -1,0 +1,98 @@
+"""Study files: what is read, overridden and refused."""
+
+from pathlib import Path
+
+import pytest
+
+from taskgroup.errors import ConfigError
+from taskgroup.spec.config import load_study, parse_duration, study_schema
+
+MINIMAL = {"name": "small", "dataset": "crystals", "space": {"grouping": {}}}
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"), [("90", 90), ("90s", 90), ("30m", 1800), ("1h30m", 5400), (12.5, 12.5)]
+)
+def test_durations_are_read_in_the_units_people_write(text: str, seconds: float):
+    assert parse_duration(text) == seconds
+
+
+def test_a_study_is_read_from_a_file_with_its_space_beside_it(tmp_path: Path):
+    (tmp_path / "studies").mkdir()
+    (tmp_path / "search_spaces").mkdir()
+    (tmp_path / "search_spaces" / "tiny.yaml").write_text("training: {epochs: 2}\n")
+    file = tmp_path / "studies" / "mine.yaml"
+    file.write_text(
+        "name: mine\ndataset: crystals\nspace: tiny\nsearch: {n_trials: 5, time_limit: 2m}\n"
+    )
+    config = load_study(
+        file, ("search.n_trials=7", "targets=[volume, density]", "space.training.epochs=4")
+    )
+    assert config.search.n_trials == 7
+    assert config.search.time_limit == 120
+    assert config.targets == ("volume", "density")
+    assert config.space.training == {"epochs": 4}
+
+
+def test_a_dumped_configuration_is_read_back_equal():
+    config = load_study(
+        MINIMAL | {"space": {"training": {"lr": {"choices": [1e-3, 2e-3]}}}, "search": {"seed": 3}}
+    )
+    assert load_study(config.model_dump(mode="json", exclude_unset=True)) == config
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"serach": {}}, "serach: unknown key; did you mean 'search'"),
+        ({"search": {"n_trails": 3}}, "search.n_trails: unknown key; did you mean 'n_trials'"),
+        ({"search": {"n_trials": 0}}, "search.n_trials: .*found 0"),
+        ({"search": {"time_limit": "soon"}}, "search.time_limit: a duration is .*'soon'"),
+        ({"name": "a b"}, "name: .*found 'a b'"),
+        ({"dataset": None}, "dataset: .*found None"),
+        ({"split": {"validation_folds": [1, 1]}}, "distinct"),
+        ({"refit": {"members": 2}}, "refit.members: .*found 2"),
+        ({"space": "nowhere"}, "no file 'nowhere'"),
+    ],
+)
+def test_faults_are_named_in_one_line(change: dict, message: str):
+    with pytest.raises(ConfigError, match=message) as caught:
+        load_study(MINIMAL | change)
+    assert "\n" not in str(caught.value)
+
+
+def test_another_space_can_be_named_and_its_keys_overridden_in_any_order():
+    overrides = ("space.training.epochs=7", "space=peaks")
+    for given in (overrides, overrides[::-1]):
+        space = load_study(MINIMAL, given).space
+        assert (space.model["backbone"], space.training["epochs"]) == ("peaks", 7)
+    with pytest.raises(ConfigError, match=r"no file 'peeks'.*did you mean 'peaks'"):
+        load_study(MINIMAL, ("space=peeks",))
+
+
+@pytest.mark.parametrize("override", ["n_trials", "=3", "name.x=3", "search.seed=[1"])
+def test_overrides_that_cannot_be_are_refused(override: str):
+    with pytest.raises(ConfigError, match="--set"):
+        load_study(MINIMAL, (override,))
+
+
+def test_a_file_that_is_no_yaml_mapping_is_refused_with_its_line(tmp_path: Path):
+    file = tmp_path / "bad.yaml"
+    file.write_text("name: x\n  y: [\n")
+    with pytest.raises(ConfigError, match=r"bad\.yaml line 2: not valid YAML"):
+        load_study(file)
+    file.write_text("- a list\n")
+    with pytest.raises(ConfigError, match=r"a mapping .* is expected, found list"):
+        load_study(file)
+
+
+def test_an_unknown_study_name_is_answered_with_the_nearest():
+    with pytest.raises(ConfigError, match="did you mean 'quickstart'"):
+        load_study("quickstrat")
+
+
+def test_the_schema_describes_every_section():
+    sections = study_schema()["properties"]
+    assert {"name", "dataset", "space", "split", "search", "assembly", "refit", "executor"} <= set(
+        sections
+    )

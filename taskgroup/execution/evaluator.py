@@ -112,36 +112,6 @@ class Evaluator:
             failure=None if complete else next(iter(failures.values()), None),
         )
 
-    def screen(
-        self,
-        plan: Plan,
-        cheap: Plan,
-        repeats: Sequence[Repeat],
-        watch: Watch,
-    ) -> None:
-        """Train a cheaper version of a plan, and stop groups of the plan before they begin.
-
-        ``watch(0, skills)`` gets what every group has reached at low cost, and answers which are not to begin. Nothing
-        is trained where nothing of the plan is left to train.
-        """
-        jobs, looks = self.data.jobs(plan, repeats), self.data.jobs(cheap, repeats)
-        if all(job.key in self.store or job.key in self._stopped for job in jobs.values()):
-            return
-        results = {result.key: result for result in self.evaluate(cheap, repeats).results}
-        keys = {
-            group: [looks[group, repeat].key for repeat in repeats]
-            for group in plan.grouping.groups
-        }
-        looked = {
-            group: _mean([results[key].skills for key in own])
-            for group, own in keys.items()
-            if results.keys() >= {*own}
-        }
-        for group in watch(0, looked):
-            for repeat in repeats:
-                if (key := jobs[group, repeat].key) not in self.store:
-                    self._stopped[key] = [results[looks[group, repeat].key].skills]
-
     def _train(
         self, jobs: Sequence[GroupJob], on_epoch: OnEpoch, keep: bool, *, in_step: bool
     ) -> dict[str, Failure]:

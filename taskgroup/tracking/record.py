@@ -26,6 +26,7 @@ from typing import Any, Self
 
 from taskgroup.errors import RunError
 from taskgroup.grouping import Grouping
+from taskgroup.intervals import Interval
 
 _log = logging.getLogger(__name__)
 
@@ -38,16 +39,6 @@ def _now() -> str:
 
 
 @dataclass(frozen=True)
-class Interval:
-    """A mean with its confidence interval over ``n`` repetitions (seeds, or bootstrap draws)."""
-
-    mean: float | None
-    low: float | None
-    high: float | None
-    n: int = 0
-
-
-@dataclass(frozen=True)
 class TrialRecord:
     """One finished trial: what was tried, what it gave, what it cost.
 
@@ -55,6 +46,7 @@ class TrialRecord:
     for ``refit``), ``settings`` a flat dict of ``hp/*`` and ``grouping/*``, ``keys`` the GroupResults it is made of,
     ``n_cached`` how many of them were trained before. ``fail_kind`` and ``fail_reason`` are set where ``state`` is
     ``FAIL``. ``curve`` is one ``{target: skill}`` an epoch; ``metrics`` holds further numbers a target (mae, auc...).
+    ``plan`` is ``Plan.to_dict`` of what was trained; None in records of older versions, and where nothing was.
     """
 
     number: int
@@ -73,6 +65,7 @@ class TrialRecord:
     seconds: float
     curve: tuple[dict[str, float | None], ...] = ()
     metrics: dict[str, dict[str, float | None]] = field(default_factory=dict)
+    plan: dict[str, Any] | None = None
     time: str = field(default_factory=_now)
 
     def __post_init__(self) -> None:
@@ -84,6 +77,11 @@ class TrialRecord:
             raise RunError(
                 f"trial {self.number}: state must be one of {', '.join(STATES)}, but got '{self.state}'."
             )
+
+    @property
+    def is_trial(self) -> bool:
+        """Whether it is a trial of the search, baselines included."""
+        return self.kind in ("baseline", "trial")
 
     @property
     def run_name(self) -> str:

@@ -12,9 +12,10 @@ from optuna.trial import TrialState
 from taskgroup.errors import ConfigError, RunError
 from taskgroup.execution.heartbeat import Heartbeat
 from taskgroup.search.storage import TrialStorage, open_storage, searched_space
+from taskgroup.spec.plan import StudyData
 from taskgroup.study import Study
 from taskgroup.study.conduct import study_record
-from taskgroup.spec.plan import StudyData
+from taskgroup.urls import sqlite_url
 
 SECRET = "planted-5ecret"
 
@@ -92,21 +93,17 @@ def test_a_storage_that_cannot_be_used_is_one_line_without_its_password(
 def test_a_password_stands_nowhere_in_the_run_folder(
     make_config: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    # SQLite ignores user and password, so that a study can run with them and without a server.
-    url = f"sqlite://me:{SECRET}@/{tmp_path / 'optuna.db'}"
-    monkeypatch.setattr(
-        "taskgroup.search.storage.database_url", lambda setting, _: _sqlite(tmp_path)
-    )
+    # No server here: an SQLite file stands in for the database that the URL names.
+    url = f"postgresql://me:{SECRET}@database/optuna"
+    here = sqlite_url(tmp_path / "optuna.db")
+    monkeypatch.setattr("taskgroup.search.storage.database_url", lambda setting, url: here)
     config = make_config(f"storage={url}", "search.n_trials=4", "refit.top=1")
     study = Study(config, tmp_path / "runs" / "small").run()
-    assert json.loads((study.folder / "study.json").read_text())["config"]["storage"]
+    stored = json.loads((study.folder / "study.json").read_text())["config"]["storage"]
+    assert stored == "postgresql://me:***@database/optuna"
     files = [path for path in tmp_path.rglob("*") if path.is_file()]
     assert len(files) > 20
     assert [path for path in files if SECRET.encode() in path.read_bytes()] == []
-
-
-def _sqlite(folder: Path) -> str:
-    return f"sqlite:///{folder / 'optuna.db'}"
 
 
 def test_a_url_from_the_environment_is_stored_by_its_name(

@@ -3,7 +3,7 @@
 On a CPU, small networks of one thread each: a small network hardly gains by a second thread, its operations are shorter
 than what it takes to share them; two networks in two processes do (``benchmarks/packing.py``). Threads of one process
 would share Python's lock and the random state; grouped convolutions were no faster than one network after the other
-(docs/benchmarks.md). A small network is trained by one thread wherever it is trained, alone or beside others, so that
+(docs/measurements/speed.md). A small network is trained by one thread wherever it is trained, alone or beside others, so that
 its result depends on its job alone.
 
 On a GPU one process trains all networks of a trial at once, see ``taskgroup.training.cuda_graph``: processes would take

@@ -146,16 +146,13 @@ def _stored(fit: Fit, folder: Path, keep: bool) -> GroupResult:
 
 def measure() -> None:
     """Answer one request on standard input: train its job and write the affinity measured meanwhile to its path."""
-    from taskgroup.affinity.gradients import relative
     from taskgroup.training.affinity_hooks import gradient_affinity
 
     request = json.load(sys.stdin)
     job, name, path = GroupJob.from_dict(request["job"]), request["measure"], Path(request["path"])
-    found = gradient_affinity(
-        *_data(job), job, name, every=None if name == "projected" else PROBE_EVERY
-    )
+    affinity = gradient_affinity(*_data(job), job, name, every=PROBE_EVERY)
     partial = path.with_suffix(f".{uuid4().hex[:8]}.part")
-    partial.write_text((relative(found) if name == "tag" else found).to_json(), encoding="utf-8")
+    partial.write_text(affinity.to_json(), encoding="utf-8")
     os.replace(partial, path)
 
 

@@ -57,7 +57,7 @@ class Affinities:
         path = self._folder / f"{name}-{job.key[:12]}.json"
         if not path.exists():
             self._folder.mkdir(parents=True, exist_ok=True)
-            _joint_run(job, MEASURED_IN_TRAINING[name], path)
+            _joint_run(job, name, path)
         return Affinity.from_json(path.read_text(encoding="utf-8"))
 
 

@@ -107,10 +107,7 @@ def _feature_affinities(
 
 
 def _gradient_affinities(data: StudyData, single: GroupResult) -> dict[str, Affinity]:
-    from taskgroup.affinity.gradients import relative
     from taskgroup.training.affinity_hooks import joint_affinities
 
     job = replace(single.job, targets=data.targets.names)
-    found = joint_affinities(data.dataset, _split(data, single), job, every=PROBE_EVERY)
-    scaled = [relative(affinity) if name == "tag" else affinity for name, affinity in found.items()]
-    return {affinity.measure: affinity for affinity in scaled}
+    return joint_affinities(data.dataset, _split(data, single), job, every=PROBE_EVERY)

@@ -164,7 +164,7 @@ class Run:
                 raise TrainingFailed(
                     f"{', '.join(self.job.targets)}: loss is {loss} in epoch {number}", "nan"
                 )
-            skills = self.choice.see(number, outputs.cpu().numpy())
+            skills = self.choice.update(number, outputs.cpu().numpy())
             if self.choice.best == number:
                 self._keep_weights()
             seconds += time.perf_counter() - started
@@ -305,9 +305,9 @@ class Run:
             self.network.load_state_dict(self.best)
             use_bfloat16(self.network, False)
             self.network.eval()
-            by_others = torch.as_tensor(self.choice.chosen != self.choice.best, device=self.device)[
-                :, None
-            ]
+            by_others = torch.as_tensor(
+                self.choice.cross_fitted != self.choice.best, device=self.device
+            )[:, None]
             kept = torch.as_tensor(self.choice.outputs, device=self.device)
             outputs = torch.where(by_others, kept, self._outputs(self.network))
             predictions = self.network.decode(outputs).cpu().numpy().astype(np.float32)

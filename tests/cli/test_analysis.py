@@ -126,7 +126,7 @@ def test_kept_networks_and_a_joint_run_add_their_measures(run, tmp_path):
     report = study_transfer(folder, gradients=True)
     measures = {score.measure: score for score in report.foretelling}
     features = {name for name, metric in METRICS.items() if metric.takes == "features"}
-    assert measures.keys() >= features | {"cosine", "relative tag", "projected", "|pearson|"}
+    assert measures.keys() >= features | {"gradient", "look_ahead", "projected", "|pearson|"}
     assert measures["ridge"].pairs == 6
 
 

@@ -63,7 +63,7 @@ def _train_plainly(run):
     network.eval()
     with torch.no_grad():
         outputs = network(*run.data.batch(run.validation_rows)).numpy()
-    return run.choice.see(1, outputs)
+    return run.choice.update(1, outputs)
 
 
 def _jobs(backbone, dataset, epochs, seed):

@@ -10,8 +10,7 @@ from click.testing import CliRunner
 from taskgroup.affinity import METRICS
 from taskgroup.cli.analysis import transfer
 from taskgroup.datasets import TargetScaler, load_dataset
-from taskgroup.execution.results import ResultStore
-from taskgroup.execution.worker import network_path, prediction_path
+from taskgroup.execution.results import ResultStore, network_path, prediction_path
 from taskgroup.export.network_file import write_network
 from taskgroup.grouping import Grouping
 from taskgroup.models import ModelConfig

@@ -1,9 +1,9 @@
 """A reader for a plain text format.
 
-    C 0.0 0.0 0.0; C 0.25 0.25 0.25      atoms: symbol and fractional coordinates
-    2.5 0 0  0 2.5 0  0 0 2.5            lattice vectors, Å
-    10 10 10                             grid points
-    0.1 0.2 ...                          electrons per Å^3, last axis fastest
+C 0.0 0.0 0.0; C 0.25 0.25 0.25      atoms: symbol and fractional coordinates
+2.5 0 0  0 2.5 0  0 0 2.5            lattice vectors, Å
+10 10 10                             grid points
+0.1 0.2 ...                          electrons per Å^3, last axis fastest
 """
 
 from pathlib import Path

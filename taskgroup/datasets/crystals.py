@@ -83,7 +83,10 @@ MAGNETIC_TARGETS = (
 
 
 def data_folder(name: str = "crystals") -> Traversable:
-    """Return the folder of a packaged dataset: ``crystals.json.gz``, ``densities.npz``, ``manifest.json``, ``chgcar/``."""
+    """Return the folder of a packaged dataset.
+
+    It holds ``crystals.json.gz``, ``densities.npz``, ``manifest.json`` and ``chgcar/``.
+    """
     return files("taskgroup.datasets") / "data" / name
 
 

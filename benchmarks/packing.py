@@ -29,7 +29,7 @@ from taskgroup.execution.worker import train_in_step
 from taskgroup.execution.worker_pool import WorkerPool, is_small
 from taskgroup.models import ModelConfig
 from taskgroup.training import GroupJob, TrainConfig, pick_device
-from taskgroup.training.loop import Run
+from taskgroup.training.loop import TrainingLoop
 
 SIZES = (
     (8, 8, 12),
@@ -79,7 +79,9 @@ def seconds(
 
 def usual_epochs_per_s(dataset: Dataset, job: GroupJob, epochs: int) -> Callable[[], float]:
     """A measurement of the field-typical loop."""
-    typical = typical_epochs(Run(dataset, dataset.splits().split(), job, pick_device(), ()))
+    typical = typical_epochs(
+        TrainingLoop(dataset, dataset.splits().split(), job, pick_device(), ())
+    )
     next(typical)  # warm-up: workers started
 
     def measured() -> float:

@@ -29,7 +29,7 @@ from taskgroup.densities import (
 )
 from taskgroup.errors import BundleError, InputError, StoreError
 from taskgroup.export.bundle import Bundle
-from taskgroup.models import MultiTaskNetwork
+from taskgroup.models import MultiTaskNetwork, PreparedRows
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -129,7 +129,7 @@ def predict_arrays(
     lattice = torch.as_tensor(lattices, dtype=torch.float32, device=device)
     values = np.empty((len(densities), len(bundle.targets)))
     stds = np.empty_like(values)
-    prepared: dict[str, torch.Tensor] = {}
+    prepared: dict[str, PreparedRows] = {}
     for group in bundle.spec.grouping.groups:
         networks = bundle.members[group]
         with torch.inference_mode():
@@ -149,7 +149,7 @@ def _outputs(
     network: MultiTaskNetwork,
     density: torch.Tensor,
     lattice: torch.Tensor,
-    prepared: dict[str, torch.Tensor],
+    prepared: dict[str, PreparedRows],
 ) -> torch.Tensor:
     """Predictions [B, T] of one network; networks with equal views share the prepared fields."""
     key = network.view.key

@@ -21,7 +21,7 @@ from taskgroup.models import MultiTaskNetwork
 from taskgroup.training.batches import Batches
 from taskgroup.training.checkpoint import Checkpoint, prefixed, under
 from taskgroup.training.cuda_graph import memory_pool
-from taskgroup.training.device_rows import Labels, encode_labels, prepare_fields
+from taskgroup.training.device_rows import Labels, encode_labels, prepare_rows
 from taskgroup.training.hooks import Hook
 from taskgroup.training.isolation import Isolation
 from taskgroup.training.metrics import group_metrics
@@ -83,7 +83,7 @@ class TrainingLoop:
         scaler, self.labels = encode_labels(self.table, split, self.device)
         network = MultiTaskNetwork(self.job.model, self.table.specs, scaler, dataset.n_channels)
         self.network = network.to(self.device)
-        self.data = prepare_fields(dataset, self.network.view, self.device)
+        self.data = prepare_rows(dataset, self.network.view, self.device)
         self.bfloat16 = bfloat16_wanted(config.precision, self.device)
         use_bfloat16(self.network, self.bfloat16)
         pool = memory_pool(self.device)

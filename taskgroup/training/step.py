@@ -6,12 +6,12 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from taskgroup.models import MultiTaskNetwork
+from taskgroup.models import MultiTaskNetwork, PreparedRows
 from taskgroup.training.balance import Balancer, make_balancer
 from taskgroup.training.batches import Batch
 from taskgroup.training.checkpoint import optimizer_tensors, prefixed, restore_optimizer, under
 from taskgroup.training.cuda_graph import CudaGraphCallable
-from taskgroup.training.device_rows import Fields, Labels
+from taskgroup.training.device_rows import DeviceRows, Labels
 from taskgroup.training.hooks import Hook, HookContext
 from taskgroup.training.losses import TargetLosses
 from taskgroup.training.optimise import make_optimizer, match_layouts, move_average
@@ -41,7 +41,7 @@ class TrainingStep:
         self,
         job: GroupJob,
         network: MultiTaskNetwork,
-        data: Fields,
+        data: DeviceRows,
         labels: Labels,
         generator: torch.Generator,
         hooks: Sequence[Hook],
@@ -106,8 +106,11 @@ class TrainingStep:
         return all_present and self.balancer.stays_on_device
 
     def _fetch(self, rows: Tensor) -> tuple[Tensor, ...]:
-        """Return fields and lattice that a recorded step cannot fetch by itself, since they are not on the device."""
-        return self._data.batch(rows, self._fetched_room) if self._data.elsewhere else ()
+        """Return prepared rows and cells that a recorded step cannot fetch by itself, since they lie on the host."""
+        if not self._data.elsewhere:
+            return ()
+        prepared, lattice = self._data.batch(rows, self._fetched_room)
+        return *prepared.tensors, lattice
 
     def _step(self, rows: Tensor, rates: tuple[float, float] | Tensor, *fetched: Tensor) -> Tensor:
         losses = self._forward(rows, fetched)
@@ -123,23 +126,24 @@ class TrainingStep:
         context = self.context
         context.labels = self._labels.values[rows]
         context.present = self._labels.present[rows]
-        context.fields, context.lattice = self._augmented(rows, fetched)
-        context.features = self.network.features(context.fields, context.lattice)
+        context.rows, context.lattice = self._augmented(rows, fetched)
+        context.features = self.network.features(context.rows, context.lattice)
         context.outputs = self.network.heads(context.features)
         context.losses = self.target_losses(context.outputs, context.labels, context.present)
         return context.losses
 
-    def _augmented(self, rows: Tensor, fetched: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
-        """Return fields and lattice as the network sees them in training."""
+    def _augmented(self, rows: Tensor, fetched: tuple[Tensor, ...]) -> tuple[PreparedRows, Tensor]:
+        """Return prepared rows and cells as the network sees them in training."""
+        data, room = self._data, self._augmented_room
+        if not fetched:
+            if not self.config.augment:
+                return data.batch(rows, room)
+            return self.network.view.augment(data.rows, data.lattice, self._generator, room, rows)
+        *row_tensors, lattice = fetched
+        prepared = data.rows.with_tensors(row_tensors)
         if not self.config.augment:
-            return fetched or self._data.batch(rows, self._augmented_room)
-        if fetched:
-            everything, selected = fetched, None
-        else:
-            everything, selected = (self._data.fields, self._data.lattice), rows
-        return self.network.view.augment(
-            *everything, self._generator, self._augmented_room, selected
-        )
+            return prepared, lattice
+        return self.network.view.augment(prepared, lattice, self._generator, room)
 
     def _show_hooks(self) -> None:
         for hook in self.hooks:

@@ -8,10 +8,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from taskgroup.datasets import Target
-from taskgroup.models import MultiTaskNetwork
+from taskgroup.models import MultiTaskNetwork, PreparedRows
 from taskgroup.training.checkpoint import prefixed, under
 from taskgroup.training.cuda_graph import CudaGraphCallable
-from taskgroup.training.device_rows import Fields, network_outputs
+from taskgroup.training.device_rows import DeviceRows, network_outputs
 from taskgroup.training.metrics import output_skills
 from taskgroup.training.result import Skills
 
@@ -37,7 +37,7 @@ class Validation:
     def __init__(
         self,
         network: MultiTaskNetwork,
-        data: Fields,
+        data: DeviceRows,
         rows: NDArray[np.int64],
         best: "BestEpochs",
         batch_size: int,
@@ -51,13 +51,21 @@ class Validation:
         self.rows = rows
         self._rows = torch.as_tensor(rows, device=device)
         self._batch_size = max(_LEAST_BATCH_SIZE, batch_size)
-        self._recorded_network = CudaGraphCallable(network, device, pool=pool)
+        self._recorded_forward = CudaGraphCallable(self._forward, device, pool=pool)
 
     def outputs(self) -> Tensor:
         """Return standardised outputs [rows, T] on the device; a GPU is only told to compute them."""
         return network_outputs(
-            self.network, self._data, self._rows, self._batch_size, self._recorded_network
+            self.network, self._data, self._rows, self._batch_size, self._replayed_forward
         )
+
+    def _forward(self, *tensors: Tensor) -> Tensor:
+        """Return outputs for the flat tensors of prepared rows, and their cells as the last one."""
+        *row_tensors, lattice = tensors
+        return self.network(self._data.rows.with_tensors(row_tensors), lattice)
+
+    def _replayed_forward(self, rows: PreparedRows, lattice: Tensor) -> Tensor:
+        return self._recorded_forward(*rows.tensors, lattice)
 
     def update(self, epoch: int, outputs: Tensor) -> Skills:
         """Compare an epoch by its outputs, keep its weights if it is the best; return the skill of each target."""
@@ -93,7 +101,7 @@ class Validation:
 
     def forget_recordings(self) -> None:
         """Free the memory of CUDA graphs."""
-        self._recorded_network.forget()
+        self._recorded_forward.forget()
 
     def tensors(self) -> dict[str, Tensor]:
         """Return the best weights and the state of the comparison, for a checkpoint."""

@@ -29,7 +29,7 @@ from taskgroup.execution import ProcessExecutor
 from taskgroup.execution.executor import all_go_on
 from taskgroup.execution.worker import is_small, job_data
 from taskgroup.models import ModelConfig
-from taskgroup.training import GroupJob, TrainConfig, pick_device
+from taskgroup.training import GroupJob, TrainConfig, fit, pick_device
 from taskgroup.training.loop import TrainingLoop
 
 SIZES = (

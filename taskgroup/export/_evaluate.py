@@ -10,7 +10,6 @@ from taskgroup.datasets import Dataset
 from taskgroup.errors import BundleError
 from taskgroup.export._predict import check_dataset, predict
 from taskgroup.export.bundle import Bundle
-from taskgroup.export.spec import to_learnt
 from taskgroup.training.metrics import interval, target_metrics
 
 
@@ -93,7 +92,7 @@ def _covered(bundle: Bundle, name: str, truth: NDArray, values: NDArray) -> dict
     if width is None or not known.any():
         return {}
     spec = bundle.spec.target(name)
-    error = np.abs(to_learnt(spec, truth[known]) - to_learnt(spec, values[known]))
+    error = np.abs(spec.forward(truth[known]) - spec.forward_predictions(values[known]))
     return {"coverage_90": float((error <= width).mean())}
 
 

@@ -29,8 +29,7 @@ from taskgroup.densities import (
 )
 from taskgroup.errors import BundleError, InputError, StoreError
 from taskgroup.export.bundle import Bundle
-from taskgroup.export.spec import to_learnt
-from taskgroup.models import MultiTaskNetwork
+from taskgroup.models import MultiTaskNetwork, PreparedRows
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -93,7 +92,7 @@ def predict(
     )
     for name, width in widths.items():
         target = bundle.spec.target(name)
-        middle = to_learnt(target, frame[name].to_numpy())
+        middle = target.forward_predictions(frame[name].to_numpy())
         frame[f"{name}_low"], frame[f"{name}_high"] = (
             target.inverse(middle - width),
             target.inverse(middle + width),
@@ -130,7 +129,7 @@ def predict_arrays(
     lattice = torch.as_tensor(lattices, dtype=torch.float32, device=device)
     values = np.empty((len(densities), len(bundle.targets)))
     stds = np.empty_like(values)
-    prepared: dict[str, torch.Tensor] = {}
+    prepared: dict[str, PreparedRows] = {}
     for group in bundle.spec.grouping.groups:
         networks = bundle.members[group]
         with torch.inference_mode():
@@ -150,7 +149,7 @@ def _outputs(
     network: MultiTaskNetwork,
     density: torch.Tensor,
     lattice: torch.Tensor,
-    prepared: dict[str, torch.Tensor],
+    prepared: dict[str, PreparedRows],
 ) -> torch.Tensor:
     """Predictions [B, T] of one network; networks with equal views share the prepared fields."""
     key = network.view.key
@@ -162,7 +161,7 @@ def _outputs(
 def _combine(bundle: Bundle, name: str, predicted: NDArray[np.float64]) -> tuple[NDArray, NDArray]:
     """Mean and standard deviation [B], in the unit, of members' predictions [members, B]."""
     target = bundle.spec.target(name)
-    learnt = to_learnt(target, predicted)
+    learnt = target.forward_predictions(predicted)
     spread = learnt.std(axis=0, ddof=1) if len(learnt) > 1 else np.zeros(learnt.shape[1])
     mean = learnt.mean(axis=0)
     if target.kind == "classification":

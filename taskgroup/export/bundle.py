@@ -12,7 +12,6 @@
 
 import hashlib
 import json
-import math
 import os
 import shutil
 import tempfile
@@ -26,6 +25,7 @@ from taskgroup.errors import BundleError, InputError
 from taskgroup.export.card import model_card
 from taskgroup.export.network_file import read_network, write_network
 from taskgroup.export.spec import BundleSpec
+from taskgroup.files import plain_json
 from taskgroup.grouping import Group
 from taskgroup.models import MultiTaskNetwork
 
@@ -151,7 +151,7 @@ def _write(folder: Path, spec: BundleSpec, members: Members) -> None:
     content = {
         "format_version": FORMAT_VERSION,
         "taskgroup": __version__,
-        "spec": _finite(spec.to_dict()),
+        "spec": plain_json(spec.to_dict()),
         "groups": groups,
         "files": files,
     }
@@ -205,12 +205,3 @@ def _content_hash(content: Mapping[str, Any]) -> str:
 
 def _sha256(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
-
-
-def _finite(value: Any) -> Any:
-    """The same content with numbers that JSON cannot hold as None."""
-    if isinstance(value, Mapping):
-        return {name: _finite(item) for name, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -18,9 +18,9 @@ from torch import Tensor, nn
 
 from taskgroup import __version__
 from taskgroup.datasets import Target
+from taskgroup.datasets.target import GREATEST_PREDICTION, LEAST_PREDICTION
 from taskgroup.errors import MissingDependency
 from taskgroup.export.bundle import Bundle
-from taskgroup.export.spec import SMALLEST
 from taskgroup.grouping import Group
 
 ProgramFormat = Literal["pt2", "onnx"]
@@ -162,7 +162,7 @@ def _example(bundle: Bundle) -> tuple[Tensor, Tensor]:
 def _to_learnt(target: Target, values: Tensor) -> Tensor:
     """``Target.forward`` in tensors."""
     if target.transform == "log10":
-        return torch.log10(values.clamp_min(SMALLEST))
+        return torch.log10(values.clamp(LEAST_PREDICTION, GREATEST_PREDICTION))
     return (
         values.sign() * torch.log10(1 + values.abs())
         if target.transform == "signed_log"

@@ -14,7 +14,6 @@ from taskgroup.errors import BundleError
 from taskgroup.grouping import Grouping
 
 COVERAGES = (0.5, 0.68, 0.9, 0.95)  # of the prediction intervals that a bundle knows
-SMALLEST = 1e-30  # what a prediction of a ``log10`` target counts as where it underflowed to 0
 
 
 @dataclass(frozen=True)
@@ -138,10 +137,4 @@ def _errors(target: Target, truth: ArrayLike, predicted: ArrayLike) -> np.ndarra
     known = np.isfinite(truth)
     if target.kind == "classification" or not known.any():
         return None
-    return to_learnt(target, predicted[known]) - to_learnt(target, truth[known])
-
-
-def to_learnt(target: Target, values: ArrayLike) -> np.ndarray:
-    """Values in the space of the target's transform; those of ``log10`` targets are at least ``SMALLEST``."""
-    values = np.asarray(values, dtype=np.float64)
-    return target.forward(np.maximum(values, SMALLEST) if target.transform == "log10" else values)
+    return target.forward_predictions(predicted[known]) - target.forward(truth[known])

@@ -9,10 +9,10 @@ from scipy.stats import norm as normal
 from scipy.stats import t as student
 
 from taskgroup.affinity import Affinity
-from taskgroup.training.metrics import auc_score, r2_score
+from taskgroup.training.metrics import weighted_metric
 
 if TYPE_CHECKING:
-    from taskgroup.datasets import Target, TargetTable
+    from taskgroup.datasets import TargetTable
     from taskgroup.training import GroupResult
 
 DRAWS = 1000
@@ -182,25 +182,13 @@ def _draws(
     there = ~np.isnan(truth)
     weights = counts(run.rows)[:, there]
     spec = table.spec(target)
-    with_others = _skills(
-        spec, truth[there], run.predictions[there, run.targets.index(target)], weights
-    )
-    by_itself = _skills(spec, truth[there], single.predictions[there, 0], weights)
+    in_group = run.predictions[there, run.targets.index(target)]
+    alone = single.predictions[there, 0]
+    with_others = weighted_metric(spec, "skill", truth[there], in_group, weights)
+    by_itself = weighted_metric(spec, "skill", truth[there], alone, weights)
     return np.nan_to_num(
         with_others - by_itself, nan=measured
     )  # a draw with one class only says nothing new
-
-
-def _skills(
-    spec: "Target", truth: np.ndarray, predicted: np.ndarray, weights: np.ndarray
-) -> np.ndarray:
-    """Skill for each row of weights ``[draws, rows]``."""
-    predicted = np.asarray(predicted, dtype=float)
-    if spec.kind == "classification":
-        return 2 * auc_score(truth, predicted, weights) - 1
-    if spec.transform == "log10":  # float32 predictions may have run out of range at either end
-        predicted = np.clip(predicted, 1e-300, 1e300)
-    return r2_score(spec.forward(truth), spec.forward(predicted), weights)
 
 
 def bounds(draws: np.ndarray) -> tuple[float, float]:

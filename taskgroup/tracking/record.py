@@ -16,7 +16,6 @@ is ``null`` in the files and None in the records read back.
 
 import json
 import logging
-import math
 import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
@@ -25,6 +24,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from taskgroup.errors import RunError
+from taskgroup.files import plain_json
 from taskgroup.grouping import Grouping
 
 _log = logging.getLogger(__name__)
@@ -98,7 +98,7 @@ class TrialRecord:
             "grouping": json.loads(self.grouping.to_json()),
             "grouping_id": self.grouping.grouping_id,
         }
-        return _finite(content | grouping)
+        return plain_json(content | grouping)
 
     @classmethod
     def from_dict(cls, content: Mapping[str, Any]) -> Self:
@@ -137,7 +137,7 @@ class FinalRecord:
     def to_dict(self) -> dict[str, Any]:
         """A JSON-ready dict, with ``grouping_id`` beside the grouping."""
         content = asdict(self) | {"grouping": json.loads(self.grouping.to_json())}
-        return _finite(content | {"grouping_id": self.grouping.grouping_id})
+        return plain_json(content | {"grouping_id": self.grouping.grouping_id})
 
     @classmethod
     def from_dict(cls, content: Mapping[str, Any]) -> Self:
@@ -219,7 +219,7 @@ def read_records(run_dir: str | Path) -> list[TrialRecord]:
 
 def write_study(run_dir: str | Path, record: StudyRecord) -> None:
     """Write ``study.json`` atomically."""
-    write_json(Path(run_dir) / "study.json", _finite(asdict(record)))
+    write_json(Path(run_dir) / "study.json", plain_json(asdict(record)))
 
 
 def read_study(run_dir: str | Path) -> StudyRecord:
@@ -267,14 +267,3 @@ def read_json(path: Path) -> Any:
         return json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise RunError(f"{path}: must be JSON, but {error}.") from error
-
-
-def _finite(value: Any) -> Any:
-    """The same content with numbers that JSON cannot hold as None, tuples as lists and numpy scalars as numbers."""
-    if isinstance(value, Mapping):
-        return {str(key): _finite(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_finite(item) for item in value]
-    if hasattr(value, "item"):
-        value = value.item()
-    return None if isinstance(value, float) and not math.isfinite(value) else value

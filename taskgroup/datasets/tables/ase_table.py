@@ -19,7 +19,9 @@ def read_ase_table(path: Path) -> RawTable:
         import ase.db
         import ase.io  # noqa: F401
     except ImportError:
-        raise MissingDependency(f"{path}: read by ase: pip install 'taskgroup[ase]'") from None
+        raise MissingDependency(
+            f"{path}: read by ase: pip install 'taskgroup-materials[ase]'"
+        ) from None
     if path.suffix.lower() == ".db":
         return _read_database(path)
     return _read_frames(path)

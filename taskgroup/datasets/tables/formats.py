@@ -3,7 +3,6 @@
 Compression and text are known by content, spreadsheets and Parquet by name and content. Nothing is unpickled.
 """
 
-import io
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -13,12 +12,13 @@ from taskgroup.datasets.tables.json_table import read_json_table
 from taskgroup.datasets.tables.raw import MOST_COLUMNS, RawTable, table_of_rows
 from taskgroup.datasets.tables.text import read_text_table
 from taskgroup.datasets.tables.unpack import read_unpacked
+from taskgroup.densities.compression import bare_name
 from taskgroup.errors import MissingDependency, TargetError, TaskgroupError
 
 if TYPE_CHECKING:
     import pandas as pd
 
-COMPRESSED = (".gz", ".xz", ".bz2", ".zst", ".lzma")
+
 # Unpacked bytes of a spreadsheet: a million cells take 50 MB of XML.
 _MOST_SPREADSHEET_BYTES = 200 << 20
 # Cells of a Parquet table: its file says how many it unpacks to.
@@ -50,10 +50,7 @@ def read_table(path: Path) -> RawTable:
 
 def table_suffix(path: Path) -> str:
     """Return the ending that tells the format, in lower case and without that of a compression."""
-    name = path.name.lower()
-    for ending in COMPRESSED:
-        name = name.removesuffix(ending)
-    return Path(name).suffix
+    return Path(bare_name(path.name)).suffix.lower()
 
 
 def _read_text(path: Path) -> RawTable:
@@ -113,8 +110,8 @@ def _check_columns(n_columns: int) -> None:
 
 
 def _read_excel(path: Path) -> RawTable:
-    content = read_unpacked(path)
-    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+    # a spreadsheet is a zip archive itself, so it is not unpacked like the others
+    with zipfile.ZipFile(path) as archive:
         n_bytes = sum(entry.file_size for entry in archive.infolist())
     if n_bytes > _MOST_SPREADSHEET_BYTES:
         raise TargetError(
@@ -124,10 +121,10 @@ def _read_excel(path: Path) -> RawTable:
         import openpyxl
     except ImportError:
         raise MissingDependency(
-            f"{path}: Excel tables are read by openpyxl: pip install 'taskgroup[excel]'"
+            f"{path}: Excel tables are read by openpyxl: pip install 'taskgroup-materials[excel]'"
         ) from None
     # read-only: a row at a time; values only: what Excel calculated, not its formulas
-    book = openpyxl.load_workbook(io.BytesIO(content), read_only=True, data_only=True)
+    book = openpyxl.load_workbook(path, read_only=True, data_only=True)
     try:
         return _table_of_book(book)
     finally:

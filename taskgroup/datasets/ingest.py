@@ -23,7 +23,6 @@ from pathlib import Path
 
 from taskgroup import files
 from taskgroup.datasets.dataset import to_float16
-from taskgroup.datasets.properties import Properties, read_properties
 from taskgroup.datasets.sources import Matched, Source, find_densities, find_structures
 from taskgroup.datasets.store import (
     Refused,
@@ -35,6 +34,7 @@ from taskgroup.datasets.store import (
     reopen_store,
     write_part,
 )
+from taskgroup.datasets.tables import Properties, read_properties
 from taskgroup.densities import (
     Density,
     promolecule,

@@ -5,8 +5,9 @@ Every module that writes to disk does it through this one, so that what happens 
 
 import contextlib
 import json
+import math
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -60,6 +61,19 @@ def read_json(path: str | Path) -> Any:
         return json.loads(Path(path).read_text(encoding="utf-8"))
     except ValueError as error:
         raise RunError(f"{path}: must be JSON, but {error}.") from error
+
+
+def plain_json(value: Any) -> Any:
+    """Return content as JSON can hold it: NaN and infinity as None, tuples as lists, numpy scalars as numbers."""
+    if isinstance(value, Mapping):
+        return {str(key): plain_json(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain_json(item) for item in value]
+    if hasattr(value, "item"):
+        value = value.item()
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
 
 
 def sync_file(path: str | Path) -> None:

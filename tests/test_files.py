@@ -16,10 +16,18 @@ from taskgroup.files import (
     atomic_path,
     drop_torn_line,
     held_lock,
+    plain_json,
     read_json,
     read_whole_lines,
     write_json,
 )
+
+
+def test_plain_json_has_neither_nan_nor_tuples_nor_numpy_scalars():
+    import numpy as np
+
+    content = {"a": (1, float("nan")), 2: np.float32(0.5), "c": {"d": [float("inf"), np.int64(3)]}}
+    assert plain_json(content) == {"a": [1, None], "2": 0.5, "c": {"d": [None, 3]}}
 
 
 def test_a_failed_write_leaves_the_old_file_and_nothing_beside_it(tmp_path: Path):

@@ -165,7 +165,7 @@ def _gain(
     differences = np.array([run.skills[target] - single.skills[target] for run, single in pairs])
     mean = float(differences.mean())
     draws_by_run = np.stack([_draws(*pair, target, table, counts) for pair in pairs])
-    # Both sources of chance are redrawn: which runs were made (between), and the materials they were judged on (within).
+    # Redraw both sources of chance: which runs were made (between), and the materials they were judged on (within).
     drawn_runs = counts.random.integers(n, size=draws_by_run.shape)
     between = differences[drawn_runs].mean(axis=0) - mean
     deviations = draws_by_run - differences[:, None]

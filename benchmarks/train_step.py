@@ -26,7 +26,7 @@ from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
 
 from taskgroup.datasets import Dataset, load_dataset
-from taskgroup.models import ModelConfig, MultiTaskNetwork
+from taskgroup.models import ModelConfig, MultiTaskNetwork, PreparedRows
 from taskgroup.models.attention import ChannelAttention, SpatialAttention
 from taskgroup.models.backbones.msa3dcnn import MultiScaleBlock
 from taskgroup.models.layers import PeriodicConv3d
@@ -107,7 +107,9 @@ class Samples(TorchDataset):
     """One sample at a time, augmented in numpy."""
 
     def __init__(self, run: Run) -> None:
-        self.fields = run.data.fields.cpu().contiguous().numpy()
+        rows = run.data.rows
+        self.grid = rows["grid"].cpu().contiguous().numpy()
+        self.statistics = rows["statistics"].cpu().numpy()
         self.lattice = run.data.lattice.cpu().numpy()
         self.labels = np.where(
             run.labels.present.cpu().numpy() > 0, run.labels.values.cpu().numpy(), np.nan
@@ -118,21 +120,21 @@ class Samples(TorchDataset):
     def __len__(self) -> int:
         return len(self.rows)
 
-    def __getitem__(self, index: int) -> tuple[Tensor, Tensor, Tensor]:
+    def __getitem__(self, index: int) -> tuple[Tensor, ...]:
         row = self.rows[index]
-        field, lattice = self.fields[row], self.lattice[row]
+        grid, lattice = self.grid[row], self.lattice[row]
         if self.augment:
             axes = np.random.permutation(3)
-            field = field.transpose(0, *(axes + 1))
-            field = np.roll(field, np.random.randint(field.shape[-1], size=3), axis=(1, 2, 3))
+            grid = grid.transpose(0, *(axes + 1))
+            grid = np.roll(grid, np.random.randint(grid.shape[-1], size=3), axis=(1, 2, 3))
             lattice = lattice[axes]
             for axis in range(3):
                 if np.random.rand() < 0.5:
-                    field = np.flip(field, axis + 1)
+                    grid = np.flip(grid, axis + 1)
                     lattice = lattice * np.where(np.arange(3) == axis, -1, 1)[:, None]
         return tuple(
             torch.from_numpy(np.array(part, dtype=np.float32))
-            for part in (field, lattice, self.labels[row])
+            for part in (grid, self.statistics[row], lattice, self.labels[row])
         )
 
 
@@ -161,11 +163,11 @@ def typical_epochs(run: Run) -> Iterator[MultiTaskNetwork]:
     while True:
         network.train()
         running = 0.0
-        for fields, lattice, labels in loader:
-            fields, lattice, labels = (
-                part.to(run.device, non_blocking=True) for part in (fields, lattice, labels)
+        for batch in loader:
+            grid, statistics, lattice, labels = (
+                part.to(run.device, non_blocking=True) for part in batch
             )
-            outputs = network(fields, lattice)
+            outputs = network(PreparedRows.of(grid=grid, statistics=statistics), lattice)
             losses = []
             for i, kind in enumerate(kinds):
                 there = ~torch.isnan(labels[:, i])
@@ -190,12 +192,12 @@ def bare_step(run: Run) -> Callable[[], None]:
     """Forward and backward of the network on one batch, nothing else."""
     network = copy.deepcopy(run.network).train()
     rows = run.labels.train[: run.config.batch_size]
-    fields, lattice = run.data.batch(rows)
+    prepared, lattice = run.data.batch(rows)
 
     def step() -> None:
         for parameter in network.parameters():
             parameter.grad = None
-        network(fields, lattice).sum().backward()
+        network(prepared, lattice).sum().backward()
 
     if run.device.type != "cuda":
         return step

@@ -13,6 +13,7 @@ from typing import Any
 from uuid import uuid4
 
 import filelock
+import numpy as np
 
 from taskgroup.errors import RunError
 
@@ -55,25 +56,28 @@ def write_json(path: str | Path, content: Any, indent: int | None = None) -> Non
     write_text(path, json.dumps(content, indent=indent, allow_nan=False))
 
 
+def plain_json(value: Any) -> Any:
+    """Return nested mappings and sequences as JSON can hold them: NaN and infinite numbers become None.
+
+    Tuples become lists, numpy scalars numbers and the keys of mappings text.
+    """
+    if isinstance(value, Mapping):
+        return {str(key): plain_json(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain_json(item) for item in value]
+    if isinstance(value, np.generic):
+        value = value.item()
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
+
+
 def read_json(path: str | Path) -> Any:
     """Return the content of a JSON file. Raises RunError: the file is not JSON."""
     try:
         return json.loads(Path(path).read_text(encoding="utf-8"))
     except ValueError as error:
         raise RunError(f"{path}: must be JSON, but {error}.") from error
-
-
-def plain_json(value: Any) -> Any:
-    """Return content as JSON can hold it: NaN and infinity as None, tuples as lists, numpy scalars as numbers."""
-    if isinstance(value, Mapping):
-        return {str(key): plain_json(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [plain_json(item) for item in value]
-    if hasattr(value, "item"):
-        value = value.item()
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value
 
 
 def sync_file(path: str | Path) -> None:

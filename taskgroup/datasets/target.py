@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 
 KINDS = ("regression", "classification")
 TRANSFORMS = ("none", "log10", "signed_log")
+# Networks predict in float32: what ran out of its range counts as the nearest value that has a logarithm there.
+LEAST_PREDICTION = float(np.finfo(np.float32).tiny)
+GREATEST_PREDICTION = float(np.finfo(np.float32).max)
 
 
 @dataclass(frozen=True)
@@ -71,6 +74,16 @@ class Target:
                 )
             return np.log10(x)
         return np.sign(x) * np.log10(1 + np.abs(x)) if self.transform == "signed_log" else x
+
+    def forward_predictions(self, values: ArrayLike) -> NDArray[np.float64]:
+        """Return predicted natural values in the space of the transform; those of ``log10`` targets never fail.
+
+        A prediction that is 0, negative or infinite is taken for the least or the greatest number of float32.
+        """
+        x = np.asarray(values, dtype=np.float64)
+        if self.transform == "log10":
+            x = np.clip(x, LEAST_PREDICTION, GREATEST_PREDICTION)
+        return self.forward(x)
 
     def inverse(self, values: ArrayLike) -> NDArray[np.float64]:
         """The space of the transform -> natural values."""

@@ -11,7 +11,6 @@ from taskgroup.errors import BundleError
 from taskgroup.export._predict import predict
 from taskgroup.export.bundle import Bundle
 from taskgroup.export.inputs import check_dataset
-from taskgroup.export.uncertainty import to_learnt
 from taskgroup.training.metrics import interval, target_metrics
 
 
@@ -93,7 +92,7 @@ def _covered(bundle: Bundle, name: str, truth: NDArray, predicted: NDArray) -> d
     if width is None or not labelled.any():
         return {}
     target = bundle.spec.target(name)
-    error = to_learnt(target, truth[labelled]) - to_learnt(target, predicted[labelled])
+    error = target.forward(truth[labelled]) - target.forward_predictions(predicted[labelled])
     return {"coverage_90": float((np.abs(error) <= width).mean())}
 
 

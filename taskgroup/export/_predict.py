@@ -27,8 +27,7 @@ from taskgroup.export.inputs import (
     dataset_items,
     source_items,
 )
-from taskgroup.export.uncertainty import to_learnt
-from taskgroup.models import MultiTaskNetwork
+from taskgroup.models import MultiTaskNetwork, PreparedRows
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -75,7 +74,7 @@ def predict(
     frame = _predicted_frame(bundle, items, batch_size, device)
     for name, width in widths.items():
         target = bundle.spec.target(name)
-        middle = to_learnt(target, frame[name].to_numpy())
+        middle = target.forward_predictions(frame[name].to_numpy())
         frame[f"{name}_low"] = target.inverse(middle - width)
         frame[f"{name}_high"] = target.inverse(middle + width)
     frame.attrs["units"] = bundle.units
@@ -114,7 +113,7 @@ def predict_arrays(
     lattice = torch.as_tensor(lattices, dtype=torch.float32, device=device)
     values = np.empty((len(densities), len(bundle.targets)))
     stds = np.empty_like(values)
-    prepared_by_view: dict[str, Any] = {}
+    prepared_by_view: dict[str, PreparedRows] = {}
     for group in bundle.spec.grouping.groups:
         networks = bundle.members[group]
         outputs_by_member = []
@@ -177,7 +176,7 @@ def _outputs(
     network: MultiTaskNetwork,
     density: torch.Tensor,
     lattice: torch.Tensor,
-    prepared_by_view: dict[str, Any],
+    prepared_by_view: dict[str, PreparedRows],
 ) -> torch.Tensor:
     """Return predictions [B, T] of one network; networks with equal views share the prepared rows."""
     key = network.view.key
@@ -189,7 +188,7 @@ def _outputs(
 def _combine(bundle: Bundle, name: str, predicted: NDArray[np.float64]) -> tuple[NDArray, NDArray]:
     """Return mean and standard deviation [B], in the unit, of members' predictions [members, B]."""
     target = bundle.spec.target(name)
-    learnt = to_learnt(target, predicted)
+    learnt = target.forward_predictions(predicted)
     mean = learnt.mean(axis=0)
     spread = np.zeros_like(mean)
     if len(learnt) > 1:

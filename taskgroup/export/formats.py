@@ -14,9 +14,9 @@ import torch
 from torch import Tensor, nn
 
 from taskgroup.datasets import Target
+from taskgroup.datasets.target import GREATEST_PREDICTION, LEAST_PREDICTION
 from taskgroup.errors import MissingDependency
 from taskgroup.export.bundle import Bundle
-from taskgroup.export.uncertainty import SMALLEST
 from taskgroup.files import read_json, write_json
 from taskgroup.grouping import Group
 
@@ -139,7 +139,7 @@ def _example(bundle: Bundle) -> tuple[Tensor, Tensor]:
 def _to_learnt(target: Target, values: Tensor) -> Tensor:
     """``Target.forward`` in tensors."""
     if target.transform == "log10":
-        return torch.log10(values.clamp_min(SMALLEST))
+        return torch.log10(values.clamp(LEAST_PREDICTION, GREATEST_PREDICTION))
     if target.transform == "signed_log":
         return values.sign() * torch.log10(1 + values.abs())
     return values

@@ -19,7 +19,6 @@ from safetensors.numpy import save_file
 from taskgroup.datasets import Dataset
 from taskgroup.export._predict import predict_arrays
 from taskgroup.export.bundle import Bundle, ReferenceInputs
-from taskgroup.export.uncertainty import to_learnt
 
 REFERENCE_FILE = "reference.safetensors"
 
@@ -179,7 +178,7 @@ def _largest_change(bundle: Bundle, name: str, then: NDArray, now: NDArray) -> f
     network = bundle.members[group][0]
     names = [spec.name for spec in network.targets]
     scale = float(network.scaler.std[names.index(name)])
-    change = np.abs(to_learnt(target, now) - to_learnt(target, then)) / scale
+    change = np.abs(target.forward_predictions(now) - target.forward_predictions(then)) / scale
     # A prediction that is not a number now but was one then is the largest change of all.
     same_undefined = np.isnan(then) & np.isnan(now)
     change = np.where(same_undefined, 0.0, np.nan_to_num(change, nan=np.inf))

@@ -10,10 +10,6 @@ from taskgroup.datasets import Target
 # Coverages of the prediction intervals that a bundle stores.
 COVERAGES = (0.5, 0.68, 0.9, 0.95)
 
-# A prediction of a ``log10`` target counts as this where it underflowed to 0. Programs compute in float32, whose
-# smallest normal number is 1.2e-38.
-SMALLEST = 1e-30
-
 
 def conformal_widths(
     target: Target, truth: ArrayLike, predicted: ArrayLike
@@ -50,14 +46,6 @@ def residual_scale(target: Target, truth: ArrayLike, predicted: ArrayLike) -> fl
     return float(np.sqrt(np.mean(errors**2)))
 
 
-def to_learnt(target: Target, values: ArrayLike) -> NDArray[np.float64]:
-    """Return values in the space of the target's transform; those of ``log10`` targets are at least ``SMALLEST``."""
-    values = np.asarray(values, dtype=np.float64)
-    if target.transform == "log10":
-        values = np.maximum(values, SMALLEST)
-    return target.forward(values)
-
-
 def _errors(target: Target, truth: ArrayLike, predicted: ArrayLike) -> NDArray[np.float64] | None:
     """Return the errors of the rows with a label, in the space of the transform; None where there are none."""
     truth = np.asarray(truth, dtype=np.float64)
@@ -65,4 +53,4 @@ def _errors(target: Target, truth: ArrayLike, predicted: ArrayLike) -> NDArray[n
     labelled = np.isfinite(truth)
     if target.kind == "classification" or not labelled.any():
         return None
-    return to_learnt(target, predicted[labelled]) - to_learnt(target, truth[labelled])
+    return target.forward_predictions(predicted[labelled]) - target.forward(truth[labelled])

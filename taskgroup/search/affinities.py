@@ -1,19 +1,13 @@
 """The affinities of a study, each computed once: from labels of training rows, or in one joint run of all targets."""
 
-import json
-import subprocess
-import sys
 import threading
 from pathlib import Path
-from uuid import uuid4
 
 from taskgroup.affinity import Affinity, affinity_matrix
-from taskgroup.errors import TrainingFailed
+from taskgroup.execution.measure import measured_affinity
+from taskgroup.files import write_text
 from taskgroup.spec.plan import Recipe, StudyData
 from taskgroup.spec.space import MEASURED_IN_TRAINING
-from taskgroup.training import GroupJob
-
-_WORKER = "from taskgroup.execution.worker import measure; measure()"
 
 
 class Affinities:
@@ -45,10 +39,7 @@ class Affinities:
 
     def _of_labels(self, name: str) -> Affinity:
         found = affinity_matrix(self._data.targets.rows(self._data.training_rows), measure=name)
-        self._folder.mkdir(parents=True, exist_ok=True)
-        partial = self._folder / f"{name}.{uuid4().hex[:8]}.part"
-        partial.write_text(found.to_json(), encoding="utf-8")
-        partial.replace(self._folder / f"{name}.json")
+        write_text(self._folder / f"{name}.json", found.to_json())
         return found
 
     def _measured(self, name: str) -> Affinity:
@@ -56,21 +47,7 @@ class Affinities:
         job = self._data.job(self._data.targets.names, self._recipe, self._seed, fold)
         path = self._folder / f"{name}-{job.key[:12]}.json"
         if not path.exists():
-            self._folder.mkdir(parents=True, exist_ok=True)
-            _joint_run(job, MEASURED_IN_TRAINING[name], path)
+            log = self._folder.parent / "log" / f"affinity-{name}.log"
+            affinity = measured_affinity(job, name, log)
+            write_text(path, affinity.to_json())
         return Affinity.from_json(path.read_text(encoding="utf-8"))
-
-
-def _joint_run(job: GroupJob, measure: str, path: Path) -> None:
-    """Train in a process apart, as trials do: what crashes there fails a trial, not the study."""
-    request = {"job": job.to_dict(), "measure": measure, "path": str(path)}
-    done = subprocess.run(
-        [sys.executable, "-c", _WORKER],
-        input=json.dumps(request),
-        text=True,
-        capture_output=True,
-        check=False,
-    )
-    if done.returncode:
-        reason = (done.stderr.strip().splitlines() or [f"code {done.returncode}"])[-1]
-        raise TrainingFailed(f"affinity '{measure}': the joint run of all targets failed: {reason}")

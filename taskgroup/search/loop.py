@@ -19,6 +19,7 @@ from pydantic import ValidationError
 
 from taskgroup.errors import ConfigError, InputError, RunError, TaskgroupError, TrainingFailed
 from taskgroup.execution.evaluator import Evaluation, Evaluator
+from taskgroup.execution.executor import TargetSkills, all_go_on
 from taskgroup.execution.heartbeat import Heartbeat
 from taskgroup.grouping import Group, Grouping
 from taskgroup.search.assembly import trained_groups
@@ -282,15 +283,18 @@ class SearchLoop:
             return self._record(asked, nothing, None, time.monotonic() - start, ("error", reason))
         prunes = self._prunes and not is_baseline
 
-        def watch(epoch: int, skills: Mapping[Group, Mapping[str, float]]) -> Collection[Group]:
+        def on_epoch(epoch: int, skills: Mapping[Group, TargetSkills]) -> Collection[Group]:
             if self._stop.is_set():
-                return list(skills)
+                return ()
+            if not prunes:
+                return all_go_on(epoch, skills)
             with self._lock:
-                return self._hopes.stopped(epoch, skills) if prunes else ()
+                stopped = self._hopes.stopped(epoch, skills)
+            return [group for group in skills if group not in stopped]
 
         if cheap != plan:
-            evaluator.screen(plan, cheap, evaluator.data.search_repeats, watch)
-        evaluation = evaluator.evaluate(plan, evaluator.data.search_repeats, watch)
+            evaluator.screen(plan, cheap, evaluator.data.search_repeats, on_epoch)
+        evaluation = evaluator.evaluate(plan, evaluator.data.search_repeats, on_epoch)
         if self._stop.is_set() and not evaluation.skills:
             return None
         with self._lock:

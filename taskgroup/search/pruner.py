@@ -5,7 +5,6 @@ in any trial. So groups are stopped, not trials: a group goes on as long as it m
 """
 
 import contextlib
-import math
 from collections import deque
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
@@ -13,10 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from taskgroup.errors import InfeasibleError
+from taskgroup.execution.evaluator import best_so_far
 from taskgroup.grouping import Candidate, Group, solve_each
 from taskgroup.search.assembly import TrainedGroup
 from taskgroup.spec.config import AssemblyConfig
-from taskgroup.training import GroupResult, mean_skill
+from taskgroup.training import GroupResult
 
 _RECENT = 300  # finished results the rise of a skill is learnt from
 _FEWEST = 8  # finished results before any group is stopped
@@ -122,20 +122,6 @@ class GroupPruner:
                 if open_keys <= wanted:
                     break
         return wanted
-
-
-def best_so_far(curve: Sequence[Mapping[str, float]]) -> list[Mapping[str, float]]:
-    """After each epoch of a learning curve, the skills at the epoch whose mean skill was the best until then."""
-    best: list[Mapping[str, float]] = []
-    highest = -math.inf
-    for skills in curve:
-        mean = mean_skill(skills)
-        if not best or mean > highest:
-            best.append(skills)
-            highest = mean
-        else:
-            best.append(best[-1])
-    return best
 
 
 def _rungs(warmup: int) -> frozenset[int]:

@@ -17,14 +17,15 @@ import optuna
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from taskgroup.affinity import find_measure
+from taskgroup.affinity.gradients import JOINT_AFFINITIES
 from taskgroup.errors import ConfigError, GroupingError, did_you_mean
 from taskgroup.grouping.cluster import find_clusterer
 from taskgroup.grouping.graph import SPARSIFIERS
 from taskgroup.models import ModelConfig
 from taskgroup.training import TrainConfig
 
-MEASURED_IN_TRAINING = {"gradient": "cosine", "look_ahead": "tag", "projected": "projected"}
-"""Affinities that one joint run of all targets gives: their name in a space -> in taskgroup.training."""
+MEASURED_IN_TRAINING = tuple(JOINT_AFFINITIES)
+"""Names of the affinities that one joint run of all targets gives."""
 PLAIN_METHODS = ("singles", "together", "random")
 SECTIONS = ("grouping", "model", "training")
 Scalar = bool | int | float | str | None

@@ -16,7 +16,7 @@ from scipy import stats
 
 from taskgroup.errors import RunError, TaskgroupError
 from taskgroup.execution.evaluator import Evaluation, Evaluator
-from taskgroup.execution.executors import Failure
+from taskgroup.execution.executor import Failure
 from taskgroup.execution.results import ResultStore
 from taskgroup.grouping import Grouping
 from taskgroup.search.assembly import front, trained_groups

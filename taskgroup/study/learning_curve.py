@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 
 from taskgroup.errors import RunError
+from taskgroup.execution import make_executor
 from taskgroup.execution.evaluator import Evaluator
-from taskgroup.execution.executors import make_executor
 from taskgroup.execution.results import ResultStore
 from taskgroup.export import load_bundle, predict
 from taskgroup.export.bundle import Bundle

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from taskgroup import __version__
 from taskgroup.execution.evaluator import Evaluation
-from taskgroup.execution.worker import network_path, prediction_path
+from taskgroup.execution.results import network_path, prediction_path
 from taskgroup.export import (
     Bundle,
     BundleSpec,

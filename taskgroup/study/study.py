@@ -8,6 +8,7 @@ import fcntl
 import importlib.metadata
 import logging
 import platform
+import shutil
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -16,10 +17,11 @@ from typing import TYPE_CHECKING
 
 from taskgroup import __version__
 from taskgroup.errors import RunError
+from taskgroup.execution import make_executor
 from taskgroup.execution.evaluator import Evaluator
-from taskgroup.execution.executors import available_cores, make_executor
 from taskgroup.execution.heartbeat import Heartbeat
 from taskgroup.execution.results import ResultStore
+from taskgroup.machine import available_cores
 from taskgroup.search.affinities import Affinities
 from taskgroup.search.groupings import GroupingBuilder
 from taskgroup.search.loop import (
@@ -160,6 +162,7 @@ class Study:
             enqueue_baselines(study, self.config, searched_space(self.config))
             write_study(self.folder, self._study_record(data))  # from here on others may join
             store = evaluators[0].store
+            store.recover(peers.lives)
             tracker = self._tracker(data)
             later = BackgroundQueue()
             later.call(tracker.sync, self.records())
@@ -181,6 +184,8 @@ class Study:
                 tracker.log_final(final)
                 self._explain(data, store, final, tracker, hooks)
                 state = "finished"
+                # Only trainings that timed out or failed have left any, and nobody will go on with them.
+                shutil.rmtree(self.folder / "checkpoints", ignore_errors=True)
             finally:
                 write_study(self.folder, self._study_record(data, state))
                 later.close()
@@ -208,6 +213,7 @@ class Study:
                 None if search.time_limit is None else max(0.0, search.time_limit - used),
             )
             trials = loop.wait()
+            evaluators[0].store.recover(peers.lives)
             left_behind = settle_interrupted(
                 study, self.records(), peers
             )  # by others that were killed

@@ -9,8 +9,8 @@ import numpy as np
 from taskgroup.affinity import MEASURES, METRICS, Affinity, affinity_matrix, transfer_matrix
 from taskgroup.datasets import Split
 from taskgroup.errors import RunError
-from taskgroup.execution.results import ResultStore
-from taskgroup.execution.worker import PROBE_EVERY, network_path, prediction_path
+from taskgroup.execution.measure import PROBE_EVERY
+from taskgroup.execution.results import ResultStore, network_path, prediction_path
 from taskgroup.spec.config import load_study
 from taskgroup.spec.plan import StudyData
 from taskgroup.tracking import FinalRecord, find_run, read_final, read_study
@@ -107,10 +107,7 @@ def _feature_affinities(
 
 
 def _gradient_affinities(data: StudyData, single: GroupResult) -> dict[str, Affinity]:
-    from taskgroup.affinity.gradients import relative
     from taskgroup.training.affinity_hooks import joint_affinities
 
     job = replace(single.job, targets=data.targets.names)
-    found = joint_affinities(data.dataset, _split(data, single), job, every=PROBE_EVERY)
-    scaled = [relative(affinity) if name == "tag" else affinity for name, affinity in found.items()]
-    return {affinity.measure: affinity for affinity in scaled}
+    return joint_affinities(data.dataset, _split(data, single), job, every=PROBE_EVERY)

@@ -1,6 +1,6 @@
 """Affinities measured while one joint network trains: probes every few steps, at a promised cost.
 
-    >>> hook = AffinityHook("cosine")                                   # doctest: +SKIP
+    >>> hook = AffinityHook("gradient")                                 # doctest: +SKIP
     >>> fit(dataset, split, job, hooks=[hook]); print(hook.affinity())  # doctest: +SKIP
 
 A probe does not change the training: it draws no random number of the run, fills no ``.grad``, moves no parameter and
@@ -16,6 +16,7 @@ from torch.func import functional_call
 
 from taskgroup.affinity.affinity import Affinity
 from taskgroup.affinity.gradients import (
+    JOINT_AFFINITIES,
     Accumulator,
     ProjectedGradients,
     cosines,
@@ -26,32 +27,32 @@ from taskgroup.affinity.gradients import (
 )
 from taskgroup.datasets import Dataset, Split
 from taskgroup.errors import ConfigError, GroupingError, did_you_mean
-from taskgroup.training.device_rows import encode_labels, prepare_fields
+from taskgroup.training.device_rows import encode_labels, prepare_rows
 from taskgroup.training.fit import fit
 from taskgroup.training.hooks import Hook, HookContext
 from taskgroup.training.result import GroupJob
 
-MEASURES = ("cosine", "tag", "projected")
+MEASURES = tuple(JOINT_AFFINITIES)
 
 
 class AffinityHook(Hook):
-    """Collects gradient cosines (``cosine``) or look-ahead affinities (``tag``) of a joint run.
+    """Collects the affinities ``gradient`` or ``look_ahead`` in a joint run.
 
     Parameters
     ----------
-    measure: ``cosine`` or ``tag``.
-    every: steps from one probe to the next. By default 6 per target for ``cosine`` (a probe is one backward pass a
-        target, so the run takes about 1.1 times as long) and 10 for ``tag``, as its authors advise (a backward and a
-        forward pass a target, about 1 + T/9 times).
+    measure: ``gradient`` or ``look_ahead``.
+    every: steps from one probe to the next; by default as ``JOINT_AFFINITIES`` says. A probe is a backward pass per
+        target for ``gradient`` (a run takes about 1.1 times as long), a backward and a forward pass per target for
+        ``look_ahead`` (about 1 + T/9 times).
     step: learning rate of the look-ahead step; by default the job's.
     """
 
     def __init__(
-        self, measure: str = "cosine", every: int | None = None, step: float | None = None
+        self, measure: str = "gradient", every: int | None = None, step: float | None = None
     ) -> None:
-        if measure not in MEASURES[:2]:
+        if measure not in _PROBES:
             raise ConfigError(
-                f"affinity measured in training: unknown '{measure}': {did_you_mean(measure, MEASURES[:2])}"
+                f"affinity measured in training: unknown '{measure}': {did_you_mean(measure, _PROBES)}"
             )
         if every is not None and every < 1:
             raise ConfigError(f"affinity probes: every must be at least 1 step, but got {every}")
@@ -61,7 +62,9 @@ class AffinityHook(Hook):
     def on_start(self, context: HookContext) -> None:
         """Begin anew; what an earlier run collected is dropped."""
         self._probes = Accumulator(context.targets)
-        self._distance = self.every or (10 if self.measure == "tag" else 6 * len(context.targets))
+        self._distance = self.every or JOINT_AFFINITIES[self.measure].probe_distance(
+            len(context.targets)
+        )
 
     def looks_at(self, step: int) -> bool:
         """One step in ``every``."""
@@ -69,17 +72,15 @@ class AffinityHook(Hook):
 
     def on_step(self, context: HookContext) -> None:
         """Probe the step about to be taken."""
-        if self.measure == "cosine":
-            self._probes.add(cosines(gramian(context.losses, context.shared)))
-        else:
-            self._probes.add(_probe_look_ahead(context, self.step or context.job.training.lr))
+        step = self.step or context.job.training.lr
+        self._probes.add(_PROBES[self.measure](context, step))
 
     def on_epoch(self, context: HookContext) -> None:
         """An epoch is a checkpoint: the spread is taken between epochs."""
         self._probes.checkpoint()
 
     def affinity(self) -> Affinity:
-        """What was measured: the mean over probes, directed for ``tag``, spread between epochs.
+        """The mean over probes, not yet finished; directed for ``look_ahead``; spread between epochs.
 
         Raises GroupingError: the hook was in no run, or the run ended before the first probe.
         """
@@ -94,7 +95,7 @@ def gradient_affinity(
     dataset: Dataset,
     split: Split,
     job: GroupJob,
-    measure: str = "cosine",
+    measure: str = "gradient",
     *,
     every: int | None = None,
     device: str | torch.device | None = None,
@@ -104,9 +105,9 @@ def gradient_affinity(
     Parameters
     ----------
     dataset, split, job, device: as for ``fit``; ``job.targets`` are all the targets to compare.
-    measure: ``cosine`` of gradients, ``tag`` (look-ahead, arXiv:2109.04617; small numbers, see
-        ``taskgroup.affinity.gradients.relative``), or ``projected``: the gain of each pair over its single targets as
-        estimated by ``projected_gradients`` (arXiv:2409.06091).
+    measure: ``gradient``, cosines of the targets' gradients; ``look_ahead`` (TAG, arXiv:2109.04617), what a step on
+        one target does to the loss of another, relative to a step of the affected target's own; or ``projected``, the
+        gain of each pair over its single targets as estimated by ``projected_gradients`` (arXiv:2409.06091).
     every: see ``AffinityHook``; not for ``projected``, which looks at the trained network.
 
     Raises ConfigError: an unknown measure; and what ``fit`` raises.
@@ -129,14 +130,12 @@ def joint_affinities(
             raise ConfigError(
                 f"affinity measured in training: unknown '{measure}': {did_you_mean(measure, MEASURES)}"
             )
-    hooks = {
-        measure: AffinityHook(measure, every) for measure in measures if measure != "projected"
-    }
+    hooks = {measure: AffinityHook(measure, every) for measure in measures if measure in _PROBES}
     network = fit(dataset, split, job, device=device, hooks=list(hooks.values())).network
-    found = {measure: hook.affinity() for measure, hook in hooks.items()}
+    affinities = {measure: hook.affinity() for measure, hook in hooks.items()}
     if "projected" in measures:
-        found["projected"] = projected_gradients(network, dataset, split).affinity()
-    return found
+        affinities["projected"] = projected_gradients(network, dataset, split).affinity()
+    return {measure: JOINT_AFFINITIES[measure].finish(affinities[measure]) for measure in measures}
 
 
 def projected_gradients(
@@ -159,7 +158,7 @@ def projected_gradients(
     """
     device = next(network.parameters()).device
     table = dataset.targets.select([spec.name for spec in network.targets])
-    data = prepare_fields(dataset, network.view, device)
+    data = prepare_rows(dataset, network.view, device)
     _, labels = encode_labels(table, split, device)
     draw = np.random.default_rng(seed)
     parts = [draw.permutation(part)[:most_rows] for part in (split.train, split.validation)]
@@ -188,7 +187,7 @@ def network_features(
 ) -> np.ndarray:
     """Features ``[rows, F]`` of a MultiTaskNetwork, for ``taskgroup.affinity.transfer_matrix``."""
     device = next(network.parameters()).device
-    data = prepare_fields(dataset, network.view, device)
+    data = prepare_rows(dataset, network.view, device)
     training = network.training
     network.eval()
     with torch.no_grad():
@@ -208,13 +207,20 @@ def _probe_look_ahead(context: HookContext, step: float) -> Tensor:
         torch.manual_seed(seed)
         buffers = {name: buffer.clone() for name, buffer in network.named_buffers()}
         state = dict(zip(names, moved, strict=True)) | buffers
-        outputs = functional_call(network, state, (context.fields, context.lattice))
+        outputs = functional_call(network, state, (context.rows, context.lattice))
         return context.target_losses(outputs, context.labels, context.present)
 
     with torch.random.fork_rng():
         losses = losses_at(context.shared)
         gradients = task_gradients(losses, context.shared)
         return look_ahead(losses.detach(), gradients, context.shared, losses_at, step)
+
+
+def _probe_cosines(context: HookContext, step: float) -> Tensor:
+    return cosines(gramian(context.losses, context.shared))
+
+
+_PROBES = {"gradient": _probe_cosines, "look_ahead": _probe_look_ahead}
 
 
 def _parameters_behind(features: Tensor, network: nn.Module) -> list[nn.Parameter]:

@@ -15,11 +15,11 @@ from torch import Tensor, nn
 
 from taskgroup.datasets import Dataset, Split
 from taskgroup.errors import TrainingFailed
-from taskgroup.models import MultiTaskNetwork
+from taskgroup.models import MultiTaskNetwork, PreparedRows
 from taskgroup.training.balance import make_balancer
 from taskgroup.training.checkpoint import optimizer_tensors, prefixed, restore_optimizer, under
 from taskgroup.training.cuda_graph import CudaGraphCallable, memory_pool
-from taskgroup.training.device_rows import encode_labels, network_outputs, prepare_fields
+from taskgroup.training.device_rows import encode_labels, network_outputs, prepare_rows
 from taskgroup.training.hooks import Hook, HookContext
 from taskgroup.training.losses import TargetLosses
 from taskgroup.training.metrics import group_metrics
@@ -76,7 +76,7 @@ class Run:
             self.network = MultiTaskNetwork(
                 job.model, self.table.specs, scaler, dataset.n_channels
             ).to(device)
-            self.data = prepare_fields(dataset, self.network.view, device)
+            self.data = prepare_rows(dataset, self.network.view, device)
             self.bfloat16 = bfloat16_wanted(self.config.precision, device)
             use_bfloat16(self.network, self.bfloat16)
             self.validated = copy.deepcopy(self.network) if self.config.ema else self.network
@@ -92,7 +92,7 @@ class Run:
             self._loss = torch.zeros((), device=device)
             known = self.labels.values.cpu().numpy()
             if self.stream is not None:
-                self.stream.synchronize()  # prepared fields serve other streams too
+                self.stream.synchronize()  # prepared rows serve other streams too
         labels = np.where(np.isnan(self.table.values), np.nan, known)
         systems = [dataset.chemical_systems[row] for row in split.validation]
         self.choice = BestEpochs(self.table.specs, labels[split.validation], systems)
@@ -110,7 +110,7 @@ class Run:
         )
         pool = memory_pool(device)
         self._recorded_update = CudaGraphCallable(self._update, device, [self.generator], pool)
-        self._recorded_outputs = CudaGraphCallable(self.validated, device, pool=pool)
+        self._recorded_outputs = CudaGraphCallable(self._validated_outputs, device, pool=pool)
         self.seconds = time.perf_counter() - started
 
     @property
@@ -150,7 +150,7 @@ class Run:
         started = time.perf_counter()
         self.context.epoch = len(self.reports) + 1
         with self.in_place():
-            loss, outputs = self.train(), self._outputs(self.validated, self._recorded_outputs)
+            loss, outputs = self.train(), self._outputs(self.validated, self._replayed_outputs)
         self._begun = loss, outputs, time.perf_counter() - started
 
     def end_epoch(self) -> EpochReport:
@@ -164,7 +164,7 @@ class Run:
                 raise TrainingFailed(
                     f"{', '.join(self.job.targets)}: loss is {loss} in epoch {number}", "nan"
                 )
-            skills = self.choice.see(number, outputs.cpu().numpy())
+            skills = self.choice.update(number, outputs.cpu().numpy())
             if self.choice.best == number:
                 self._keep_weights()
             seconds += time.perf_counter() - started
@@ -227,17 +227,24 @@ class Run:
         return self.balancer is None or (every and self.balancer.stays_on_device)
 
     def _fetched(self, rows: Tensor) -> tuple[Tensor, ...]:
-        """Fields and lattice of rows that a recorded step cannot fetch by itself, since they are not on the device."""
-        return self.data.batch(rows, self.rooms[1]) if self.data.elsewhere else ()
+        """Prepared rows and cells that a recorded step cannot fetch by itself, since they are not on the device."""
+        if not self.data.elsewhere:
+            return ()
+        prepared, lattice = self.data.batch(rows, self.rooms[1])
+        return *prepared.tensors, lattice
 
-    def _seen(self, rows: Tensor, fetched: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
-        """Fields and lattice as the network is shown them."""
+    def _seen(self, rows: Tensor, fetched: tuple[Tensor, ...]) -> tuple[PreparedRows, Tensor]:
+        """Prepared rows and cells as the network is shown them."""
+        if fetched:
+            prepared, lattice = self.data.rows.with_tensors(fetched[:-1]), fetched[-1]
+            if not self.config.augment:
+                return prepared, lattice
+            return self.network.view.augment(prepared, lattice, self.generator, self.rooms[0])
         if not self.config.augment:
-            return fetched or self.data.batch(rows, self.rooms[0])
-        source, chosen = (
-            (fetched, None) if fetched else ((self.data.fields, self.data.lattice), rows)
+            return self.data.batch(rows, self.rooms[0])
+        return self.network.view.augment(
+            self.data.rows, self.data.lattice, self.generator, self.rooms[0], rows
         )
-        return self.network.view.augment(*source, self.generator, self.rooms[0], chosen)
 
     def _update(
         self, rows: Tensor, rates: tuple[float, float] | Tensor, *fetched: Tensor
@@ -245,8 +252,8 @@ class Run:
         """Forward, backward and the optimiser; the sum so far of the losses' mean."""
         context = self.context
         context.labels, context.present = self.labels.values[rows], self.labels.present[rows]
-        fields, lattice = context.fields, context.lattice = self._seen(rows, fetched)
-        context.features = self.network.features(fields, lattice)
+        context.rows, context.lattice = self._seen(rows, fetched)
+        context.features = self.network.features(context.rows, context.lattice)
         context.outputs = self.network.heads(context.features)
         losses = context.losses = self.target_losses(
             context.outputs, context.labels, context.present
@@ -269,8 +276,18 @@ class Run:
             move_average(self.validated, self.network, rates[1])
         return self._loss.add_(losses.detach().mean())
 
+    def _validated_outputs(self, *tensors: Tensor) -> Tensor:
+        """Outputs of the validated network for the flat tensors of prepared rows and their cells."""
+        return self.validated(self.data.rows.with_tensors(tensors[:-1]), tensors[-1])
+
+    def _replayed_outputs(self, rows: PreparedRows, lattice: Tensor) -> Tensor:
+        """The same, from a recording where there is one."""
+        return self._recorded_outputs(*rows.tensors, lattice)
+
     def _outputs(
-        self, network: MultiTaskNetwork, forward: Callable[[Tensor, Tensor], Tensor] | None = None
+        self,
+        network: MultiTaskNetwork,
+        forward: Callable[[PreparedRows, Tensor], Tensor] | None = None,
     ) -> Tensor:
         rows = max(64, self.config.batch_size)
         return network_outputs(network, self.data, self.validation_rows, rows, forward)
@@ -288,9 +305,9 @@ class Run:
             self.network.load_state_dict(self.best)
             use_bfloat16(self.network, False)
             self.network.eval()
-            by_others = torch.as_tensor(self.choice.chosen != self.choice.best, device=self.device)[
-                :, None
-            ]
+            by_others = torch.as_tensor(
+                self.choice.cross_fitted != self.choice.best, device=self.device
+            )[:, None]
             kept = torch.as_tensor(self.choice.outputs, device=self.device)
             outputs = torch.where(by_others, kept, self._outputs(self.network))
             predictions = self.network.decode(outputs).cpu().numpy().astype(np.float32)

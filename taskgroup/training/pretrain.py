@@ -116,10 +116,9 @@ def _learn_elements(run: Run, dataset: Dataset, split: Split) -> None:
     key += begin.hexdigest()
     if key not in _lessons:
         rows, _ = run.data.batch(torch.as_tensor(split.train, device=run.device))
-        peaks, _ = run.network.view.split(rows)
         with run.random:
-            elements = peak_elements(dataset, split.train, peaks)
-            learn_elements(network, peaks, elements, torch.Generator().manual_seed(run.job.seed))
+            elements = peak_elements(dataset, split.train, rows)
+            learn_elements(network, rows, elements, torch.Generator().manual_seed(run.job.seed))
         _lessons[key] = _weights(pupils)
         if len(_lessons) > _KEPT:
             _lessons.popitem(last=False)

@@ -38,15 +38,15 @@ def _train_plainly(run):
         lr=config.lr,
         foreach=False,
     )
-    fields, lattice = run.data.batch(run.labels.train)
-    rows = TensorDataset(fields, lattice, run.labels.values[run.labels.train])
+    prepared, lattice = run.data.batch(run.labels.train)
+    rows = TensorDataset(*prepared.tensors, lattice, run.labels.values[run.labels.train])
     generator = torch.Generator().manual_seed(run.job.seed)
     for epoch in range(config.epochs):
         network.train()
         order = torch.randperm(len(rows), generator=generator)
         batches = [part.tolist() for part in order.tensor_split(run.batches)]
-        for step, (x, cell, y) in enumerate(DataLoader(rows, batch_sampler=batches)):
-            outputs = network(x, cell)
+        for step, (*x, cell, y) in enumerate(DataLoader(rows, batch_sampler=batches)):
+            outputs = network(prepared.with_tensors(x), cell)
             loss = (
                 F.huber_loss(outputs[:, 0], y[:, 0])
                 + F.huber_loss(outputs[:, 1], y[:, 1])
@@ -63,7 +63,7 @@ def _train_plainly(run):
     network.eval()
     with torch.no_grad():
         outputs = network(*run.data.batch(run.validation_rows)).numpy()
-    return run.choice.see(1, outputs)
+    return run.choice.update(1, outputs)
 
 
 def _jobs(backbone, dataset, epochs, seed):

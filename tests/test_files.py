@@ -25,13 +25,6 @@ from taskgroup.files import (
 )
 
 
-def test_plain_json_has_neither_nan_nor_tuples_nor_numpy_scalars():
-    import numpy as np
-
-    content = {"a": (1, float("nan")), 2: np.float32(0.5), "c": {"d": [float("inf"), np.int64(3)]}}
-    assert plain_json(content) == {"a": [1, None], "2": 0.5, "c": {"d": [None, 3]}}
-
-
 def test_a_failed_write_leaves_the_old_file_and_nothing_beside_it(tmp_path: Path):
     path = tmp_path / "made" / "file.json"
     write_json(path, {"a": 1})

@@ -160,5 +160,5 @@ def _need_onnx() -> None:
         import onnxscript  # noqa: F401
     except ImportError as error:
         raise MissingDependency(
-            "ONNX export needs the packages onnx and onnxscript: pip install 'taskgroup[onnx]'"
+            "ONNX export needs the packages onnx and onnxscript: pip install 'taskgroup-materials[onnx]'"
         ) from error

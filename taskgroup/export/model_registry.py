@@ -80,6 +80,6 @@ def _save_pyfunc(bundle_dir: Path, path: str) -> None:
         path,
         python_model=str(files("taskgroup.export").joinpath("pyfunc_model.py")),
         artifacts={"bundle": str(bundle_dir)},
-        pip_requirements=[f"taskgroup=={__version__}"],
+        pip_requirements=[f"taskgroup-materials=={__version__}"],
         signature=ModelSignature(inputs=Schema([ColSpec("string", "path")])),
     )

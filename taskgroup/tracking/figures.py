@@ -109,7 +109,7 @@ def gains_figure(gains: Mapping[str, Interval]) -> str:
 def progress_figure(records: Sequence[TrialRecord], final: FinalRecord | None) -> str:
     """Draw the objective of each trial in the order they finished, and the best so far."""
     figure, axes = _figure(_WIDTH, 3.2)
-    searched = [record for record in records if record.is_searched and record.objective is not None]
+    searched = [record for record in records if record.is_trial and record.objective is not None]
     _scatter_kind(axes, searched, "baseline", COLOURS[0], "s")
     _scatter_kind(axes, searched, "trial", GREY, "o")
     if searched:

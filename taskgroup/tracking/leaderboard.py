@@ -164,7 +164,7 @@ def leaderboard_notes(
 
 def left_out(records: Iterable[TrialRecord]) -> int:
     """Return how many trial numbers have no record: repetitions of earlier trials and interrupted ones."""
-    numbers = {record.number for record in records if record.is_searched}
+    numbers = {record.number for record in records if record.is_trial}
     return max(numbers, default=-1) + 1 - len(numbers)
 
 

@@ -70,7 +70,7 @@ class TrialRecord:
             )
 
     @property
-    def is_searched(self) -> bool:
+    def is_trial(self) -> bool:
         """Return whether Optuna ran it: a baseline or a proposed trial."""
         return self.kind in ("baseline", "trial")
 

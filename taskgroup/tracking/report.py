@@ -145,7 +145,7 @@ def _leaderboard(records: Sequence[TrialRecord], final: FinalRecord | None) -> d
 
 
 def _search(records: Sequence[TrialRecord], final: FinalRecord | None) -> dict[str, Any]:
-    searched = [record for record in records if record.is_searched]
+    searched = [record for record in records if record.is_trial]
     progress = ""
     if any(record.objective is not None for record in records):
         progress = figures.progress_figure(records, final)

@@ -15,6 +15,7 @@ from taskgroup.export import (
     Bundle,
     BundleSpec,
     DensityFormat,
+    choose_inputs,
     conformal_widths,
     evaluate,
     predict,
@@ -67,7 +68,9 @@ def release(
         metrics["skill_alone"], metrics["gain"] = float(theirs[target][0]), float(difference[0])
         metrics["gain_low"], metrics["gain_high"] = bounds(difference[1:])
     mean = np.nanmean([np.clip(draws, -1, None) for draws in ours.values()], axis=0)
-    save_bundle(folder / "export", replace(bundle.spec, metrics={"test": test}), bundle.members)
+    spec = replace(bundle.spec, metrics={"test": test})
+    reference = choose_inputs(data.dataset, spec.density.n_channels)
+    save_bundle(folder / "export", spec, bundle.members, reference)
     return test, Interval(float(mean[0]), *bounds(mean[1:]), n=_DRAWS)
 
 

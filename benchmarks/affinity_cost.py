@@ -58,7 +58,7 @@ class ProbeTimes(Hook):
 
             gramian_engine = Engine(backbone, batch_dim=None)
             features = context.network.heads(
-                context.network.features(context.fields, context.lattice)
+                context.network.features(context.rows, context.lattice)
             )
             losses = context.target_losses(features, context.labels, context.present)
             return gramian_engine.compute_gramian(losses)
@@ -78,7 +78,7 @@ class ProbeTimes(Hook):
 
 def one_step(context: HookContext) -> None:
     """A forward and a backward pass, as a training step does them."""
-    outputs = context.network.heads(context.network.features(context.fields, context.lattice))
+    outputs = context.network.heads(context.network.features(context.rows, context.lattice))
     loss = context.target_losses(outputs, context.labels, context.present).mean()
     torch.autograd.grad(loss, list(context.network.parameters()))
 

@@ -37,10 +37,9 @@ import optuna
 import torch
 
 from taskgroup.errors import TaskgroupError
-from taskgroup.execution import ResultStore
+from taskgroup.execution import Executor, Failure, OnEpoch, OnResult, ResultStore
 from taskgroup.execution.evaluator import Evaluator
-from taskgroup.execution.executors import Executor, Failure, OnEpoch, OnResult
-from taskgroup.execution.worker import _data
+from taskgroup.execution.worker import job_data
 from taskgroup.search.affinities import Affinities
 from taskgroup.search.assembly import assemble, trained_groups
 from taskgroup.search.groupings import GroupingBuilder
@@ -96,7 +95,7 @@ class Recorder:
         return self._known[job.key]
 
     def _train(self, job: GroupJob) -> dict:
-        epochs, costs, last = fit_epochs(*_data(job), job), [], time.process_time()
+        epochs, costs, last = fit_epochs(*job_data(job), job), [], time.process_time()
         while True:
             try:
                 next(epochs)
@@ -181,7 +180,7 @@ class Replay(Executor):
     def train(
         self,
         jobs: Sequence[GroupJob],
-        on_epoch: OnEpoch,
+        on_epoch: OnEpoch[str],
         on_result: OnResult,
         *,
         keep: bool = False,

@@ -37,9 +37,8 @@ from typing import Any
 
 import optuna
 
-from taskgroup.execution import ResultStore
+from taskgroup.execution import Executor, ResultStore
 from taskgroup.execution.evaluator import Evaluator
-from taskgroup.execution.executors import Executor
 from taskgroup.search.affinities import Affinities
 from taskgroup.search.groupings import GroupingBuilder
 from taskgroup.search.loop import SearchLoop

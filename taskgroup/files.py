@@ -5,13 +5,15 @@ Every module that writes to disk does it through this one, so that what happens 
 
 import contextlib
 import json
+import math
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
 import filelock
+import numpy as np
 
 from taskgroup.errors import RunError
 
@@ -52,6 +54,22 @@ def write_text(path: str | Path, text: str) -> None:
 def write_json(path: str | Path, content: Any, indent: int | None = None) -> None:
     """Write a JSON file whole or not at all. Raises ValueError: NaN or an infinite number, which JSON does not have."""
     write_text(path, json.dumps(content, indent=indent, allow_nan=False))
+
+
+def plain_json(value: Any) -> Any:
+    """Return nested mappings and sequences as JSON can hold them: NaN and infinite numbers become None.
+
+    Tuples become lists, numpy scalars numbers and the keys of mappings text.
+    """
+    if isinstance(value, Mapping):
+        return {str(key): plain_json(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain_json(item) for item in value]
+    if isinstance(value, np.generic):
+        value = value.item()
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
 
 
 def read_json(path: str | Path) -> Any:

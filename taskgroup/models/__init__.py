@@ -17,7 +17,7 @@ from taskgroup.models.config import ModelConfig
 from taskgroup.models.layers import PeriodicConv3d
 from taskgroup.models.multitask import MultiTaskNetwork, make_view
 from taskgroup.models.registry import BACKBONES, backbone_names, find_backbone
-from taskgroup.models.views import View
+from taskgroup.models.views import PreparedRows, View
 
 __all__ = [
     "BACKBONES",
@@ -25,6 +25,7 @@ __all__ = [
     "ModelConfig",
     "MultiTaskNetwork",
     "PeriodicConv3d",
+    "PreparedRows",
     "View",
     "backbone_names",
     "descriptors",

@@ -13,7 +13,14 @@ from taskgroup.models.backbones.descriptors import DescriptorNetwork
 from taskgroup.models.config import ModelConfig
 from taskgroup.models.lattice import N_LATTICE_FEATURES, lattice_features
 from taskgroup.models.registry import find_backbone
-from taskgroup.models.views import CartesianView, DescriptorView, FractionalView, PeakView, View
+from taskgroup.models.views import (
+    CartesianView,
+    DistributionView,
+    FractionalView,
+    PeakView,
+    PreparedRows,
+    View,
+)
 
 
 class MultiTaskNetwork(nn.Module):
@@ -54,14 +61,13 @@ class MultiTaskNetwork(nn.Module):
         """F, the length of the shared features."""
         return self.backbone.n_features
 
-    def features(self, fields: Tensor, lattice: Tensor) -> Tensor:
-        """Shared features [B, F] of prepared rows and their cells [B, 3, 3] (Å)."""
-        grid, statistics = self.view.split(fields)
-        return self.backbone(self.view.look(grid, lattice), statistics, lattice)
+    def features(self, rows: PreparedRows, lattice: Tensor) -> Tensor:
+        """Return shared features [B, F] of prepared rows and their cells [B, 3, 3] (Å)."""
+        return self.backbone(self.view(rows, lattice), lattice)
 
-    def forward(self, fields: Tensor, lattice: Tensor) -> Tensor:
-        """Standardised outputs [B, T] of prepared rows; logits for classification."""
-        return self.heads(self.features(fields, lattice))
+    def forward(self, rows: PreparedRows, lattice: Tensor) -> Tensor:
+        """Return standardised outputs [B, T] of prepared rows; logits for classification."""
+        return self.heads(self.features(rows, lattice))
 
     def decode(self, outputs: Tensor) -> Tensor:
         """Standardised outputs [B, T] -> values in units; logits -> probabilities."""
@@ -127,10 +133,8 @@ class Trunk(nn.Module):
         super().__init__()
         kind = find_backbone(config.backbone)
         self.sees, self.uses_cell = kind.sees, config.lattice_features
-        self.net = kind(
-            config,
-            {"grid": view.out_channels, "peaks": view.n_columns}.get(kind.sees, view.n_statistics),
-        )
+        in_channels = {"grid": "out_channels", "peaks": "n_columns", "distribution": "n_statistics"}
+        self.net = kind(config, getattr(view, in_channels[kind.sees]))
         self.n_plain = self.net.n_plain + N_LATTICE_FEATURES * self.uses_cell
         joined = self.net.n_features + N_LATTICE_FEATURES * self.uses_cell
         self.statistics = None
@@ -144,10 +148,10 @@ class Trunk(nn.Module):
         self.straight = nn.Linear(joined, config.features)
         self.n_features = config.features + self.n_plain
 
-    def forward(self, seen: Tensor, statistics: Tensor, lattice: Tensor) -> Tensor:
-        """What the view shows, the distribution [B, D] and cells [B, 3, 3] -> [B, F]."""
-        parts = [] if self.statistics is None else [self.statistics(statistics, lattice)]
-        parts.append(self.net(statistics if self.sees == "distribution" else seen, lattice))
+    def forward(self, rows: PreparedRows, lattice: Tensor) -> Tensor:
+        """Return features [B, F] of what the view shows and cells [B, 3, 3]."""
+        parts = [] if self.statistics is None else [self.statistics(rows, lattice)]
+        parts.append(self.net(rows, lattice))
         if self.uses_cell:
             parts.append(lattice_features(lattice))
         joined = self.norm(torch.cat(parts, dim=1))
@@ -175,7 +179,7 @@ class Heads(nn.Module):
 
 def make_view(config: ModelConfig, in_channels: int) -> View:
     """The view that a configuration asks for."""
-    kinds = {"distribution": DescriptorView, "peaks": PeakView, "grid": FractionalView}
+    kinds = {"distribution": DistributionView, "peaks": PeakView, "grid": FractionalView}
     sees = find_backbone(config.backbone).sees
     return (CartesianView if sees == "grid" and config.view == "cartesian" else kinds[sees])(
         config, in_channels

@@ -1,19 +1,13 @@
 """The affinities of a study, each computed once: from labels of training rows, or in one joint run of all targets."""
 
-import json
-import subprocess
-import sys
 import threading
 from pathlib import Path
 
 from taskgroup.affinity import Affinity, affinity_matrix
-from taskgroup.errors import TrainingFailed
+from taskgroup.execution.measure import measured_affinity
 from taskgroup.files import write_text
 from taskgroup.spec.plan import Recipe, StudyData
 from taskgroup.spec.space import MEASURED_IN_TRAINING
-from taskgroup.training import GroupJob
-
-_WORKER = "from taskgroup.execution.worker import measure; measure()"
 
 
 class Affinities:
@@ -57,23 +51,7 @@ class Affinities:
         # The key of the job in the name: another recipe or seed is another measurement.
         path = self._folder / f"{name}-{job.key[:12]}.json"
         if not path.exists():
-            self._folder.mkdir(parents=True, exist_ok=True)
-            _joint_run(job, name, path)
+            log = self._folder.parent / "log" / f"affinity-{name}.log"
+            affinity = measured_affinity(job, name, log)
+            write_text(path, affinity.to_json())
         return Affinity.from_json(path.read_text(encoding="utf-8"))
-
-
-def _joint_run(job: GroupJob, measure: str, path: Path) -> None:
-    """Measure an affinity in a process of its own: a crash there fails a trial, not the study."""
-    request = {"job": job.to_dict(), "measure": measure, "path": str(path)}
-    done = subprocess.run(
-        [sys.executable, "-c", _WORKER],
-        input=json.dumps(request),
-        text=True,
-        capture_output=True,
-        check=False,
-    )
-    if done.returncode:
-        error_lines = done.stderr.strip().splitlines() or [f"code {done.returncode}"]
-        raise TrainingFailed(
-            f"affinity '{measure}': the joint run of all targets failed: {error_lines[-1]}"
-        )

@@ -72,7 +72,7 @@ class TrialBudget:
         self._recorded.add(number)
 
 
-class PeerInbox:
+class PeerTrials:
     """Trials that other processes have recorded, each handed out once.
 
     Parameters

@@ -13,7 +13,7 @@ from optuna.trial import TrialState
 
 from taskgroup.execution.evaluator import Evaluator
 from taskgroup.execution.heartbeat import Heartbeat
-from taskgroup.search.budget import PeerInbox, TrialBudget
+from taskgroup.search.budget import PeerTrials, TrialBudget
 from taskgroup.search.groupings import GroupingBuilder
 from taskgroup.search.history import SearchHistory
 from taskgroup.search.optuna_trials import OptunaTrials, TrialSettings
@@ -57,7 +57,7 @@ class SearchLoop:
         numbers = [record.number for record in records if record.is_trial]
         n_repeats = sum("repeats" in trial.user_attrs for trial in storage.trials(TrialState.FAIL))
         self._budget = TrialBudget(numbers, n_repeats)
-        self._inbox = PeerInbox(peers, numbers)
+        self._peer_trials = PeerTrials(peers, numbers)
         self._history = SearchHistory(records)
         owner = peers.name if peers else ""
         stream = peers.stream if peers else 0
@@ -94,7 +94,7 @@ class SearchLoop:
 
     def wait(self) -> int:
         """Wait for the trials that other processes still run, and return how many trials there are now in all."""
-        while self._inbox.count_alive(self._trials.running_owners()):
+        while self._peer_trials.count_alive(self._trials.running_owners()):
             time.sleep(_PEER_INTERVAL)
         with self._lock:
             self._take_in_peers()
@@ -147,18 +147,18 @@ class SearchLoop:
         self._history.check_start(record)
 
     def _must_read_storage(self) -> bool:
-        return self._trials.may_have_queued or self._inbox.has_peers()
+        return self._trials.may_have_queued or self._peer_trials.has_peers()
 
     def _open_numbers(self) -> set[int]:
         """Return the trials that run or wait, in all processes.
 
-        The inbox must be read after this, never before: a trial that ends in between would be in neither.
+        Trials of peers must be taken in after this, never before: one that ends in between would be in neither.
         """
         return self._trials.open_numbers()
 
     def _take_in_peers(self) -> None:
         """Learn from the trials that other processes have recorded."""
-        records = self._inbox.take()
+        records = self._peer_trials.take()
         if not records:
             return
         self._evaluators[0].store.refresh()

@@ -15,7 +15,6 @@ decided.
 """
 
 import contextlib
-import math
 import threading
 from collections import deque
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -24,10 +23,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from taskgroup.errors import InfeasibleError
+from taskgroup.execution.evaluator import best_so_far
 from taskgroup.grouping import Candidate, Group, solve_each
 from taskgroup.search.assembly import TrainedGroup
 from taskgroup.spec.sections import AssemblyConfig
-from taskgroup.training import GroupResult, mean_skill
+from taskgroup.training import GroupResult
 
 # Finished groups that the rise of a skill is learnt from: the space that the sampler visits changes with time.
 _RECENT = 300
@@ -151,17 +151,3 @@ class GroupPruner:
                 if open_keys <= wanted_keys:
                     break
         return wanted_keys
-
-
-def best_so_far(curve: Sequence[Mapping[str, float]]) -> list[Mapping[str, float]]:
-    """Return, after each epoch of a learning curve, the skills at the epoch with the best mean skill until then."""
-    best_by_epoch: list[Mapping[str, float]] = []
-    best_skills: Mapping[str, float] = {}
-    best_mean = -math.inf
-    for skills in curve:
-        mean = mean_skill(skills)
-        if not best_by_epoch or mean > best_mean:
-            best_skills = skills
-            best_mean = mean
-        best_by_epoch.append(best_skills)
-    return best_by_epoch

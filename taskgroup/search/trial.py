@@ -10,6 +10,7 @@ from pydantic import ValidationError
 
 from taskgroup.errors import InputError, TrainingFailed
 from taskgroup.execution.evaluator import Evaluation, Evaluator
+from taskgroup.execution.executor import TargetSkills, all_go_on
 from taskgroup.grouping import Group, Grouping
 from taskgroup.search.assembly import trained_groups
 from taskgroup.search.groupings import GroupingBuilder
@@ -66,7 +67,7 @@ class TrialRunner:
         evaluation = evaluator.evaluate(
             plan,
             evaluator.data.search_repeats,
-            self._never_stopped if trial.is_baseline else self._stopped,
+            self._all_go_on if trial.is_baseline else self._go_on,
         )
         if self.is_stopping and not evaluation.skills:
             return None
@@ -88,21 +89,16 @@ class TrialRunner:
         grouping = self._builder.grouping(grouping_settings)
         return Plan.uniform(grouping, Recipe(model, training))
 
-    def _stopped(
-        self, epoch: int, skills: Mapping[Group, Mapping[str, float]]
-    ) -> Collection[Group]:
-        """Return the groups to stop after an epoch; called by the evaluator."""
-        if self.is_stopping:
-            return list(skills)
-        if self._pruner is None:
-            return ()
-        return self._pruner.stopped(epoch, skills)
+    def _go_on(self, epoch: int, skills: Mapping[Group, TargetSkills]) -> Collection[Group]:
+        """Return the groups that go on after an epoch; the evaluator asks."""
+        if self._pruner is None or self.is_stopping:
+            return self._all_go_on(epoch, skills)
+        stopped = self._pruner.stopped(epoch, skills)
+        return [group for group in skills if group not in stopped]
 
-    def _never_stopped(
-        self, epoch: int, skills: Mapping[Group, Mapping[str, float]]
-    ) -> Collection[Group]:
-        """Stop nothing as long as the search goes on: baselines are compared with, so they must end."""
-        return list(skills) if self.is_stopping else ()
+    def _all_go_on(self, epoch: int, skills: Mapping[Group, TargetSkills]) -> Collection[Group]:
+        """Let all groups go on as long as the search does: baselines are compared with, so they must end."""
+        return () if self.is_stopping else all_go_on(epoch, skills)
 
     def _record(
         self, trial: TrialSettings, plan: Plan, evaluation: Evaluation, seconds: float

@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from taskgroup.errors import InfeasibleError, RunError
+from taskgroup.execution import make_executor
 from taskgroup.execution.evaluator import Evaluator
-from taskgroup.execution.executors import make_executor
 from taskgroup.execution.results import ResultStore
 from taskgroup.export import load_bundle, predict
 from taskgroup.grouping import Group, Grouping

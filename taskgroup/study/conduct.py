@@ -6,6 +6,7 @@ again.
 
 import importlib.metadata
 import platform
+import shutil
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -32,7 +33,7 @@ from taskgroup.tracking import (
 )
 from taskgroup.tracking.report import write_report
 from taskgroup.tracking.transfer_report import write_transfer
-from taskgroup.urls import redact, resolve
+from taskgroup.urls import redact
 
 # Packages whose version may change a result.
 _PACKAGES = ("torch", "optuna", "mlflow", "scikit-learn", "scipy", "networkx", "pymatgen", "numpy")
@@ -59,6 +60,7 @@ def conduct(config: StudyConfig, folder: Path, hooks: StudyHooks) -> None:
         session.storage.enqueue_baselines(config)
         # From here on other processes may join.
         write_study(folder, study_record(config, data, "running"))
+        session.store.recover(session.peers.lives)
         state = "interrupted"
         tracker = _tracker(config, folder, data)
         background = BackgroundQueue()
@@ -77,6 +79,8 @@ def conduct(config: StudyConfig, folder: Path, hooks: StudyHooks) -> None:
             tracker.log_final(final)
             _explain(session, final, tracker, hooks)
             state = "finished"
+            # Only trainings that timed out or failed have left any, and nobody will go on with them.
+            shutil.rmtree(folder / "checkpoints", ignore_errors=True)
         finally:
             write_study(folder, study_record(config, data, state))
             background.close()
@@ -112,7 +116,8 @@ def _search(
     loop = session.loop(on_record, read_records(session.folder))
     while True:
         n_trials = _run_until_all_ended(loop, search.n_trials, _remaining(search.time_limit, start))
-        # Trials of processes that were killed meanwhile wait in the queue now.
+        # Networks and trials of processes that were killed meanwhile; the trials wait in the queue now.
+        session.store.recover(session.peers.lives)
         n_queued = session.storage.settle_interrupted(read_records(session.folder), session.peers)
         is_over = _remaining(search.time_limit, start) == 0
         if is_over or (n_trials >= search.n_trials and not n_queued):
@@ -162,10 +167,7 @@ def _explain(
 
 def _tracker(config: StudyConfig, folder: Path, data: StudyData) -> Tracker:
     experiment = config.tracking.experiment or f"taskgroup/{data.dataset.name}"
-    uri = config.tracking.uri
-    if uri is not None:
-        uri = resolve("tracking.uri", uri)
-    return Tracker(folder, config.name, experiment=experiment, uri=uri)
+    return Tracker(folder, config.name, experiment=experiment, uri=config.tracking.uri)
 
 
 def study_record(config: StudyConfig, data: StudyData, state: str) -> StudyRecord:

@@ -94,6 +94,8 @@ class Finaliser:
             test=scores.metrics,
             seeds=tuple(seed for seed, _ in self.data.member_repeats),
             gains_of=gains_of,
+            test_gain=scores.mean_gain,
+            plan=chosen.plan.to_dict(),
         )
         write_final(self.folder, final)
         return final

@@ -7,8 +7,9 @@ from pathlib import Path
 import numpy as np
 
 from taskgroup.errors import RunError
+from taskgroup.execution import make_executor
 from taskgroup.execution.evaluator import Evaluator
-from taskgroup.execution.executors import Executor, make_executor
+from taskgroup.execution.executor import Executor
 from taskgroup.execution.results import ResultStore
 from taskgroup.export import load_bundle, predict
 from taskgroup.spec.config import StudyConfig, load_study

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from taskgroup import __version__
 from taskgroup.errors import TaskgroupError
 from taskgroup.execution.evaluator import Evaluation, Evaluator
-from taskgroup.execution.executors import Failure
-from taskgroup.execution.worker import network_path, prediction_path
+from taskgroup.execution.executor import Failure
+from taskgroup.execution.results import network_path, prediction_path
 from taskgroup.export import Bundle, BundleSpec, DensityFormat, conformal_widths, residual_scale
 from taskgroup.export.network_file import read_network
 from taskgroup.grouping import Group, Grouping

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from taskgroup.export import Bundle, evaluate, predict, save_bundle
+from taskgroup.export import Bundle, choose_inputs, evaluate, predict, save_bundle
 from taskgroup.intervals import (
     Interval,
     bootstrap_counts,
@@ -32,12 +32,13 @@ class HeldOutScores:
     """Scores of a bundle on the test rows.
 
     ``metrics`` are per target those of ``evaluate``, with ``skill_alone``, ``gain``, ``gain_low`` and ``gain_high``
-    against a bundle that learnt every target alone; ``mean`` is the mean skill over targets; ``predictions`` is the
-    table that ``predict`` gives.
+    against a bundle that learnt every target alone; ``mean`` is the mean skill over targets, ``mean_gain`` the
+    difference of these means; ``predictions`` is the table that ``predict`` gives.
     """
 
     metrics: dict[str, dict[str, Any]]
     mean: Interval
+    mean_gain: Interval
     predictions: "pd.DataFrame"
 
 
@@ -54,7 +55,8 @@ def release(
     truth = {target: data.targets.column(target)[data.test_rows] for target in bundle.targets}
     write_predictions(folder, truth, scores.predictions)
     spec = replace(bundle.spec, metrics={"test": scores.metrics})
-    save_bundle(folder / "export", spec, bundle.members)
+    reference = choose_inputs(data.dataset, spec.density.n_channels)
+    save_bundle(folder / "export", spec, bundle.members, reference)
     return scores
 
 
@@ -76,7 +78,11 @@ def score_test_rows(bundle: Bundle, alone: Bundle, data: StudyData) -> HeldOutSc
         of_target["gain"] = float(gains[0])
         of_target["gain_low"] = low
         of_target["gain_high"] = high
-    return HeldOutScores(metrics, interval_of_draws(mean_draws(draws)), predictions)
+    mean = mean_draws(draws)
+    mean_gain = mean - mean_draws(draws_alone)
+    return HeldOutScores(
+        metrics, interval_of_draws(mean), interval_of_draws(mean_gain), predictions
+    )
 
 
 def skill_draws(

@@ -5,8 +5,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from taskgroup.execution import make_executor
 from taskgroup.execution.evaluator import Evaluator
-from taskgroup.execution.executors import make_executor
 from taskgroup.execution.heartbeat import Heartbeat
 from taskgroup.execution.results import ResultStore
 from taskgroup.machine import available_cores

@@ -9,8 +9,8 @@ import numpy as np
 from taskgroup.affinity import MEASURES, METRICS, Affinity, affinity_matrix, transfer_matrix
 from taskgroup.datasets import Split
 from taskgroup.errors import RunError
-from taskgroup.execution.results import ResultStore
-from taskgroup.execution.worker import PROBE_EVERY, network_path, prediction_path
+from taskgroup.execution.measure import PROBE_EVERY
+from taskgroup.execution.results import ResultStore, network_path, prediction_path
 from taskgroup.spec.config import load_study
 from taskgroup.spec.plan import StudyData
 from taskgroup.tracking import FinalRecord, find_run, read_final, read_study

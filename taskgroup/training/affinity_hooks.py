@@ -27,7 +27,7 @@ from taskgroup.affinity.gradients import (
 )
 from taskgroup.datasets import Dataset, Split
 from taskgroup.errors import ConfigError, GroupingError, did_you_mean
-from taskgroup.training.device_rows import encode_labels, prepare_fields
+from taskgroup.training.device_rows import encode_labels, prepare_rows
 from taskgroup.training.fit import fit
 from taskgroup.training.hooks import Hook, HookContext
 from taskgroup.training.result import GroupJob
@@ -158,7 +158,7 @@ def projected_gradients(
     """
     device = next(network.parameters()).device
     table = dataset.targets.select([spec.name for spec in network.targets])
-    data = prepare_fields(dataset, network.view, device)
+    data = prepare_rows(dataset, network.view, device)
     _, labels = encode_labels(table, split, device)
     draw = np.random.default_rng(seed)
     parts = [draw.permutation(part)[:most_rows] for part in (split.train, split.validation)]
@@ -187,7 +187,7 @@ def network_features(
 ) -> np.ndarray:
     """Features ``[rows, F]`` of a MultiTaskNetwork, for ``taskgroup.affinity.transfer_matrix``."""
     device = next(network.parameters()).device
-    data = prepare_fields(dataset, network.view, device)
+    data = prepare_rows(dataset, network.view, device)
     training = network.training
     network.eval()
     with torch.no_grad():
@@ -207,7 +207,7 @@ def _probe_look_ahead(context: HookContext, step: float) -> Tensor:
         torch.manual_seed(seed)
         buffers = {name: buffer.clone() for name, buffer in network.named_buffers()}
         state = dict(zip(names, moved, strict=True)) | buffers
-        outputs = functional_call(network, state, (context.fields, context.lattice))
+        outputs = functional_call(network, state, (context.rows, context.lattice))
         return context.target_losses(outputs, context.labels, context.present)
 
     with torch.random.fork_rng():

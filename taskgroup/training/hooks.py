@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 from torch import Tensor, nn, optim
 
+from taskgroup.models import PreparedRows
 from taskgroup.training.result import EpochReport, GroupJob, GroupResult
 
 
@@ -21,8 +22,8 @@ class HookContext:
     MultiTaskNetwork); ``shared``, the parameters behind the features; ``optimizer``; ``epoch`` (from 1); ``step``
     (optimiser steps done so far, from 0); ``target_losses(outputs, labels, present) -> [T]``.
 
-    In ``on_step``, at the steps that the hook looks at, before the backward pass and the optimiser step: ``fields``
-    [B, ...] (as the view prepares them) and ``lattice`` [B, 3, 3] after augmentation; ``labels`` [B, T] standardised (0
+    In ``on_step``, at the steps that the hook looks at, before the backward pass and the optimiser step: ``rows``
+    (PreparedRows of the batch) and ``lattice`` [B, 3, 3] after augmentation; ``labels`` [B, T] standardised (0
     where missing); ``present`` [B, T] (1 where there is a label); ``present_targets``, indices of targets with a label
     in the batch; ``features`` [B, F], ``outputs`` [B, T] and ``losses`` [T] with their graph. A hook may differentiate
     them with ``torch.autograd.grad(..., retain_graph=True)``; it must not fill ``.grad`` nor change parameters, and
@@ -40,7 +41,7 @@ class HookContext:
     target_losses: Callable[[Tensor, Tensor, Tensor], Tensor]
     epoch: int = 0
     step: int = 0
-    fields: Tensor | None = None
+    rows: PreparedRows | None = None
     lattice: Tensor | None = None
     labels: Tensor | None = None
     present: Tensor | None = None

@@ -7,6 +7,7 @@ from types import MethodType
 import torch
 from torch import Tensor, nn, optim
 
+from taskgroup.models import PreparedRows
 from taskgroup.training.config import TrainConfig
 
 
@@ -81,9 +82,9 @@ def use_bfloat16(network: nn.Module, on: bool) -> None:
         )  # a method, so that copies of a network keep theirs
 
 
-def _bfloat16_forward(backbone: nn.Module, *inputs: Tensor) -> Tensor:
-    with torch.autocast(inputs[0].device.type, torch.bfloat16):
-        return type(backbone).forward(backbone, *inputs).float()
+def _bfloat16_forward(backbone: nn.Module, rows: PreparedRows, lattice: Tensor) -> Tensor:
+    with torch.autocast(lattice.device.type, torch.bfloat16):
+        return type(backbone).forward(backbone, rows, lattice).float()
 
 
 def bfloat16_wanted(precision: str, device: torch.device) -> bool:

@@ -24,7 +24,16 @@ def test_the_examples_run(page):
 
 
 @pytest.mark.parametrize(
-    "module", ["grouping", "grouping.next_sets", "grouping.predict", "grouping.solve"]
+    "module",
+    [
+        "grouping",
+        "grouping.next_sets",
+        "grouping.predict",
+        "grouping.predict._networks",
+        "grouping.predict._recipes",
+        "grouping.predict.skills",
+        "grouping.solve",
+    ],
 )
 def test_the_stories_of_the_modules_run(module):
     result = doctest.testmod(importlib.import_module(f"taskgroup.{module}"))

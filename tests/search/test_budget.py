@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from optuna.trial import TrialState
 
-from taskgroup.execution.executors import EXECUTORS, InlineExecutor
+from taskgroup.execution import EXECUTORS, InlineExecutor
 from taskgroup.search.budget import TrialBudget
 from taskgroup.search.storage import TrialStorage
 from taskgroup.study import Study
@@ -128,7 +128,7 @@ def test_the_budget_is_exact_through_many_resumes(
                 raise KeyboardInterrupt
             return super().train(jobs, on_epoch, on_result, **options)
 
-    monkeypatch.setitem(EXECUTORS, "inline", Interrupted)
+    monkeypatch.setitem(EXECUTORS._builtin, "inline", Interrupted)
     # 16 trials are more than this space has, so that proposals repeat each other.
     study = Study(make_config("search.n_trials=16"), tmp_path / "run")
     n_attempts = 0

@@ -9,9 +9,8 @@ from optuna.trial import TrialState
 
 from taskgroup.affinity import affinity_matrix
 from taskgroup.errors import GroupingError, TaskgroupError
-from taskgroup.execution import ResultStore
+from taskgroup.execution import Executor, Failure, ResultStore
 from taskgroup.execution.evaluator import Evaluator
-from taskgroup.execution.executors import Executor, Failure
 from taskgroup.execution.heartbeat import Heartbeat
 from taskgroup.grouping import Grouping
 from taskgroup.search.groupings import GroupingBuilder

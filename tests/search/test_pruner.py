@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 
 from taskgroup.datasets import Dataset, TargetTable, write_store
+from taskgroup.execution.evaluator import best_so_far
 from taskgroup.grouping import Candidate, Group
 from taskgroup.search.assembly import TrainedGroup
-from taskgroup.search.pruner import GroupPruner, best_so_far
+from taskgroup.search.pruner import GroupPruner
 from taskgroup.spec.config import AssemblyConfig
 from taskgroup.spec.plan import Recipe
 from taskgroup.study import Study

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from taskgroup.errors import TaskgroupError
+from taskgroup.execution import Failure, InlineExecutor
 from taskgroup.execution.evaluator import Evaluation, Evaluator
-from taskgroup.execution.executors import Failure, InlineExecutor
 from taskgroup.execution.results import ResultStore
 from taskgroup.grouping import Group, Grouping
 from taskgroup.spec.plan import Plan, Recipe, StudyData

@@ -10,7 +10,7 @@ from taskgroup.affinity import affinity_matrix
 from taskgroup.affinity.gradients import JOINT_AFFINITIES
 from taskgroup.errors import RunError
 from taskgroup.execution import ResultStore
-from taskgroup.execution.worker import network_path
+from taskgroup.execution.results import network_path
 from taskgroup.spec.plan import StudyData
 from taskgroup.study import Study
 from taskgroup.study.transfer import label_affinities, run_transfer, study_transfer

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from taskgroup.models.config import ModelConfig
 from taskgroup.models.layers import GridNorm, KernelConv3d, PeriodicConv3d
 from taskgroup.models.pooling import POOLINGS
+from taskgroup.models.views.rows import PreparedRows
 
 
 class Backbone(nn.Module):
@@ -24,8 +25,8 @@ class Backbone(nn.Module):
         in_channels: of what it sees: channels C' of the grid, the length D of the distribution, columns of a peak.
 
     ``n_features`` is F; the last ``n_plain`` of them are plain sums, which heads see as they are, too. A backbone works
-    on grids of any size that ``config.patch`` divides, and on a single row in evaluation. ``sees`` is ``grid``
-    ([B, C', n, n, n]), ``distribution`` ([B, D]) or ``peaks`` ([B, K, columns]).
+    on grids of any size that ``config.patch`` divides, and on a single row in evaluation. ``sees`` is ``grid``,
+    ``distribution`` or ``peaks``: the view whose rows it takes.
 
     A plug-in names its subclass under the entry point group ``taskgroup.backbones`` and runs
     ``taskgroup.models.testing.BackboneConformance`` in its tests.
@@ -38,8 +39,8 @@ class Backbone(nn.Module):
     def __init__(self, config: ModelConfig, in_channels: int) -> None:
         super().__init__()
 
-    def forward(self, fields: Tensor, lattice: Tensor) -> Tensor:
-        """What it sees and cells [B, 3, 3] (Å) -> [B, F]."""
+    def forward(self, rows: PreparedRows, lattice: Tensor) -> Tensor:
+        """Return features [B, F] of what the view shows and cells [B, 3, 3] (Å)."""
         raise NotImplementedError
 
 
@@ -76,9 +77,9 @@ class StagedBackbone(Backbone):
         """A module from [B, width, n, n, n] to the same shape."""
         raise NotImplementedError
 
-    def forward(self, fields: Tensor, lattice: Tensor) -> Tensor:
-        """Pooled features of all stages."""
-        x = self.stem(fields)
+    def forward(self, rows: PreparedRows, lattice: Tensor) -> Tensor:
+        """Return the pooled features of all stages."""
+        x = self.stem(rows["grid"])
         pooled = []
         for number, (stage, pool) in enumerate(zip(self.stages, self.pools, strict=True)):
             if number:

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from taskgroup.models.backbones.base import Backbone
 from taskgroup.models.config import ModelConfig
+from taskgroup.models.views.rows import PreparedRows
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
@@ -29,9 +30,9 @@ class DescriptorNetwork(Backbone):
             nn.Linear(in_channels, self.n_features), nn.SiLU(), nn.Dropout(config.dropout)
         )
 
-    def forward(self, fields: Tensor, lattice: Tensor) -> Tensor:
-        """[B, D] -> [B, F]."""
-        return self.layers(self.standardise(fields))
+    def forward(self, rows: PreparedRows, lattice: Tensor) -> Tensor:
+        """Return features [B, F] of the statistics [B, D]."""
+        return self.layers(self.standardise(rows["statistics"]))
 
 
 class _Standardise(nn.BatchNorm1d):
@@ -65,14 +66,15 @@ def descriptors(
     cell. ``config`` names fields, widths and scaling.
     """
     from taskgroup.models.lattice import lattice_features
-    from taskgroup.models.views import DescriptorView
+    from taskgroup.models.views import DistributionView
 
     chosen = config or ModelConfig(backbone="descriptors")
     densities, cells = np.asarray(density), np.asarray(lattice)
-    view = DescriptorView(chosen, densities.shape[1])
+    view = DistributionView(chosen, densities.shape[1])
     parts = []
     for start in range(0, len(densities), batch_size):
         cell = torch.tensor(cells[start : start + batch_size], dtype=torch.float32)
         rho = torch.tensor(densities[start : start + batch_size], dtype=torch.float32)
-        parts.append(torch.cat([view.prepare(rho, cell), lattice_features(cell)], dim=1))
+        statistics = view.prepare(rho, cell)["statistics"]
+        parts.append(torch.cat([statistics, lattice_features(cell)], dim=1))
     return torch.cat(parts).numpy()

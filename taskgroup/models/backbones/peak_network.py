@@ -9,6 +9,7 @@ from taskgroup.models.config import ModelConfig
 from taskgroup.models.lattice import volume
 from taskgroup.models.neighbours import DISTANCES
 from taskgroup.models.peak_finding import NEAR
+from taskgroup.models.views.rows import PreparedRows
 
 _HEADS = 8
 _ROUNDS = 1  # of messages between neighbours
@@ -96,32 +97,28 @@ class PeakNetwork(Backbone):
         self.n_features = 4 * width + self.n_plain
 
     def elements(self, peaks: Tensor) -> Tensor:
-        """What ``ElementNetwork`` says of peaks [R, columns, ...] that are all there."""
-        return self.element(self.scale(peaks[:, : self.columns], peaks.new_ones(len(peaks), 1)))
+        """What ``ElementNetwork`` says of peaks [R, columns] that are all there."""
+        return self.element(self.scale(peaks, peaks.new_ones(len(peaks), 1)))
 
-    def forward(self, fields: Tensor, lattice: Tensor) -> Tensor:
-        """Peaks [B, K, columns, nearness, ...], the first column 1 for those that are there -> [B, F]."""
-        listed, present, owner, slot = _listed(fields)
-        scaled = self.scale(listed[:, : self.columns], present)
+    def forward(self, rows: PreparedRows, lattice: Tensor) -> Tensor:
+        """Return features [B, F] of peaks, the first column 1 for those that are there, and how near they are."""
+        crystals = rows["peaks"].shape[0]
+        listed, near, present, owner, slot = _listed(rows)
+        scaled = self.scale(listed, present)
         found = self.embed(torch.cat([scaled, self.element(scaled)], dim=1)).float()
-        near = listed[:, self.columns :][:, : len(DISTANCES) * fields.shape[1]].unflatten(
-            1, (len(DISTANCES), -1)
-        )
         for messages in self.rounds:
-            found = messages(found, near, present, owner, slot, fields.shape[0])
+            found = messages(found, near, present, owner, slot, crystals)
         share = (_LARGEST_SCORE * (self.score(found).float() / _LARGEST_SCORE).tanh()).exp()
         heads = (found.unflatten(1, (_HEADS, -1)) * share[:, :, None]).flatten(1)
 
         def total(values: Tensor) -> Tensor:
-            return values.new_zeros(fields.shape[0], values.shape[1]).index_add(
-                0, owner, values * present
-            )
+            return values.new_zeros(crystals, values.shape[1]).index_add(0, owner, values * present)
 
         number = total(present)
         count, weight = number.clamp_min(1), total(share).clamp_min(1e-30)
         mean = total(found) / count
         deviation = (total((found - mean[owner]).square()) / count + 1e-6).sqrt()
-        highest = found.new_full((fields.shape[0], found.shape[1]), _ABSENT)
+        highest = found.new_full((crystals, found.shape[1]), _ABSENT)
         highest = highest.scatter_reduce(
             0, owner[:, None].expand_as(found), found + (1 - present) * _ABSENT, "amax"
         )
@@ -161,18 +158,22 @@ class Messages(nn.Module):
         return found + self.hear(torch.cat([found, heard.flatten(1)], dim=1)).float()
 
 
-def _listed(fields: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """All peaks of a batch [B, K, ...] one below the other: [R, ...], present [R, 1], whose and which [R].
+def _listed(rows: PreparedRows) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """All peaks of a batch one below the other.
 
-    On a CPU only those that are there, a third or less of all. Elsewhere all: to count them the host would wait for the
+    Returns their columns [R, columns], nearness [R, distances, K], present [R, 1], whose and which [R] they are. On a
+    CPU only those that are there, a third or less of all. Elsewhere all: to count them the host would wait for the
     device, and a traced program may not depend on the number.
     """
-    present = fields[:, :, 0] > 0.5
-    if fields.is_cpu and not torch.compiler.is_compiling():
-        owner, slot = present.nonzero(as_tuple=True)
-        return fields[owner, slot], fields.new_ones(len(owner), 1), owner, slot
-    owner = (
-        torch.arange(fields.shape[0], device=fields.device)[:, None].expand(present.shape).flatten()
-    )
-    slot = torch.arange(fields.shape[1], device=fields.device).expand(present.shape).flatten()
-    return fields.flatten(0, 1), present.flatten()[:, None].to(fields.dtype), owner, slot
+    peaks, nearness = rows["peaks"], rows["nearness"]
+    crystals, places = peaks.shape[:2]
+    present = peaks[:, :, 0] > 0.5
+    if peaks.is_cpu and not torch.compiler.is_compiling():
+        (number,) = present.flatten().nonzero(as_tuple=True)
+        columns = peaks.flatten(0, 1).index_select(0, number)
+        near = nearness.flatten(0, 1).index_select(0, number)
+        return columns, near, columns.new_ones(len(number), 1), number // places, number % places
+    owner = torch.arange(crystals, device=peaks.device)[:, None].expand(present.shape).flatten()
+    slot = torch.arange(places, device=peaks.device).expand(present.shape).flatten()
+    there = present.flatten()[:, None].to(peaks.dtype)
+    return peaks.flatten(0, 1), nearness.flatten(0, 1), there, owner, slot

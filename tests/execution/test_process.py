@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from taskgroup.execution.executors import ProcessExecutor
+from taskgroup.execution.worker_pool import WorkerPool, is_small
 
 from taskgroup.errors import TrainingFailed
 from taskgroup.execution import worker_pool
-from taskgroup.execution.executors import ProcessExecutor
 from taskgroup.execution.worker import prediction_path, train_in_step
-from taskgroup.execution.worker_pool import WorkerPool, is_small
 from taskgroup.spec.plan import Recipe, StudyData
 from taskgroup.spec.space import settings_of
 from taskgroup.training import GroupJob

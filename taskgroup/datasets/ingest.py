@@ -21,11 +21,10 @@ from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
 
+from taskgroup import files
 from taskgroup.datasets.dataset import to_float16
-from taskgroup.datasets.properties import Properties, read_properties
 from taskgroup.datasets.sources import Matched, Source, find_densities, find_structures
-from taskgroup.datasets.store import whole
-from taskgroup.datasets.store_writer import (
+from taskgroup.datasets.store import (
     Refused,
     Row,
     StoreSettings,
@@ -35,6 +34,7 @@ from taskgroup.datasets.store_writer import (
     reopen_store,
     write_part,
 )
+from taskgroup.datasets.tables import Properties, read_properties
 from taskgroup.densities import (
     Density,
     promolecule,
@@ -309,7 +309,7 @@ def _density(source: Source, settings: StoreSettings) -> Density:
 
 
 def _write_refused(path: Path, refused: Sequence[Refused]) -> None:
-    with whole(path) as partial_file, partial_file.open("w", newline="") as file:
+    with files.atomic_path(path) as partial_file, partial_file.open("w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(["id", "source", "reason"])
         writer.writerows([entry.id, entry.source, entry.reason] for entry in refused)

@@ -20,7 +20,7 @@ from taskgroup.datasets.composition import composition_names, composition_statis
 from taskgroup.errors import TrainingFailed
 from taskgroup.models.backbones.peak_network import PeakNetwork
 from taskgroup.training.element_lesson import learn_elements, peak_elements
-from taskgroup.training.loop import Run
+from taskgroup.training.loop import TrainingLoop
 from taskgroup.training.result import GroupJob, canonical_json
 
 _KEPT = 32  # backbones a process keeps
@@ -75,7 +75,7 @@ def pretrained_backbone(
         table = composition_targets(dataset, split)
         if table.names:
             own = replace(job, targets=table.names, training=training)
-            run = Run(replace(dataset, targets=table), split, own, device, ())
+            run = TrainingLoop(replace(dataset, targets=table), split, own, device, ())
             _learn_elements(run, dataset, split)
             _cache[key] = _trained(run)
         else:
@@ -94,7 +94,7 @@ def _atoms(dataset: Dataset) -> str:
     return digest.hexdigest()
 
 
-def _learn_elements(run: Run, dataset: Dataset, split: Split) -> None:
+def _learn_elements(run: TrainingLoop, dataset: Dataset, split: Split) -> None:
     """Teach a network on peaks its elements; once for all networks that begin this lesson alike, however wide."""
     network = run.network.backbone.net
     if not isinstance(network, PeakNetwork):
@@ -116,7 +116,7 @@ def _learn_elements(run: Run, dataset: Dataset, split: Split) -> None:
     key += begin.hexdigest()
     if key not in _lessons:
         rows, _ = run.data.batch(torch.as_tensor(split.train, device=run.device))
-        with run.random:
+        with run.isolation.random:
             elements = peak_elements(dataset, split.train, rows)
             learn_elements(network, rows, elements, torch.Generator().manual_seed(run.job.seed))
         _lessons[key] = _weights(pupils)
@@ -126,9 +126,9 @@ def _learn_elements(run: Run, dataset: Dataset, split: Split) -> None:
     pupils.load_state_dict(_lessons[key])
 
 
-def _trained(run: Run) -> dict[str, Tensor]:
+def _trained(run: TrainingLoop) -> dict[str, Tensor]:
     try:
-        while not run.over:
+        while not run.is_over:
             run.epoch()
     except TrainingFailed as error:
         raise TrainingFailed(

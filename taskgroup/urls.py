@@ -16,7 +16,9 @@ _ENVIRONMENT = "env:"
 # The password ends at the last "@" before a space: one with an unescaped "@" or "/" in it must not shine through.
 _USER_AND_PASSWORD = re.compile(r"([A-Za-z][\w+.-]*://[^\s:/@]*:)\S*@")
 # Some drivers also take a password from the query of the URL.
-_SECRET_OPTION = re.compile(r"([?&;](?:password|passwd|pwd|token|secret|sslpassword)=)[^\s&;]*", re.I)
+_SECRET_OPTION = re.compile(
+    r"([?&;](?:password|passwd|pwd|token|secret|sslpassword)=)[^\s&;]*", re.I
+)
 
 
 def redact(text: str) -> str:

@@ -17,7 +17,7 @@ _REGISTRIES = (
     _Place("taskgroup.grouping.cluster", "CLUSTERERS"),
     _Place("taskgroup.models.registry", "BACKBONES"),
     _Place("taskgroup.training.balance", "BALANCERS"),
-    _Place("taskgroup.execution.executors", "EXECUTORS"),
+    _Place("taskgroup.execution", "EXECUTORS"),
 )
 
 

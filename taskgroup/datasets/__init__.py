@@ -13,7 +13,7 @@ True
 """
 
 from taskgroup.datasets.dataset import Dataset
-from taskgroup.datasets.ingest import IngestReport, ingest, promolecules
+from taskgroup.datasets.ingest import IngestReport, check, ingest, promolecules
 from taskgroup.datasets.load import load_dataset
 from taskgroup.datasets.scaler import TargetScaler
 from taskgroup.datasets.splits import Split, Splits, make_splits
@@ -32,6 +32,7 @@ __all__ = [
     "Target",
     "TargetScaler",
     "TargetTable",
+    "check",
     "describe",
     "ingest",
     "load_dataset",

@@ -63,7 +63,9 @@ def server_commands(run_dir: Path, port: int) -> dict[str, list[str] | str]:
         options = ["--backend-store-uri", uri, *_address(port), "--workers", "1"]
         mlflow = [sys.executable, "-m", "mlflow", "ui", *options]
     dashboard = _dashboard_program()
-    optuna: list[str] | str = "the dashboard is not installed: pip install 'taskgroup-materials[ui]'"
+    optuna: list[str] | str = (
+        "the dashboard is not installed: pip install 'taskgroup-materials[ui]'"
+    )
     if dashboard is not None:
         optuna = [dashboard, _optuna_storage(run_dir), *_address(port + 1)]
     return {"MLflow": mlflow, "Optuna": optuna}

@@ -53,13 +53,6 @@ def taskgroup(*arguments: str | Path) -> subprocess.Popen:
     )
 
 
-def wait_for(condition, seconds: float = 120.0) -> None:
-    until = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < until, "waited too long"
-        time.sleep(0.05)
-
-
 def test_who_lives(tmp_path: Path):
     with Heartbeat(tmp_path) as peers:
         here = socket.gethostname()
@@ -109,7 +102,12 @@ def test_news_are_what_others_wrote_since_each_once(tmp_path: Path):
 
 @pytest.mark.parametrize(("storage", "killed"), [(None, "worker"), ("journal", "conductor")])
 def test_processes_share_a_run_and_one_that_is_killed_takes_nothing_along(
-    make_config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, storage: str | None, killed: str
+    make_config,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    wait_for,
+    storage: str | None,
+    killed: str,
 ):
     rates = "space.training.lr={low: 0.001, high: 0.01, log: true}"
     config = make_config(rates, "space.training.epochs=60", "search.n_trials=24")

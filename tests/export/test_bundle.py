@@ -61,6 +61,17 @@ def test_the_card_tells_targets_units_metrics_and_data(saved, bundle) -> None:
         assert word in card
 
 
+def test_the_card_names_backbone_and_hyper_parameters_and_the_verdict(bundle, tmp_path) -> None:
+    group = bundle.spec.grouping.groups[0]
+    entry = {"targets": list(group.targets), "members": [{"training": {"lr": 0.003}}]}
+    provenance = {"verdict": "joining helps.", "groups": [entry]}
+    spec = replace(bundle.spec, provenance=provenance)
+    card = (save_bundle(tmp_path / "b", spec, bundle.members) / "README.md").read_text()
+    assert "joining helps." in card
+    assert "resnet3d" in card
+    assert "lr 0.003" in card
+
+
 def test_editing_the_card_does_not_spoil_the_bundle(saved) -> None:
     (saved / "README.md").write_text("mine")
     load_bundle(saved)

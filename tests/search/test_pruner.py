@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 
 from taskgroup.datasets import Dataset, TargetTable, write_store
-from taskgroup.execution.evaluator import best_so_far
 from taskgroup.grouping import Candidate, Group
 from taskgroup.search.assembly import TrainedGroup
 from taskgroup.search.pruner import GroupPruner
@@ -105,11 +104,6 @@ def test_what_is_stopped_stands_in_no_best_assembly_of_any_size(disjoint: bool, 
         max(best([*without, optimistic], n) for n in sizes[:k]) > below[k - 1] + 1e-9 for k in sizes
     ]
     assert bool(pruner.stopped(10, running)) == (not any(gains))
-
-
-def test_best_so_far_keeps_the_skills_of_the_best_epoch_as_a_whole():
-    curve = [{"a": 0.1, "b": 0.2}, {"a": 0.4, "b": 0.4}, {"a": 0.6, "b": 0.1}, {"a": 0.5, "b": 0.5}]
-    assert best_so_far(curve) == [curve[0], curve[1], curve[1], curve[3]]
 
 
 def test_a_study_stops_groups_and_begins_none_of_them_again(make_config, tmp_path: Path):

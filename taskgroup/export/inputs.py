@@ -19,7 +19,7 @@ from taskgroup.densities import (
 )
 from taskgroup.errors import BundleError, InputError, StoreError
 from taskgroup.export.bundle import Bundle
-from taskgroup.export.folders import folder_sources
+from taskgroup.export.folders import folder_materials
 
 OnError = Callable[[str, InputError], None]
 
@@ -110,20 +110,28 @@ def _named(
     bundle: Bundle, sources: Iterable[Any], on_error: OnError | None
 ) -> Iterator[tuple[str, Any]]:
     """Yield every source with its id; of a folder, one source per material in it."""
+
+    def refuse(name: str, error: InputError) -> None:
+        if on_error is None:
+            raise error
+        on_error(name, error)
+
     for number, source in enumerate(sources):
         if not isinstance(source, str | Path) or not Path(source).is_dir():
             yield _name(source, number), source
             continue
         try:
-            materials = folder_sources(Path(source), bundle.spec.density.kind)
+            materials = folder_materials(Path(source), bundle.spec.density.kind)
         except InputError as error:
-            if on_error is None:
-                raise
-            on_error(str(source), error)
+            refuse(str(source), error)
             continue
         for material in materials:
-            files = material.files
-            yield material.id, files[0] if len(files) == 1 else files
+            if material.problem:
+                refuse(material.id, InputError(f"{source}: {material.problem}"))
+            elif len(material.files) == 1:
+                yield material.id, material.files[0]
+            else:
+                yield material.id, material.files
 
 
 def _holds_files(folder: Path) -> bool:

@@ -76,7 +76,10 @@ def conduct(config: StudyConfig, folder: Path, hooks: StudyHooks) -> None:
             final = _finalise(session, on_record, hooks)
             background.wait()
             tracker.log_final(final)
-            _explain(session, final, tracker, hooks)
+            _explain(session, final, hooks)
+            # The report shows the state.
+            write_study(folder, study_record(config, data, "finished"))
+            _publish(folder, tracker)
             state = "finished"
             # Only trainings that timed out or failed have left any, and nobody will go on with them.
             shutil.rmtree(folder / "checkpoints", ignore_errors=True)
@@ -146,15 +149,17 @@ def _finalise(
     return finaliser.run(read_records(session.folder))
 
 
-def _explain(
-    session: SearchSession, final: FinalRecord, tracker: Tracker, hooks: StudyHooks
-) -> None:
-    """Write which target helped which, and the report, into the run folder and the MLflow run."""
+def _explain(session: SearchSession, final: FinalRecord, hooks: StudyHooks) -> None:
+    """Write which target helped which into the run folder."""
     folder = session.folder
     if not (folder / "transfer").exists():
         hooks.on_phase("explain", 0)
         report = run_transfer(folder, session.data, session.store, final)
         write_transfer(report, folder / "transfer")
+
+
+def _publish(folder: Path, tracker: Tracker) -> None:
+    """Write the report, and copy it with all that explains the result to the MLflow run."""
     page = write_report(folder, folder / "report.html")
     artifacts = (folder / "affinity", folder / "transfer", page)
     tracker.log_artifacts(*(path for path in artifacts if path.exists()))

@@ -28,9 +28,14 @@ from taskgroup.files import (
 def test_a_failed_write_leaves_the_old_file_and_nothing_beside_it(tmp_path: Path):
     path = tmp_path / "made" / "file.json"
     write_json(path, {"a": 1})
-    with pytest.raises(ZeroDivisionError), atomic_path(path) as temporary:
-        temporary.write_text("half")
-        raise ZeroDivisionError
+
+    def write_half() -> None:
+        with atomic_path(path) as temporary:
+            temporary.write_text("half")
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        write_half()
     assert read_json(path) == {"a": 1}
     assert [entry.name for entry in path.parent.iterdir()] == ["file.json"]
 

@@ -7,7 +7,6 @@
 """
 
 from collections.abc import Callable
-from importlib.metadata import entry_points
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -19,7 +18,8 @@ from taskgroup.affinity._distance_correlation import distance_correlation
 from taskgroup.affinity._mutual_information import information_correlation
 from taskgroup.affinity._relation import LEAST_PAIRS, UNDEFINED, Relation
 from taskgroup.affinity.affinity import Affinity
-from taskgroup.errors import GroupingError, did_you_mean
+from taskgroup.errors import GroupingError
+from taskgroup.registry import Registry
 
 if TYPE_CHECKING:
     from taskgroup.datasets import TargetTable
@@ -27,25 +27,27 @@ if TYPE_CHECKING:
 Measure = Callable[[np.ndarray, np.ndarray], Relation]
 """Two columns float [n] without NaN -> strength and p-value; `taskgroup.affinity.testing` says what is expected."""
 
-MEASURES: dict[str, Measure] = {
-    "pearson": pearson,
-    "spearman": spearman,
-    "kendall": kendall,
-    "distance_correlation": distance_correlation,
-    "mutual_information": information_correlation,
-}
+MEASURES: Registry[Measure] = Registry(
+    kind="measure",
+    group="taskgroup.measures",
+    builtin={
+        "pearson": pearson,
+        "spearman": spearman,
+        "kendall": kendall,
+        "distance_correlation": distance_correlation,
+        "mutual_information": information_correlation,
+    },
+    error=GroupingError,
+)
+"""Measures by name: those of taskgroup, then installed entry points of ``taskgroup.measures``."""
+
 _OF_RANKS = frozenset({"spearman", "kendall"})
 _SIGNED = frozenset({"pearson", "spearman", "kendall"})
 
 
 def find_measure(name: str) -> Measure:
-    """The measure of that name: one of `MEASURES`, or an installed entry point of ``taskgroup.measures``."""
-    if name in MEASURES:
-        return MEASURES[name]
-    plugins = {point.name: point for point in entry_points(group="taskgroup.measures")}
-    if name in plugins:
-        return plugins[name].load()
-    raise GroupingError(f"Unknown measure '{name}'; {did_you_mean(name, [*MEASURES, *plugins])}")
+    """Return the measure of that name; GroupingError names the nearest known one."""
+    return MEASURES.find(name)
 
 
 def affinity_matrix(table: "TargetTable", measure: str = "spearman") -> Affinity:

@@ -26,7 +26,6 @@ from taskgroup.training import TrainConfig
 
 MEASURED_IN_TRAINING = tuple(JOINT_AFFINITIES)
 """Names of the affinities that one joint run of all targets gives."""
-PLAIN_METHODS = ("singles", "together", "random")
 SECTIONS = ("grouping", "model", "training")
 Scalar = bool | int | float | str | None
 Value = Scalar | list[Scalar]
@@ -51,7 +50,7 @@ class GroupingSettings(BaseModel):
         3, ge=1, description="strongest edges a target keeps, of the knn sparsifier"
     )
     alpha: float = Field(0.05, gt=0, lt=1, description="false discovery rate of the fdr sparsifier")
-    method: str = Field("louvain", description="clusterer, or singles, together, random")
+    method: str = Field("louvain", description="clusterer, see taskgroup.grouping.cluster")
     resolution: float = Field(1.0, gt=0, description="of louvain and greedy modularity")
     k: int | None = Field(None, ge=1, description="number of groups where the method takes one")
     seed: int = Field(0, ge=0, description="seed of the clusterer")
@@ -73,19 +72,18 @@ class GroupingSettings(BaseModel):
     @field_validator("method")
     @classmethod
     def _known_method(cls, name: str) -> str:
-        if name not in PLAIN_METHODS:
-            _found(find_clusterer, name, PLAIN_METHODS)
+        _found(find_clusterer, name)
         return name
 
 
-def _found(find: Callable[[str], Any], name: str, others: Iterable[str]) -> None:
+def _found(find: Callable[[str], Any], name: str, others: Iterable[str] = ()) -> None:
     """Look a name up; pydantic wants a ValueError, and the names that are known here besides."""
     try:
         find(name)
     except GroupingError as error:
-        raise ValueError(
-            f"{str(error)[0].lower()}{str(error)[1:]} (here also: {', '.join(others)})"
-        ) from None
+        message = f"{str(error)[0].lower()}{str(error)[1:]}"
+        also = f" (here also: {', '.join(others)})" if others else ""
+        raise ValueError(message + also) from None
 
 
 class Parameter(BaseModel):

@@ -9,7 +9,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from taskgroup.errors import BundleError, InputError
-from taskgroup.models import MultiTaskNetwork
+from taskgroup.models import MultiTaskNetwork, migrate_state
 
 
 def write_network(path: str | Path, network: MultiTaskNetwork) -> None:
@@ -31,7 +31,7 @@ def read_network(path: str | Path) -> MultiTaskNetwork:
             weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
         with torch.random.fork_rng(devices=[]):  # its first weights are drawn, then replaced
             network = MultiTaskNetwork.from_dict(description)
-        network.load_state_dict(weights)
+        network.load_state_dict(migrate_state(weights))
     except (
         SafetensorError,
         OSError,

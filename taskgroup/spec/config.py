@@ -21,7 +21,7 @@ from pydantic import (
 )
 
 from taskgroup.errors import ConfigError, did_you_mean
-from taskgroup.models import ModelConfig
+from taskgroup.models import ModelConfig, setting_names
 from taskgroup.spec.space import Space, load_space
 from taskgroup.training import TrainConfig
 
@@ -88,12 +88,14 @@ class LowFidelity(_Section):
 
     @model_validator(mode="after")
     def _known(self) -> "LowFidelity":
-        for name, settings in (("model", ModelConfig), ("training", TrainConfig)):
+        sections = (
+            ("model", ModelConfig, setting_names()),
+            ("training", TrainConfig, list(TrainConfig.model_fields)),
+        )
+        for name, settings, known in sections:
             for key, value in getattr(self, name).items():
-                if key not in settings.model_fields:
-                    raise ValueError(
-                        f"{name} has no '{key}'; {did_you_mean(key, settings.model_fields)}"
-                    )
+                if key not in known:
+                    raise ValueError(f"{name} has no '{key}'; {did_you_mean(key, known)}")
                 try:
                     settings(**{key: value})
                 except ValidationError as error:

@@ -30,7 +30,7 @@ class Recipe:
     def lowered(self, to: LowFidelity) -> "Recipe":
         """The recipe with the settings of a low fidelity. Raises ValidationError: they do not go together."""
         return Recipe(
-            ModelConfig.model_validate(self.model.model_dump() | to.model),
+            self.model.updated(to.model),
             TrainConfig.model_validate(self.training.model_dump() | to.training),
         )
 

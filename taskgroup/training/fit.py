@@ -18,7 +18,7 @@ from taskgroup.training.checkpoint import Checkpoint
 from taskgroup.training.device_rows import pick_device
 from taskgroup.training.hooks import Hook
 from taskgroup.training.loop import Fit, Run
-from taskgroup.training.pretrain import pretrained_backbone
+from taskgroup.training.pretrain import pretrained_trunk
 from taskgroup.training.result import EpochReport, GroupJob
 
 
@@ -97,7 +97,7 @@ def fit_halves(
         if checkpoint and (saved := checkpoint.load(job.key)):
             run.restore(*saved)
         elif job.training.pretrain and (
-            learnt := pretrained_backbone(dataset, split, job, run.device)
+            learnt := pretrained_trunk(dataset, split, job, run.device)
         ):
             run.begin_with(learnt)
         run.notify("on_start")

@@ -96,7 +96,7 @@ class Run:
         labels = np.where(np.isnan(self.table.values), np.nan, known)
         systems = [dataset.chemical_systems[row] for row in split.validation]
         self.choice = BestEpochs(self.table.specs, labels[split.validation], systems)
-        self.shared = list(self.network.backbone.parameters())
+        self.shared = list(self.network.trunk.parameters())
         rows = len(self.labels.train)
         self.batches = max(1, min(math.ceil(rows / self.config.batch_size), rows // 2))
         self.rooms = [
@@ -130,10 +130,10 @@ class Run:
             with self.random, torch.cuda.stream(self.stream):
                 yield
 
-    def begin_with(self, backbone: dict[str, Tensor]) -> None:
-        """Begin with these weights of the backbone."""
+    def begin_with(self, trunk: dict[str, Tensor]) -> None:
+        """Begin with these weights of the trunk."""
         for network in {self.network, self.validated}:
-            network.backbone.load_state_dict(backbone)
+            network.trunk.load_state_dict(trunk)
 
     def notify(self, method: str) -> None:
         """Call a method of every hook."""

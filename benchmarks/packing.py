@@ -30,7 +30,7 @@ from taskgroup.execution.executor import all_go_on
 from taskgroup.execution.worker import is_small, job_data
 from taskgroup.models import ModelConfig
 from taskgroup.training import GroupJob, TrainConfig, fit, pick_device
-from taskgroup.training.loop import Run
+from taskgroup.training.loop import TrainingLoop
 
 SIZES = (
     (8, 8, 12),
@@ -73,7 +73,9 @@ def packed(jobs: Sequence[GroupJob], executor: ProcessExecutor) -> None:
 
 def usual_epochs_per_s(dataset: Dataset, job: GroupJob, epochs: int) -> Callable[[], float]:
     """A measurement of the field-typical loop."""
-    typical = typical_epochs(Run(dataset, dataset.splits().split(), job, pick_device(), ()))
+    typical = typical_epochs(
+        TrainingLoop(dataset, dataset.splits().split(), job, pick_device(), ())
+    )
     next(typical)  # warm-up: workers started
 
     def measured() -> float:

@@ -145,7 +145,7 @@ class WorkerProcess:
         _limit_blocking(ours, self.silence_limit)
         descriptor = theirs.fileno()
         command = [sys.executable, "-c", _BOOTSTRAP, self._function, str(descriptor)]
-        with theirs, self._log.open("ab") as log:
+        with ours, theirs, self._log.open("ab") as log:
             self._log_start = log.tell()
             self._process = subprocess.Popen(
                 [*command, *self._arguments],
@@ -157,7 +157,8 @@ class WorkerProcess:
                 # Ctrl-C reaches the study alone, which then ends its workers.
                 process_group=0,
             )
-        self._channel = Channel(Connection(ours.detach()))
+            self._channel = Channel(Connection(ours.detach()))
+        self._hangs = False
         self._last_heard = time.monotonic()
 
     def send(self, kind: str, **content: Any) -> None:

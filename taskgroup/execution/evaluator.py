@@ -123,34 +123,6 @@ class Evaluator:
             failure=failure,
         )
 
-    def screen(
-        self, plan: Plan, cheap: Plan, repeats: Sequence[Repeat], on_epoch: OnEpoch[Group]
-    ) -> None:
-        """Train a cheaper version of a plan, and stop groups of the plan before they begin.
-
-        ``on_epoch(0, skills)`` gets the skills that every group has reached at low cost, and answers which groups are
-        to begin. Nothing is trained where nothing of the plan is left to train.
-        """
-        jobs = self.data.jobs(plan, repeats)
-        if all(job.key in self.store or job.key in self._stopped for job in jobs.values()):
-            return
-        cheap_jobs = self.data.jobs(cheap, repeats)
-        evaluation = self.evaluate(cheap, repeats)
-        cheap_skills = {result.key: result.skills for result in evaluation.results}
-        screened: dict[Group, TargetSkills] = {}
-        for group in plan.grouping.groups:
-            keys = [cheap_jobs[group, repeat].key for repeat in repeats]
-            if all(key in cheap_skills for key in keys):
-                screened[group] = _mean_skills([cheap_skills[key] for key in keys])
-        groups_that_begin = on_epoch(0, screened)
-        for group in screened:
-            if group in groups_that_begin:
-                continue
-            for repeat in repeats:
-                key = jobs[group, repeat].key
-                if key not in self.store:
-                    self._stopped[key] = [cheap_skills[cheap_jobs[group, repeat].key]]
-
     def _train_unwatched(
         self, jobs: Sequence[GroupJob], curves: "_Curves", keep: bool
     ) -> dict[str, Failure]:

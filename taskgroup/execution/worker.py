@@ -28,7 +28,6 @@ from taskgroup.execution.results import (
     pending_path,
     prediction_path,
 )
-from taskgroup.export.network_file import write_network
 from taskgroup.files import atomic_path
 from taskgroup.machine import resident_memory
 from taskgroup.training import Checkpoint, EpochReport, Fit, GroupJob, GroupResult, fit_halves
@@ -171,6 +170,9 @@ def store_fit(fit: Fit, settings: WorkerSettings) -> None:
     with contextlib.ExitStack() as files:
         pending = files.enter_context(atomic_path(pending_path(settings.folder, key)))
         if settings.keep:
+            # Brings libraries that a worker takes a second to load and needs for nothing else.
+            from taskgroup.export.network_file import write_network
+
             network = files.enter_context(atomic_path(network_path(settings.folder, key)))
             write_network(network, fit.network)
         prediction = files.enter_context(atomic_path(prediction_path(settings.folder, key)))

@@ -14,25 +14,26 @@ if TYPE_CHECKING:
 NETWORK_VERSION = 1
 
 
-def meaning(config: ModelConfig) -> dict[str, Any]:
-    """Return plain JSON that changes whenever equal settings would give other numbers.
+def meaning(config: ModelConfig) -> dict[str, dict[str, Any]]:
+    """Return names and versions that change whenever equal settings would give other numbers, as plain JSON.
 
-    It holds the versions of network, view and backbone, and of a plug-in its distribution with its version. Part of the
-    key of every trained network and of every stored one.
+    They are those of network, view and backbone, and of a plug-in also its distribution. Part of the key of every
+    trained network, and of every bundle.
 
     >>> from taskgroup.models import ModelConfig
-    >>> meaning(ModelConfig(backbone="peaks"))
-    {'network': 1, 'view': 'PeakView 1', 'backbone': 'peaks 1'}
+    >>> versions = meaning(ModelConfig(backbone="peaks"))
+    >>> versions["view"], versions["backbone"]
+    ({'name': 'PeakView', 'version': 1}, {'name': 'peaks', 'version': 1})
     """
     name = config.backbone.name
     backbone = BACKBONES.find(name)
     view = backbone.view_class(config)
-    content = {
-        "network": NETWORK_VERSION,
-        "view": f"{view.__name__} {view.version}",
-        "backbone": f"{name} {backbone.version}",
+    versions = {
+        "network": {"version": NETWORK_VERSION},
+        "view": {"name": view.__name__, "version": view.version},
+        "backbone": {"name": name, "version": backbone.version},
     }
-    source = BACKBONES.source(name)
     if name not in BACKBONES.builtin_names:
-        content["plugin"] = f"{source.distribution} {source.version}"
-    return content
+        source = BACKBONES.source(name)
+        versions["plug-in"] = {"name": source.distribution, "version": source.version}
+    return versions

@@ -10,7 +10,6 @@ from torch import Tensor, nn
 from taskgroup.datasets import Target, TargetScaler
 from taskgroup.errors import ConfigError
 from taskgroup.models.config import ModelConfig
-from taskgroup.models.meaning import meaning
 from taskgroup.models.registry import BACKBONES
 from taskgroup.models.trunk import Trunk
 from taskgroup.models.views import PreparedRows, View
@@ -93,15 +92,13 @@ class MultiTaskNetwork(nn.Module):
             "targets": [target.to_dict() for target in self.targets],
             "scaler": self.scaler.to_dict(),
             "in_channels": self.in_channels,
-            "meaning": meaning(self.config),
         }
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> "MultiTaskNetwork":
         """Return a network as ``to_dict`` describes it, with new weights; ``load_state_dict`` comes next.
 
-        Raises ConfigError: settings that this version does not know, or code of another version that would give other
-        numbers.
+        Raises ConfigError: settings that this version does not know.
         """
         try:
             config = ModelConfig.model_validate(data["config"])
@@ -109,7 +106,6 @@ class MultiTaskNetwork(nn.Module):
             first = error.errors()[0]
             location = ".".join(map(str, ("model", *first["loc"])))
             raise ConfigError(f"{location}: {first['msg']}") from None
-        _check_meaning(data.get("meaning"), config)
         return cls(
             config,
             [Target(**fields) for fields in data["targets"]],
@@ -140,19 +136,6 @@ def make_view(config: ModelConfig, in_channels: int) -> View:
     """Return the view that the backbone of a configuration names."""
     view_class = BACKBONES.find(config.backbone.name).view_class(config)
     return view_class(config, in_channels)
-
-
-def _check_meaning(written: dict[str, Any] | None, config: ModelConfig) -> None:
-    """Refuse a network whose numbers would be others now. Networks without a record are of the first versions."""
-    current = meaning(config)
-    if written is None or written == current:
-        return
-    for part in {**current, **written}:
-        if written.get(part) != current.get(part):
-            raise ConfigError(
-                f"model: the network was written with {part} '{written.get(part)}', but this installation has "
-                f"'{current.get(part)}', which gives other numbers; install that version, or export again"
-            )
 
 
 def _to_units(target: Target, learnt: Tensor) -> Tensor:

@@ -13,8 +13,8 @@ from taskgroup.models.views import PreparedRows, View
 class Trunk(nn.Module):
     """Backbone, the distribution's branch beside it, and the cell, joined to features [B, F].
 
-    Features are the sum of a layer and a linear map: what is a plain sum (mass over volume) then needs no detour through
-    an activation or dropout. Behind them, as they are, stand the backbone's plain sums and the cell.
+    Features are the sum of a layer and a linear map: what is a plain sum (mass over volume) then needs no detour
+    through an activation or dropout. Behind them, as they are, stand the backbone's plain sums and the cell.
 
     ``bfloat16`` lets the backbone compute in bfloat16.
     """

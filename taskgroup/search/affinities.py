@@ -17,34 +17,38 @@ class Affinities:
     ----------
     data: the rows and targets of the study.
     folder: the run folder.
-    recipe: of the joint run that ``gradient``, ``look_ahead`` and ``projected`` are measured in.
-    seed: of that run.
+    recipe: recipe of the joint run in which ``gradient``, ``look_ahead`` and ``projected`` are measured.
+    seed: seed of that run.
     """
 
     def __init__(self, data: StudyData, folder: Path, recipe: Recipe, seed: int) -> None:
         self._data = data
         self._folder = folder / "affinity"
-        self._recipe, self._seed = recipe, seed
-        self._known: dict[str, Affinity] = {}
+        self._recipe = recipe
+        self._seed = seed
+        self._computed: dict[str, Affinity] = {}
         self._lock = threading.Lock()
 
     def __call__(self, name: str) -> Affinity:
-        """The affinity of that name. Raises GroupingError (unknown name), TrainingFailed (of the joint run)."""
+        """Return the affinity of a name. Raises GroupingError (unknown name), TrainingFailed (of the joint run)."""
+        # Under the lock, since two threads must not start the same joint run.
         with self._lock:
-            if name not in self._known:
-                self._known[name] = (
-                    self._measured(name) if name in MEASURED_IN_TRAINING else self._of_labels(name)
-                )
-            return self._known[name]
+            if name not in self._computed:
+                self._computed[name] = self._compute(name)
+            return self._computed[name]
 
-    def _of_labels(self, name: str) -> Affinity:
-        found = affinity_matrix(self._data.targets.rows(self._data.training_rows), measure=name)
-        write_text(self._folder / f"{name}.json", found.to_json())
-        return found
+    def _compute(self, name: str) -> Affinity:
+        if name in MEASURED_IN_TRAINING:
+            return self._measured_in_training(name)
+        labels = self._data.targets.rows(self._data.training_rows)
+        affinity = affinity_matrix(labels, measure=name)
+        write_text(self._folder / f"{name}.json", affinity.to_json())
+        return affinity
 
-    def _measured(self, name: str) -> Affinity:
+    def _measured_in_training(self, name: str) -> Affinity:
         fold = self._data.split.validation_folds[0]
         job = self._data.job(self._data.targets.names, self._recipe, self._seed, fold)
+        # The key of the job in the name: another recipe or seed is another measurement.
         path = self._folder / f"{name}-{job.key[:12]}.json"
         if not path.exists():
             log = self._folder.parent / "log" / f"affinity-{name}.log"

@@ -21,7 +21,7 @@ from taskgroup.datasets.composition import composition_names, composition_statis
 from taskgroup.errors import TrainingFailed
 from taskgroup.models import Lesson
 from taskgroup.training.lessons import learn_lesson
-from taskgroup.training.loop import Run
+from taskgroup.training.loop import TrainingLoop
 from taskgroup.training.result import GroupJob, canonical_json
 
 State = dict[str, Tensor]
@@ -52,9 +52,7 @@ def composition_targets(dataset: Dataset, split: Split) -> TargetTable:
     return TargetTable(tuple(specs), dataset.ids, kept)
 
 
-def pretrained_trunk(
-    dataset: Dataset, split: Split, job: GroupJob, device: torch.device
-) -> State:
+def pretrained_trunk(dataset: Dataset, split: Split, job: GroupJob, device: torch.device) -> State:
     """Return weights of a job's trunk after ``pretrain`` epochs on the composition of all training rows, by its recipe.
 
     Empty where these rows have one composition: there is nothing to learn.
@@ -84,7 +82,7 @@ def pretrained_trunk(
         learnt: State = {}
         if table.names:
             own_job = replace(job, targets=table.names, training=training)
-            run = Run(replace(dataset, targets=table), split, own_job, device, ())
+            run = TrainingLoop(replace(dataset, targets=table), split, own_job, device, ())
             _learn_lessons(run, dataset, split)
             learnt = _trained(run)
         _keep(_trunks, key, learnt)
@@ -92,7 +90,7 @@ def pretrained_trunk(
     return _trunks[key]
 
 
-def _learn_lessons(run: Run, dataset: Dataset, split: Split) -> None:
+def _learn_lessons(run: TrainingLoop, dataset: Dataset, split: Split) -> None:
     """Teach a backbone its lessons, each once for all networks that begin it alike, however wide they are."""
     for lesson in run.network.trunk.backbone.lessons():
         key = _key(
@@ -112,16 +110,16 @@ def _learn_lessons(run: Run, dataset: Dataset, split: Split) -> None:
         lesson.pupils.load_state_dict(_lessons[key])
 
 
-def _learn(lesson: Lesson, run: Run, dataset: Dataset, split: Split) -> None:
+def _learn(lesson: Lesson, run: TrainingLoop, dataset: Dataset, split: Split) -> None:
     rows, _ = run.data.batch(torch.as_tensor(split.train, device=run.device))
-    with run.random:
+    with run.isolation.random:
         inputs, labels = lesson.examples(dataset, split.train, rows)
         learn_lesson(lesson, inputs, labels, torch.Generator().manual_seed(run.job.seed))
 
 
-def _trained(run: Run) -> State:
+def _trained(run: TrainingLoop) -> State:
     try:
-        while not run.over:
+        while not run.is_over:
             run.epoch()
     except TrainingFailed as error:
         raise TrainingFailed(

@@ -1,15 +1,118 @@
-"""Early stopping and cross-fitting: the best epoch, and outputs of rows that did not choose it."""
+"""Validation after each epoch: the best epoch with its weights, and cross-fitted outputs of each row."""
 
 from collections.abc import Sequence
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from taskgroup.datasets import Target
+from taskgroup.models import MultiTaskNetwork, PreparedRows
+from taskgroup.training.checkpoint import prefixed, under
+from taskgroup.training.cuda_graph import CudaGraphCallable
+from taskgroup.training.device_rows import DeviceRows, network_outputs
 from taskgroup.training.metrics import output_skills
 from taskgroup.training.result import Skills
 
 N_PARTS = 5
+
+# Without gradients a batch takes little memory: small training batches need not make validation slow.
+_LEAST_BATCH_SIZE = 64
+
+
+class Validation:
+    """Validates a network after each epoch and keeps its best weights.
+
+    Parameters
+    ----------
+    network: the network to validate, with averaged weights where these are on.
+    data: of all rows, on the device.
+    rows: int64, the validation rows.
+    best: compares the epochs.
+    batch_size: of the training.
+    pool: memory of CUDA graphs.
+    """
+
+    def __init__(
+        self,
+        network: MultiTaskNetwork,
+        data: DeviceRows,
+        rows: NDArray[np.int64],
+        best: "BestEpochs",
+        batch_size: int,
+        pool: tuple[int, int] | None,
+    ) -> None:
+        device = network.mean.device
+        self.network = network
+        self.best = best
+        self.best_weights: dict[str, Tensor] = {}
+        self._data = data
+        self.rows = rows
+        self._rows = torch.as_tensor(rows, device=device)
+        self._batch_size = max(_LEAST_BATCH_SIZE, batch_size)
+        self._recorded_forward = CudaGraphCallable(self._forward, device, pool=pool)
+
+    def outputs(self) -> Tensor:
+        """Return standardised outputs [rows, T] on the device; a GPU is only told to compute them."""
+        return network_outputs(
+            self.network, self._data, self._rows, self._batch_size, self._replayed_forward
+        )
+
+    def _forward(self, *tensors: Tensor) -> Tensor:
+        """Return outputs for the flat tensors of prepared rows, and their cells as the last one."""
+        *row_tensors, lattice = tensors
+        return self.network(self._data.rows.with_tensors(row_tensors), lattice)
+
+    def _replayed_forward(self, rows: PreparedRows, lattice: Tensor) -> Tensor:
+        return self._recorded_forward(*rows.tensors, lattice)
+
+    def update(self, epoch: int, outputs: Tensor) -> Skills:
+        """Compare an epoch by its outputs, keep its weights if it is the best; return the skill of each target."""
+        skills = self.best.update(epoch, outputs.cpu().numpy())
+        if self.best.best == epoch:
+            self._keep_weights()
+        return skills
+
+    def _keep_weights(self) -> None:
+        state = self.network.state_dict()
+        if not self.best_weights:
+            self.best_weights = {name: tensor.clone() for name, tensor in state.items()}
+            return
+        # Kernels for lists of tensors take one type at a time; torch has no public name for them.
+        floats = [name for name, tensor in state.items() if tensor.is_floating_point()]
+        integers = [name for name, tensor in state.items() if not tensor.is_floating_point()]
+        for names in (floats, integers):
+            kept = [self.best_weights[name] for name in names]
+            torch._foreach_copy_(kept, [state[name] for name in names])
+
+    @torch.no_grad()
+    def final_outputs(self, network: MultiTaskNetwork) -> Tensor:
+        """Return cross-fitted outputs [rows, T]; ``network`` holds the best weights.
+
+        Rows whose cross-fitted epoch is the best one are computed again with the network as it will be exported.
+        """
+        device = self._rows.device
+        is_other_epoch = self.best.cross_fitted != self.best.best
+        from_other_epoch = torch.as_tensor(is_other_epoch, device=device)[:, None]
+        cross_fitted = torch.as_tensor(self.best.outputs, device=device)
+        from_best_epoch = network_outputs(network, self._data, self._rows, self._batch_size)
+        return torch.where(from_other_epoch, cross_fitted, from_best_epoch)
+
+    def forget_recordings(self) -> None:
+        """Free the memory of CUDA graphs."""
+        self._recorded_forward.forget()
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Return the best weights and the state of the comparison, for a checkpoint."""
+        return prefixed("best", self.best_weights) | prefixed("choice", self.best.tensors())
+
+    def restore(self, tensors: dict[str, Tensor]) -> None:
+        """Undo ``tensors``."""
+        device = self._rows.device
+        best_weights = under("best", tensors)
+        self.best_weights = {name: tensor.to(device) for name, tensor in best_weights.items()}
+        self.best.restore(under("choice", tensors))
 
 
 class BestEpochs:
@@ -70,6 +173,17 @@ class BestEpochs:
         rows_to_replace = is_better[1:][self._part]
         self.outputs[rows_to_replace] = outputs[rows_to_replace]
         return self._by_name(skills[0])
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Return the state, for a checkpoint."""
+        state = {"epochs": self.epochs, "values": self.values, "outputs": self.outputs}
+        return {name: torch.as_tensor(array) for name, array in state.items()}
+
+    def restore(self, tensors: dict[str, Tensor]) -> None:
+        """Undo ``tensors``."""
+        self.epochs = tensors["epochs"].numpy()
+        self.values = tensors["values"].numpy()
+        self.outputs = tensors["outputs"].numpy()
 
     def _by_name(self, skills: NDArray) -> Skills:
         names = [spec.name for spec in self._specs]

@@ -123,7 +123,7 @@ def test_kept_networks_and_a_joint_run_add_their_measures(run, tmp_path):
         job = GroupJob((name,), MODEL, TrainConfig(epochs=1), 0, "crystals", data.hash, SPLIT)
         write_network(network_path(folder, job.key), fit(data, split, job).network)
     report = study_transfer(folder, gradients=True)
-    measures = {score.measure: score for score in report.foretelling}
+    measures = {score.measure: score for score in report.measures}
     features = {name for name, metric in METRICS.items() if metric.takes == "features"}
     assert measures.keys() >= features | {"gradient", "look_ahead", "projected", "|pearson|"}
     assert measures["ridge"].pairs == 6

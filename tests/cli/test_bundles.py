@@ -137,7 +137,7 @@ def test_one_bad_file_is_told_on_stderr_and_the_others_are_predicted(
         "--format",
         form,
     )
-    assert code == 2
+    assert code == 1
     assert [line.split(":")[0] for line in err.strip().splitlines()] == ["Error", "Error"]
     assert "bad.cif" in err
     assert "none.cif" in err
@@ -213,7 +213,9 @@ def test_export_adds_programs_and_registers(bundle, tmp_path, capsys, monkeypatc
     monkeypatch.setattr(
         "taskgroup.export.formats.export_programs", lambda *a: calls.append(a[1:]) or [a[1] / "x"]
     )
-    monkeypatch.setattr("taskgroup.export.formats.register_bundle", lambda *a: calls.append(a) or 3)
+    monkeypatch.setattr(
+        "taskgroup.export.model_registry.register_bundle", lambda *a: calls.append(a) or 3
+    )
     run, mine = make_run(tmp_path / "runs" / "demo", bundle), tmp_path / "mine"
     arguments = [
         "export",

@@ -18,7 +18,7 @@ from taskgroup.datasets import load_dataset
 from taskgroup.errors import RunError, TaskgroupError
 from taskgroup.execution import EXECUTORS, Failure, InlineExecutor, ResultStore
 from taskgroup.export import load_bundle
-from taskgroup.search.loop import enqueue_baselines, open_optuna, open_storage, searched_space
+from taskgroup.search.storage import TrialStorage
 from taskgroup.spec.plan import StudyData
 from taskgroup.study import Study
 from taskgroup.tracking import rows_from_mlflow, tracking_uri
@@ -253,9 +253,7 @@ def test_two_processes_cannot_work_on_one_run(make_config, tmp_path: Path):
 def test_two_runs_cannot_share_one_study_of_a_storage(make_config, tmp_path: Path):
     config = make_config(f"storage=journal:{tmp_path / 'journal.log'}", "search.n_trials=4")
     first, second = Study(config, tmp_path / "first"), Study(config, tmp_path / "second")
-    enqueue_baselines(
-        open_optuna(config, open_storage(config, first.folder)), config, searched_space(config)
-    )
+    TrialStorage.open(config, first.folder).enqueue_baselines(config)
     first.run()  # baselines that a killed start had queued belong to nobody yet
     with pytest.raises(RunError, match=r"holds 4 trials of a study 'small' that another run"):
         second.run()

@@ -14,7 +14,7 @@ from taskgroup.models.multitask import make_view
 from taskgroup.training import GroupJob, TrainConfig, pretrain
 from taskgroup.training.device_rows import prepare_rows
 from taskgroup.training.element_lesson import learn_elements, peak_elements
-from taskgroup.training.loop import Run
+from taskgroup.training.loop import TrainingLoop
 from taskgroup.training.pretrain import pretrained_backbone
 
 CPU = torch.device("cpu")
@@ -56,7 +56,7 @@ def test_nearly_every_atom_of_the_crystals_is_a_peak_and_nearly_every_peak_an_at
     numbers = [sorted(row[~np.isnan(row[:, 0]), 0]) for row in found]
     true = [sorted(Element(symbol).Z for symbol in species) for species in crystals.species]
     assert np.mean([a == b for a, b in zip(numbers, true, strict=True)]) > 0.97
-    view = Run(crystals, _split(crystals), _job(crystals), CPU, ()).network.view
+    view = TrainingLoop(crystals, _split(crystals), _job(crystals), CPU, ()).network.view
     peaks = prepare_rows(crystals, view, CPU).rows["peaks"]
     named = (~np.isnan(found[..., 0])).sum()
     assert 0.93 * (peaks[:, :, 0] > 0).sum() < named <= (peaks[:, :, 0] > 0).sum()
@@ -65,7 +65,7 @@ def test_nearly_every_atom_of_the_crystals_is_a_peak_and_nearly_every_peak_an_at
 
 def test_elements_are_recognised_in_chemical_systems_not_seen_before(crystals):
     split = _split(crystals)
-    run = Run(crystals, split, _job(crystals), CPU, ())
+    run = TrainingLoop(crystals, split, _job(crystals), CPU, ())
     rows = run.data.rows
     properties = _elements(crystals)
     network = run.network.backbone.net
@@ -109,7 +109,7 @@ def test_without_atoms_there_is_nothing_to_learn(crystals):
     )
     properties = _elements(bare)[:8]
     assert np.isnan(properties).all()
-    run = Run(bare, _split(bare), _job(bare), CPU, ())
+    run = TrainingLoop(bare, _split(bare), _job(bare), CPU, ())
     before = {name: tensor.clone() for name, tensor in run.network.state_dict().items()}
     rows = run.data.rows[:8]
     assert not learn_elements(
@@ -123,7 +123,7 @@ def test_without_atoms_there_is_nothing_to_learn(crystals):
 def test_an_element_without_a_known_property_teaches_the_others(crystals):
     properties = _elements(crystals)
     properties[..., PROPERTIES.index("X")][::2] = np.nan  # as for neon
-    run = Run(crystals, _split(crystals), _job(crystals), CPU, ())
+    run = TrainingLoop(crystals, _split(crystals), _job(crystals), CPU, ())
     rows = run.data.rows
     assert learn_elements(
         run.network.backbone.net, rows, properties, torch.Generator().manual_seed(0)

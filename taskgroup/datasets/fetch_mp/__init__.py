@@ -17,7 +17,7 @@ import csv
 import gzip
 import json
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -117,7 +117,7 @@ class _Download:
             n_done += 1
             yield n_done
         rows = [("id", "reason"), *self.missing.items()]
-        _write_table(self._folder / _MISSING, rows)
+        files.write_csv(self._folder / _MISSING, rows)
 
     def _ask_properties(self, project: MaterialsProject, ids: Sequence[str]) -> None:
         """Ask for the properties of these entries, and note them down."""
@@ -191,14 +191,9 @@ def _write_properties(path: Path, entries: Sequence[Mapping[str, Any]]) -> tuple
     for entry in entries:
         numbers = [_cell(entry[name]) for name in columns]
         rows.append([entry["id"], *numbers])
-    _write_table(path, rows)
+    files.write_csv(path, rows)
     return tuple(left_out)
 
 
 def _cell(value: Any) -> float | str:
     return "" if value is None else float(value)
-
-
-def _write_table(path: Path, rows: Iterable[Sequence[Any]]) -> None:
-    with files.atomic_path(path) as temporary, temporary.open("w", newline="") as file:
-        csv.writer(file).writerows(rows)

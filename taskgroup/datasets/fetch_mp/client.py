@@ -151,7 +151,7 @@ def _connect() -> "tuple[MPRester, requests.Session]":
         from mp_api.client import MPRester, MPRestError
     except ImportError as error:
         raise MissingDependency(
-            f"fetch-mp needs mp-api ({error}): pip install 'taskgroup[mp]'"
+            f"fetch-mp needs mp-api ({error}): pip install 'taskgroup-materials[mp]'"
         ) from error
 
     interface = _patient_session()

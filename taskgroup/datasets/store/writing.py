@@ -11,9 +11,10 @@
 import json
 import math
 import shutil
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
@@ -77,12 +78,13 @@ class Refused:
 
 @dataclass(frozen=True, eq=False)
 class Progress:
-    """Progress of a store: ``rows`` holds the part number of each row by id, ``refused`` what was turned away."""
+    """Progress of a store: part numbers of the rows by id, what was turned away, and notes on rows that are in."""
 
     rows: dict[str, int]
     refused: dict[str, Refused]
     part_rows: int
     last_part: int
+    notes: dict[str, str] = field(default_factory=dict)
 
     def next_parts(self, n: int, share: tuple[int, int] = (1, 1)) -> range:
         """Return the next ``n`` free part numbers of machine ``share[0]`` of ``share[1]``."""
@@ -104,11 +106,11 @@ def begin_store(path: Path, settings: StoreSettings, n_rows: int) -> Progress:
         with disk_errors(path):
             _create(path, settings, part_rows)
     manifest = read_manifest(path)
-    for field, wanted in asdict(settings).items():
-        begun_with = getattr(manifest, field)
+    for name, wanted in asdict(settings).items():
+        begun_with = getattr(manifest, name)
         if begun_with != wanted:
             raise StoreError(
-                f"{path}: was begun with {field} {begun_with}, now asked for {wanted}; "
+                f"{path}: was begun with {name} {begun_with}, now asked for {wanted}; "
                 "choose another folder"
             )
     return read_progress(path)
@@ -160,6 +162,7 @@ def read_progress(path: Path) -> Progress:
     """Read the records of the parts; one of them is in memory at a time."""
     rows: dict[str, int] = {}
     refused: dict[str, Refused] = {}
+    notes: dict[str, str] = {}
     last_part = -1
     for record in sorted((path / PARTS).glob("*.json")):
         try:
@@ -169,12 +172,13 @@ def read_progress(path: Path) -> Progress:
                 rows[row["id"]] = last_part
             for entry in part["refused"]:
                 refused[entry["id"]] = Refused(**entry)
+            notes |= part.get("notes", {})
         except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise StoreError(
                 f"{path}: damaged, {record.name} is no part ({error!r:.100})"
             ) from None
     still_refused = {row_id: entry for row_id, entry in refused.items() if row_id not in rows}
-    return Progress(rows, still_refused, read_manifest(path).part_rows, last_part)
+    return Progress(rows, still_refused, read_manifest(path).part_rows, last_part, notes)
 
 
 def reopen_store(path: Path) -> None:
@@ -183,7 +187,13 @@ def reopen_store(path: Path) -> None:
         write_manifest(path, replace(read_manifest(path), complete=False))
 
 
-def write_part(path: Path, part: int, rows: Sequence[Row], refused: Sequence[Refused] = ()) -> None:
+def write_part(
+    path: Path,
+    part: int,
+    rows: Sequence[Row],
+    refused: Sequence[Refused] = (),
+    notes: Mapping[str, str] = MappingProxyType({}),
+) -> None:
     """Write part number ``part`` of a store. Raises StoreError: the disk does not take it."""
     array = _array_with_room(path, part)
     first = part * array.shards[0]
@@ -194,6 +204,7 @@ def write_part(path: Path, part: int, rows: Sequence[Row], refused: Sequence[Ref
     record = {
         "rows": [_row_record(row, first + number) for number, row in enumerate(rows)],
         "refused": [asdict(entry) for entry in refused],
+        "notes": dict(notes),
     }
     with disk_errors(path):
         if rows:

@@ -9,8 +9,8 @@ from scipy.optimize import minimize
 # Standard deviations of the normal priors on logarithms. Noise is what repeats tell best, so its prior is widest.
 _PART_WIDTH = 1.5
 _SCALE_WIDTH = 0.7
-_NOISE_WIDTH = 2.0
-_NOISE_MEDIAN = 0.1
+_NOISE_WIDTH = 1.2
+_NOISE_MEDIAN = 0.3
 _FOLD_MEDIAN = 0.1
 # Logarithms are kept within this range: beyond it a part is nothing, or everything.
 _LIMIT = 9.0
@@ -84,7 +84,12 @@ def learn_variances(
     found = minimize(
         loss, np.clip(first, -_LIMIT, _LIMIT), jac=True, bounds=bounds, options=options
     )
-    variances = np.exp(np.round(found.x, _DECIMALS))
+    logs = found.x.copy()
+    # The most probable noise is below the expected one, the more so the fewer repeats there are to tell it from what
+    # single networks have of their own. Too little noise takes luck for skill, so the expected noise is used.
+    freedom = np.array([sample.freedom for sample in samples])
+    logs[n_parts + n_targets :] += 0.5 / (1.0 / _NOISE_WIDTH**2 + freedom / 2.0)
+    variances = np.exp(np.round(logs, _DECIMALS))
     return Variances(
         variances[:n_parts],
         variances[n_parts : n_parts + n_targets],

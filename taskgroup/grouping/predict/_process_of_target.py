@@ -9,7 +9,7 @@ from taskgroup.grouping.predict._kernel import Rows, SkillKernel
 _EXPLAINED = 1e-6
 # The variances are learned too, so with few results the posterior is too sure of itself. Its variances are multiplied
 # by 1 + this / number of results, much as a Student process does (Shah, Wilson, Ghahramani 2014, arXiv:1402.4306).
-_UNSURE = 2.5
+_UNSURE = 1.0
 
 
 class TargetProcess:

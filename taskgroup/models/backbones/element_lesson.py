@@ -43,7 +43,7 @@ class ElementLesson(Lesson):
     def examples(
         self, dataset: Dataset, numbers: NDArray[np.int64], rows: PreparedRows
     ) -> tuple[Tensor, NDArray[np.float32]]:
-        """Return the columns [N, columns] of peaks with an atom near by, and the properties [N, P] of their elements."""
+        """Return columns [N, columns] of the peaks that have an atom, and properties [N, P] of their elements."""
         peaks = rows["peaks"]
         properties = peak_elements(dataset, numbers, rows)
         has_label = ~np.isnan(properties).all(2)

@@ -134,7 +134,7 @@ class _JobInTraining:
         self._settings = settings
         self._threads = 1 if is_small(job) else settings.threads or _TORCH_THREADS
         self._checkpoint = Checkpoint(
-            checkpoint_path(settings.folder, job.key), settings.checkpoint_seconds
+            checkpoint_path(settings.folder, job.key), settings.checkpoint_seconds, strict=False
         )
         self._halves = fit_halves(*job_data(job), job, checkpoint=self._checkpoint)
 

@@ -74,8 +74,7 @@ def is_small(job: GroupJob) -> bool:
     is trained, alone or beside others, so that its result depends on its job alone.
     """
     model = job.model
-    points_after_stem = (model.grid // model.patch) ** 3
-    return points_after_stem * model.width <= _SMALL_VALUES
+    return model.backbone.n_points(model.grid) * model.backbone.width <= _SMALL_VALUES
 
 
 def train_in_step(

@@ -2,12 +2,11 @@
 
 import math
 from collections.abc import Iterable, Iterator
-from types import MethodType
 
 import torch
 from torch import Tensor, nn, optim
 
-from taskgroup.models import PreparedRows
+from taskgroup.models import MultiTaskNetwork
 from taskgroup.training.config import TrainConfig
 
 
@@ -84,22 +83,12 @@ def _float_tensors(network: nn.Module) -> Iterator[Tensor]:
             yield tensor.detach()
 
 
-def use_bfloat16(network: nn.Module, on: bool) -> None:
-    """Let the convolutions of a network compute in bfloat16, or in float32 again.
+def use_bfloat16(network: MultiTaskNetwork, on: bool) -> None:
+    """Let the backbone of a network compute in bfloat16, if it is made for that, or in float32 again.
 
-    What is around them (cell lengths, statistics, outputs) needs the digits of float32 and costs next to nothing.
+    What is around it (cell lengths, statistics, outputs) needs the digits of float32 and costs next to nothing.
     """
-    backbone = network.backbone.net
-    vars(backbone).pop("forward", None)
-    if on and network.backbone.sees == "grid":
-        backbone.forward = MethodType(
-            _bfloat16_forward, backbone
-        )  # a method, so that copies of a network keep theirs
-
-
-def _bfloat16_forward(backbone: nn.Module, rows: PreparedRows, lattice: Tensor) -> Tensor:
-    with torch.autocast(lattice.device.type, torch.bfloat16):
-        return type(backbone).forward(backbone, rows, lattice).float()
+    network.trunk.bfloat16 = on and network.trunk.backbone.autocast
 
 
 def bfloat16_wanted(precision: str, device: torch.device) -> bool:

@@ -60,9 +60,11 @@ class GroupJob:
     @cached_property
     def key(self) -> str:
         """SHA-256 (hex) of everything that decides the outcome: equal keys are trained once."""
+        from taskgroup.models import meaning
+
         content = self.to_dict()
         del content["dataset"]
-        content["meaning"] = _MEANING
+        content["meaning"] = {"training": _MEANING} | meaning(self.model)
         return hashlib.sha256(canonical_json(content).encode()).hexdigest()
 
     def to_dict(self) -> dict[str, Any]:

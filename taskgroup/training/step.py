@@ -56,7 +56,7 @@ class TrainingStep:
         self.optimizer = make_optimizer(network, self.balancer, self.config)
         kinds = [spec.kind for spec in network.targets]
         self.target_losses = TargetLosses(kinds, self.config.loss).to(device)
-        self.shared = list(network.backbone.parameters())
+        self.shared = list(network.trunk.parameters())
         self.hooks = hooks
         self.context = HookContext(
             job, job.targets, network, self.shared, self.optimizer, self.target_losses

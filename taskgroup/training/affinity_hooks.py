@@ -221,6 +221,7 @@ def _probe_look_ahead(context: HookContext, step: float) -> Tensor:
 
     def losses_at(moved: Sequence[Tensor]) -> Tensor:
         torch.manual_seed(seed)
+        # Copies: batch normalisation moves its running statistics in every forward pass.
         buffers = {name: buffer.clone() for name, buffer in network.named_buffers()}
         state = dict(zip(names, moved, strict=True)) | buffers
         outputs = functional_call(network, state, (context.rows, context.lattice))

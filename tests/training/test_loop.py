@@ -56,13 +56,13 @@ def test_the_network_ends_with_the_weights_of_the_best_epoch(dataset, split):
 
 
 @pytest.mark.parametrize("ema", [0.0, 0.5])
-def test_a_loop_begins_with_the_given_backbone(dataset, split, ema):
-    backbone = _weights(_loop(dataset, split, seed=1).network.backbone)
+def test_a_loop_begins_with_the_given_trunk(dataset, split, ema):
+    trunk = _weights(_loop(dataset, split, seed=1).network.trunk)
     loop = _loop(dataset, split, ema=ema)
     heads = _weights(loop.network.heads)
-    loop.begin_with(backbone)
+    loop.begin_with(trunk)
     for network in (loop.network, loop.step.averaged):
-        assert _equal(backbone, network.backbone.state_dict())
+        assert _equal(trunk, network.trunk.state_dict())
         assert _equal(heads, network.heads.state_dict())
 
 

@@ -1,6 +1,7 @@
 """One step of training: what it computes, what it asks of the device, and which steps may be recorded."""
 
 import copy
+from dataclasses import replace
 
 import pytest
 import torch
@@ -79,6 +80,20 @@ def test_a_step_reads_nothing_back(dataset, split, balance, ema):
     for batch in loop.batches.draw(first_step=0):
         with _NothingReadBack():
             loop.step(batch)
+
+
+def test_rates_may_lie_on_the_device_as_they_do_on_a_gpu(dataset, split):
+    on_host, on_device = (_loop(dataset, split, ema=0.9) for _ in range(2))
+    for loop in (on_host, on_device):
+        loop.step.begin_epoch()
+        for batch in loop.batches.draw(first_step=0):
+            if loop is on_device:
+                batch = replace(batch, rates=torch.tensor(batch.rates))
+            with loop.isolation.active(), _NothingReadBack():
+                loop.step(batch)
+    expected = on_host.step.averaged.state_dict()
+    for name, tensor in on_device.step.averaged.state_dict().items():
+        torch.testing.assert_close(tensor, expected[name], rtol=1e-5, atol=1e-6)
 
 
 def test_the_check_for_reading_back_would_notice_it():

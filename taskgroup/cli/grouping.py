@@ -174,7 +174,7 @@ def _read(store: str) -> "TargetTable":
 
     if not Path(store).is_file():
         return load_dataset(store).targets
-    from taskgroup.datasets.properties import read_properties
+    from taskgroup.datasets.tables.properties import read_properties
 
     properties = read_properties(store)
     for note in properties.notes:

@@ -8,16 +8,19 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from taskgroup.densities._cube import BOHR
+from taskgroup.densities._units import BOHR
 from taskgroup.densities.density import Density
 from taskgroup.densities.promolecule import crystal_parts
 from taskgroup.densities.reader import Reader, refuse
 
-_MOST_RESCALED = 0.05  # of the charge: what a PAW density can miss on a fine grid near its nuclei
+# Of the charge: what a PAW density can miss on a fine grid near its nuclei.
+_MOST_RESCALED = 0.05
+# The all-electron density of GPAW is computed on a grid so many times finer per axis.
+_GPAW_REFINEMENT = 4
 
 
 class PymatgenReader(Reader):
-    """pymatgen's Chgcar and VolumetricData.
+    """pymatgen's Chgcar and VolumetricData, also in mp-api's pair of a Chgcar and its task document.
 
     VASP's classes hold rho times volume; the plain ``pymatgen.io.common.VolumetricData``, which is what ``from_cube``
     returns, holds e/Bohr^3. Potentials and localisation functions are refused.
@@ -26,24 +29,44 @@ class PymatgenReader(Reader):
     name: ClassVar[str] = "pymatgen volumetric data"
 
     def suits(self, source: Any) -> bool:
-        return hasattr(source, "structure") and isinstance(getattr(source, "data", None), dict)
+        return _is_volumetric(_without_document(source))
 
     def read(self, source: Any) -> Density:
-        from pymatgen.io.vasp.outputs import Elfcar, Locpot, VolumetricData
+        return density_of_pymatgen(_without_document(source))
 
-        name = f"pymatgen {type(source).__name__}"
-        if isinstance(source, Elfcar | Locpot):
-            refuse(name, "must hold a charge density")
-        if "total" not in source.data:
-            refuse(name, f"must hold a block 'total', found {', '.join(map(str, source.data))}")
-        blocks = [source.data["total"]]
-        if "diff_x" in source.data:
-            blocks.append(np.sqrt(sum(source.data[f"diff_{axis}"] ** 2 for axis in "xyz")))
-        elif "diff" in source.data:
-            blocks.append(source.data["diff"])
-        lattice, species, frac_coords = crystal_parts(source.structure, name)
-        unit = source.structure.volume if isinstance(source, VolumetricData) else BOHR**3
-        return Density(np.stack(blocks) / unit, lattice, species, frac_coords, "valence", name)
+
+def density_of_pymatgen(volumetric: Any, name: str | None = None) -> Density:
+    """Return the density of a pymatgen volumetric object; ``name`` stands in messages. Raises DensityError."""
+    from pymatgen.io.vasp.outputs import Elfcar, Locpot, VolumetricData
+
+    name = name or f"pymatgen {type(volumetric).__name__}"
+    if isinstance(volumetric, Elfcar | Locpot):
+        refuse(name, "must hold a charge density, found a potential or a localisation function")
+    blocks_by_name = volumetric.data
+    if "total" not in blocks_by_name:
+        known = ", ".join(map(str, blocks_by_name))
+        refuse(name, f"must hold a block 'total', found {known}")
+    blocks = [np.asarray(blocks_by_name["total"])]
+    if "diff_x" in blocks_by_name:
+        squares = [np.square(blocks_by_name[f"diff_{axis}"]) for axis in "xyz"]
+        blocks.append(np.sqrt(sum(squares)))
+    elif "diff" in blocks_by_name:
+        blocks.append(np.asarray(blocks_by_name["diff"]))
+    lattice, species, frac_coords = crystal_parts(volumetric.structure, name)
+    is_vasp = isinstance(volumetric, VolumetricData)
+    unit = volumetric.structure.volume if is_vasp else BOHR**3
+    return Density(np.stack(blocks) / unit, lattice, species, frac_coords, "valence", name)
+
+
+def _is_volumetric(source: Any) -> bool:
+    return hasattr(source, "structure") and isinstance(getattr(source, "data", None), dict)
+
+
+def _without_document(source: Any) -> Any:
+    """Return the first of mp-api's pair (chgcar, task document), and other sources as they are."""
+    if isinstance(source, tuple) and len(source) == 2 and not _is_volumetric(source[1]):
+        return source[0]
+    return source
 
 
 class AseReader(Reader):
@@ -57,9 +80,9 @@ class AseReader(Reader):
     name: ClassVar[str] = "ASE Atoms or calculator with a density"
 
     def suits(self, source: Any) -> bool:
-        return hasattr(source, "get_pseudo_density") or (
-            hasattr(source, "calc") and hasattr(source, "cell")
-        )
+        is_calculator = hasattr(source, "get_pseudo_density")
+        is_atoms = hasattr(source, "calc") and hasattr(source, "cell")
+        return is_calculator or is_atoms
 
     def read(self, source: Any) -> Density:
         calculator = source if hasattr(source, "get_pseudo_density") else source.calc
@@ -75,30 +98,36 @@ class AseReader(Reader):
             "valence",
             name,
         )
-        return (
-            _scaled(density, calculator)
-            if hasattr(calculator, "get_all_electron_density")
-            else density
-        )
+        if _is_gpaw(calculator):
+            return _scaled(density, calculator)
+        return density
+
+
+def _is_gpaw(calculator: Any) -> bool:
+    return hasattr(calculator, "get_all_electron_density")
 
 
 def _ase_blocks(calculator: Any) -> np.ndarray:
-    """[C, nx, ny, nz] in e/Å^3: ASE's unit already."""
-
-    def block(**spin: int) -> np.ndarray:
-        if hasattr(calculator, "get_all_electron_density"):
-            return np.asarray(
-                calculator.get_all_electron_density(gridrefinement=4, skip_core=True, **spin)
-            )
-        return np.asarray(calculator.get_pseudo_density(**spin))
-
+    """Return [C, nx, ny, nz] in e/Å^3: ASE's unit already."""
     if calculator.get_number_of_spins() == 1:
-        return block()[None]
-    up, down = block(spin=0), block(spin=1)
+        return _ase_block(calculator)[None]
+    up = _ase_block(calculator, spin=0)
+    down = _ase_block(calculator, spin=1)
     return np.stack([up + down, up - down])
 
 
+def _ase_block(calculator: Any, **spin: int) -> np.ndarray:
+    if _is_gpaw(calculator):
+        block = calculator.get_all_electron_density(
+            gridrefinement=_GPAW_REFINEMENT, skip_core=True, **spin
+        )
+    else:
+        block = calculator.get_pseudo_density(**spin)
+    return np.asarray(block)
+
+
 def _scaled(density: Density, calculator: Any) -> Density:
+    """Return the density with exactly the electrons that the calculator counts."""
     electrons = float(calculator.get_number_of_electrons())
     if abs(density.charge - electrons) > _MOST_RESCALED * electrons:
         refuse(

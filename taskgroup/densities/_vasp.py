@@ -1,27 +1,29 @@
-"""VASP's CHGCAR, CHG and AECCAR files: a POSCAR, then one, two or four blocks of rho times cell volume, x fastest."""
+"""VASP's CHGCAR, CHG and AECCAR files: a POSCAR, then one, two or four blocks of rho times cell volume, x fastest.
+
+A CHG file of a molecular dynamics run repeats all of it for each configuration, here called a frame.
+"""
 
 import re
-import warnings
 from io import BytesIO
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 
+from taskgroup.densities._numbers import read_numbers, repaired
+from taskgroup.densities._poscar import begins_poscar, read_poscar
 from taskgroup.densities.density import Density
-from taskgroup.densities.reader import Reader, bare_name, one_line, read_bytes, refuse
+from taskgroup.densities.fields import refuse_other_fields
+from taskgroup.densities.reader import Member, Reader, bare_name, read_bytes, refuse
 from taskgroup.errors import DensityError
 
 _NAME = re.compile(r"(?<![a-z])(chgcar|chg|aeccar[012]?)(?![a-z0-9])", re.IGNORECASE)
-_NO_E = re.compile(rb"(\d)([-+]\d{3})\b")  # Fortran leaves out the E of exponents with three digits
-_HEADER_ERRORS = (
-    ValueError,
-    IndexError,
-    KeyError,
-    TypeError,
-    AttributeError,
-    np.linalg.LinAlgError,
-)
+
+# Numbers after the last value of a block that fill up its line: VASP writes lines of 5 or 10.
+_MOST_FILLING_ZEROS = 9
+# Numbers per atom after the augmentation occupancies: the start values of its magnetic moment.
+_MOMENTS_PER_ATOM = 3
+_SHOWN_CHARACTERS = 60
 
 
 class VaspReader(Reader):
@@ -34,90 +36,102 @@ class VaspReader(Reader):
     name: ClassVar[str] = "VASP CHGCAR, CHG or AECCAR"
 
     def suits(self, source: Any) -> bool:
-        return isinstance(source, Path) and _NAME.search(bare_name(source)) is not None
+        name = bare_name(source)
+        return name is not None and _NAME.search(name) is not None
 
-    def read(self, source: Path) -> Density:
+    def read(self, source: Path | Member) -> Density:
+        return self._read(source, None)
+
+    def read_frame(self, source: Path | Member, frame: int) -> Density:
+        return self._read(source, frame)
+
+    def _read(self, source: Path | Member, frame: int | None) -> Density:
+        name = bare_name(source) or ""
         text = read_bytes(source)
-        header, body = _split(text, source)
-        structure = _structure(header, source)
         try:
-            blocks = _blocks(body, len(structure), source)
+            header, blocks = _one_frame(text, frame, source)
         except DensityError:
-            if not _NO_E.search(body):
+            mended = repaired(text)
+            if mended == text:
                 raise
-            blocks = _blocks(_NO_E.sub(rb"\1E\2", body), len(structure), source)
+            header, blocks = _one_frame(mended, frame, source)
+        refuse_other_fields(source, name, header[:1])
+        poscar = read_poscar(header, source)
         if len(blocks) == 4:
-            blocks = [blocks[0], np.sqrt(sum(block**2 for block in blocks[1:]))]
-        kind = "all-electron" if "AECCAR" in bare_name(source).upper() else "valence"
-        species = tuple(site.specie.symbol for site in structure)
-        values = np.stack(blocks) / structure.volume
+            magnetisation = np.sqrt(sum(block**2 for block in blocks[1:]))
+            blocks = [blocks[0], magnetisation]
+        kind = "all-electron" if "AECCAR" in name.upper() else "valence"
+        values = np.stack(blocks) / poscar.volume
         return Density(
-            values, structure.lattice.matrix, species, structure.frac_coords, kind, str(source)
+            values, poscar.lattice, poscar.species, poscar.frac_coords, kind, str(source)
         )
 
 
-def _split(text: bytes, source: Path) -> tuple[list[str], bytes]:
-    """The lines of the POSCAR, and what follows the blank line after it."""
-    lines: list[str] = []
+def _one_frame(text: bytes, frame: int | None, source: Any) -> tuple[list[str], list[np.ndarray]]:
+    """Return the POSCAR lines and the blocks of one frame; without ``frame`` there must be only one."""
     file = BytesIO(text)
+    header = _read_header(file, source)
+    wanted = (header, _read_blocks(file, header, source))
+    n_frames = 1
+    while file.tell() < len(text):
+        header = _read_header(file, source)
+        blocks = _read_blocks(file, header, source)
+        # Only one frame is kept in memory: the one asked for, or the last so far.
+        if frame is not None and (frame < 0 or frame == n_frames):
+            wanted = (header, blocks)
+        n_frames += 1
+    if frame is None and n_frames > 1:
+        refuse(
+            source,
+            f"holds {n_frames} configurations, one is needed: say frame=0 to {n_frames - 1}, or -1 for the last",
+        )
+    if frame is not None and not -1 <= frame < n_frames:
+        refuse(source, f"frame must be 0 to {n_frames - 1}, or -1 for the last, found {frame}")
+    return wanted
+
+
+def _read_header(file: BytesIO, source: Any) -> list[str]:
+    """Return the lines of the POSCAR, which ends with a blank line."""
+    lines: list[str] = []
     for line in file:
         if lines and not line.strip():
-            return lines, text[file.tell() :]
+            return lines
         lines.append(line.decode(errors="replace"))
     refuse(source, "must hold a grid after the structure, found the end of the file")
 
 
-def _structure(header: list[str], source: Path) -> Any:
-    """The pymatgen structure of the POSCAR. VASP writes neither a negative scale nor left-handed vectors."""
-    from pymatgen.io.vasp.inputs import BadPoscarWarning, Poscar
-
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", BadPoscarWarning)
-            structure = Poscar.from_str("".join(header)).structure
-        scale = float(header[1].split()[0])
-    except BadPoscarWarning as warning:
-        refuse(source, f"must name its elements ({one_line(warning)})")
-    except _HEADER_ERRORS as error:
-        refuse(source, f"must begin with a POSCAR, which does not parse ({one_line(error)})")
-    if scale < 0:
-        refuse(source, f"the scale of the lattice must be positive, found {scale:g}")
-    volume = np.linalg.det(structure.lattice.matrix)
-    if abs(volume) < 1e-6:
-        refuse(source, "the lattice must span a volume, found vectors in one plane")
-    if volume < 0:
-        refuse(
-            source,
-            f"the lattice vectors must span a positive volume (right-handed), found {volume:.4g} Å^3",
-        )
-    return structure
-
-
-def _blocks(body: bytes, n_atoms: int, source: Path) -> list[np.ndarray]:
-    """The blocks of the file, [nx, ny, nz] each, in the file's unit."""
+def _read_blocks(file: BytesIO, header: list[str], source: Any) -> list[np.ndarray]:
+    """Return the blocks of a frame, [nx, ny, nz] each, in the file's unit."""
     blocks: list[np.ndarray] = []
-    loose: list[
-        float
-    ] = []  # what stands after a block: zeros that fill up its line, or moments after the augmentation
+    # Numbers after a block: zeros that fill up its line, or moments after the augmentation occupancies.
+    n_loose = 0
     augmented = False
-    file = BytesIO(body)
-    for line in file:
+    while line := file.readline():
         words = line.split()
         if not words:
             continue
         if line.lstrip().startswith(b"augmentation occupancies"):
-            if not words[-1].isdigit():
-                refuse(source, f"augmentation occupancies must say how many, found '{_text(line)}'")
-            _numbers(file, int(words[-1]), source, body)
+            _skip_augmentation(file, words, line, source)
             augmented = True
         elif len(words) == 3 and all(word.isdigit() for word in words):
-            blocks.append(_block(file, tuple(map(int, words)), blocks, source, body))
-            loose, augmented = [], False
+            grid = tuple(map(int, words))
+            blocks.append(_read_block(file, grid, blocks, source))
+            n_loose = 0
+            augmented = False
         elif not blocks:
-            refuse(source, f"the grid must be three whole numbers, found '{_text(line)}'")
+            refuse(source, f"the grid must be three whole numbers, found '{_shown(line)}'")
+        elif begins_poscar(_lines_from(file, line)):
+            file.seek(-len(line), 1)
+            break
         else:
-            loose += _floats(words, len(blocks), source)
-            if len(loose) > 3 * n_atoms if augmented else any(loose) or len(loose) > 9:
+            numbers = _loose_numbers(words, len(blocks), source)
+            n_loose += len(numbers)
+            if augmented:
+                # As many as the header has atom lines, at most: its first lines are no atoms.
+                surplus = n_loose > _MOMENTS_PER_ATOM * len(header)
+            else:
+                surplus = any(numbers) or n_loose > _MOST_FILLING_ZEROS
+            if surplus:
                 grid = " x ".join(map(str, blocks[-1].shape))
                 refuse(source, f"block {len(blocks)} must hold {grid} values, found more")
     if len(blocks) not in (1, 2, 4):
@@ -125,45 +139,41 @@ def _blocks(body: bytes, n_atoms: int, source: Path) -> list[np.ndarray]:
     return blocks
 
 
-def _block(
-    file: BytesIO, grid: tuple[int, ...], before: list[np.ndarray], source: Path, body: bytes
+def _lines_from(file: BytesIO, line: bytes) -> list[bytes]:
+    """Return a line and the four after it, without moving on."""
+    place = file.tell()
+    following = [file.readline() for _ in range(4)]
+    file.seek(place)
+    return [line, *following]
+
+
+def _skip_augmentation(file: BytesIO, words: list[bytes], line: bytes, source: Any) -> None:
+    if not words[-1].isdigit():
+        refuse(source, f"augmentation occupancies must say how many, found '{_shown(line)}'")
+    read_numbers(file, int(words[-1]), source)
+
+
+def _read_block(
+    file: BytesIO, grid: tuple[int, ...], earlier: list[np.ndarray], source: Any
 ) -> np.ndarray:
     if 0 in grid:
         refuse(source, f"the grid must have points along every axis, found {grid}")
-    if before and grid != before[0].shape:
-        refuse(
-            source,
-            f"all blocks must have the grid of the first, found {grid} after {before[0].shape}",
-        )
-    values = _numbers(file, int(np.prod(grid, dtype=object)), source, body)
+    if earlier and grid != earlier[0].shape:
+        first = earlier[0].shape
+        refuse(source, f"all blocks must have the grid of the first, found {grid} after {first}")
+    # Python's whole numbers, as 99999^3 points overflow numpy's.
+    n_points = grid[0] * grid[1] * grid[2]
+    values = read_numbers(file, n_points, source)
     return values.reshape(grid, order="F")
 
 
-def _numbers(file: BytesIO, wanted: int, source: Path, body: bytes) -> np.ndarray:
-    from pymatgen.optimization.fast_parser import parse_n_doubles
-
-    if (
-        2 * wanted > len(body) + 1
-    ):  # a digit and a space each: refused before memory is taken for it
-        refuse(
-            source,
-            f"must hold {wanted} values, found at most {len(body) // 2}: truncated, or a wrong grid",
-        )
-    values = np.empty(wanted)
-    found = parse_n_doubles(file, values, wanted)
-    if found != wanted:
-        refuse(
-            source, f"must hold {wanted} values, found {found}: truncated, damaged, or a wrong grid"
-        )
-    return values
-
-
-def _floats(words: list[bytes], block: int, source: Path) -> list[float]:
+def _loose_numbers(words: list[bytes], block: int, source: Any) -> list[float]:
     try:
         return [float(word) for word in words]
     except ValueError:
-        refuse(source, f"block {block} must hold numbers only, found '{_text(b' '.join(words))}'")
+        shown = _shown(b" ".join(words))
+        refuse(source, f"block {block} must hold numbers only, found '{shown}'")
 
 
-def _text(line: bytes) -> str:
-    return line[:60].decode(errors="replace").strip()
+def _shown(line: bytes) -> str:
+    return line[:_SHOWN_CHARACTERS].decode(errors="replace").strip()

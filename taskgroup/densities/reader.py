@@ -1,64 +1,83 @@
-"""What reads one kind of source, and how it is found.
+"""The base class of all readers, and what they share: file content, its name, and how a source is refused.
 
-A new format is a subclass of Reader in a file of its own and one import line in ``read.py``; a package of its own names
-its reader class under the entry-point group ``taskgroup.readers``. ``taskgroup.densities.testing`` holds the tests that
+A new format is a subclass of Reader in a file of its own and one line in ``read.py``; a package of its own names its
+reader class under the entry-point group ``taskgroup.readers``. ``taskgroup.densities.testing`` holds the tests that
 every reader must pass.
 """
 
-import bz2
-import gzip
-import lzma
-import zlib
 from abc import ABC, abstractmethod
-from pathlib import Path
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
 from typing import Any, ClassVar, NoReturn
 
+from taskgroup.densities.compression import bare_name as _without_compression
+from taskgroup.densities.compression import decompress, read_file
 from taskgroup.densities.density import Density
 from taskgroup.errors import DensityError
 
-_OPENERS = {".gz": gzip.open, ".xz": lzma.open, ".bz2": bz2.open}
+
+@dataclass(frozen=True)
+class Member:
+    """One file of an archive, already in memory: readers take it in place of a path."""
+
+    archive: str
+    name: str
+    content: bytes = field(repr=False)
+
+    def __str__(self) -> str:
+        return f"{self.archive}/{self.name}"
 
 
 class Reader(ABC):
     """Reads one kind of source into a Density; the electron count is checked by ``read_density``, not here."""
 
-    name: ClassVar[str]  # what it reads, in a word or two, for messages
+    #: What it reads, in a few words, for messages.
+    name: ClassVar[str]
 
     @abstractmethod
     def suits(self, source: Any) -> bool:
-        """Whether this reader takes the source, by the name of a path or the kind of an object; opens nothing."""
+        """Return whether this reader takes the source, by its name or the kind of an object; opens nothing."""
 
     @abstractmethod
     def read(self, source: Any) -> Density:
-        """The density, in e/Å^3. Raises DensityError, in one line that names the source, where it cannot be read."""
+        """Return the density in e/Å^3. Raises DensityError, in one line that names the source, if it is damaged."""
+
+    def read_frame(self, source: Any, frame: int) -> Density:
+        """Return the density of one of several configurations in one source; -1 is the last."""
+        if frame not in (0, -1):
+            refuse(source, f"holds one configuration (frame 0), found a request for frame {frame}")
+        return self.read(source)
 
 
-def bare_name(path: Path) -> str:
-    """The file's name without the suffix of its compression."""
-    return path.name.removesuffix(path.suffix) if path.suffix in _OPENERS else path.name
+def bare_name(source: Any) -> str | None:
+    """Return the name of a path or archive member without the endings of compression; None for other objects.
+
+    >>> bare_name(Path("runs/mp-1.CHGCAR.lz4"))
+    'mp-1.CHGCAR'
+    """
+    if isinstance(source, Path):
+        return _without_compression(source.name)
+    if isinstance(source, Member):
+        return _without_compression(PurePosixPath(source.name).name)
+    return None
 
 
-def read_bytes(path: Path) -> bytes:
-    """The file's content, decompressed where its name ends in .gz, .xz or .bz2."""
-    try:
-        with _OPENERS.get(path.suffix, open)(path, "rb") as file:
-            content = file.read()
-    except FileNotFoundError:
-        raise DensityError(f"{path}: no such file") from None
-    except (OSError, EOFError, zlib.error, lzma.LZMAError) as error:
-        raise DensityError(f"{path}: cannot be read, truncated or damaged ({error})") from None
+def read_bytes(source: Path | Member) -> bytes:
+    """Return the decompressed content of a text file. Raises DensityError if it is missing, damaged or binary."""
+    is_member = isinstance(source, Member)
+    content = decompress(source.content, str(source)) if is_member else read_file(source)
     if not content.strip():
-        refuse(path, "must hold a density, found an empty file")
+        refuse(source, "must hold a density, found an empty file")
     if b"\0" in content:
-        refuse(path, "must be text, found binary content")
+        refuse(source, "must be text, found binary content")
     return content
 
 
-def one_line(error: Exception) -> str:
-    """What another library's error says, without line breaks."""
+def one_line(error: BaseException) -> str:
+    """Return the message of another library's error without line breaks."""
     return " ".join(str(error).split()) or type(error).__name__
 
 
 def refuse(source: Any, rule: str) -> NoReturn:
-    """Refuse a source: the message names it, the rule and what was found."""
+    """Raise a DensityError that names the source, the rule and what was found."""
     raise DensityError(f"{source}: {rule}")

@@ -12,13 +12,17 @@ import pytest
 from pymatgen.io.common import VolumetricData
 from pymatgen.io.vasp.outputs import Chgcar, Locpot
 
+from taskgroup import registry as registry_module
 from taskgroup.densities import Density, Reader, read_density, reader_for, readers, standardise
 from taskgroup.densities import read as read_module
-from taskgroup.densities._cube import BOHR, CubeReader
+from taskgroup.densities._cube import CubeReader
 from taskgroup.densities._objects import AseReader, PymatgenReader
+from taskgroup.densities._units import BOHR
 from taskgroup.densities._vasp import VaspReader
+from taskgroup.densities.read import READERS
 from taskgroup.densities.testing import FileReaderConformance, ReaderConformance
 from taskgroup.errors import DensityError
+from taskgroup.registry import Registry
 
 from .conftest import chgcar_text
 
@@ -225,9 +229,7 @@ def doubled(line: str) -> str:
         ("an empty axis", "grid must have points along every axis"),
         ("NaN", "values must be finite, found 1 of 2160"),
         ("stars", "must hold 1080 values, found 0"),
-        ("a left-handed lattice", "must span a positive volume .right-handed., found -"),
         ("a flat lattice", "must span a volume"),
-        ("a negative scale", "scale of the lattice must be positive, found -50"),
         ("no elements", "must name its elements"),
         ("words for vectors", "must begin with a POSCAR"),
         ("another second grid", "all blocks must have the grid of the first"),
@@ -245,6 +247,17 @@ def test_a_damaged_chgcar_is_refused_in_one_line(
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("what", ["a left-handed lattice", "a negative scale"])
+def test_left_handed_cells_and_volumes_as_scale_are_read(
+    salt: Density, tmp_path: Path, what: str
+) -> None:
+    path = tmp_path / "CHGCAR"
+    path.write_text(edit(chgcar_text(salt), what))
+    density = read_density(path)
+    assert density.charge == pytest.approx(8)
+    assert density.volume == pytest.approx(salt.volume if "lattice" in what else 50)
+
+
 def test_zeros_that_fill_up_the_last_line_are_no_values(salt: Density, tmp_path: Path) -> None:
     path = tmp_path / "CHGCAR"
     path.write_text(
@@ -259,14 +272,14 @@ def charged(salt: Density, tmp_path: Path, electrons: float, name: str = "CHGCAR
     return path
 
 
-@pytest.mark.parametrize("electrons", [2, 8.0009, 27, 28])
+@pytest.mark.parametrize("electrons", [7, 8, 8.0009, 16, 24])
 def test_whole_numbers_of_electrons_are_accepted(
     salt: Density, tmp_path: Path, electrons: float
 ) -> None:
     assert read_density(charged(salt, tmp_path, electrons)).charge == pytest.approx(electrons)
 
 
-@pytest.mark.parametrize("electrons", [0, 1, 7.5, 8.01, 29, -8])
+@pytest.mark.parametrize("electrons", [0, 1, 2, 7.5, 8.01, 27, 28, 29, -8])
 def test_other_numbers_are_refused_with_the_numbers(
     salt: Density, tmp_path: Path, electrons: float
 ) -> None:
@@ -422,15 +435,11 @@ def test_an_installed_plug_in_is_found_and_comes_first(
 ) -> None:
     entry = EntryPoint("mine", f"{__name__}:PlugIn", "taskgroup.readers")
     monkeypatch.setattr(EntryPoint, "load", lambda self: PlugIn)
-    monkeypatch.setattr(
-        read_module, "entry_points", lambda group: [entry] if group == "taskgroup.readers" else []
-    )
-    read_module._plugins.cache_clear()
-    try:
-        assert isinstance(reader_for("CHGCAR.mine"), PlugIn)
-        assert isinstance(reader_for("CHGCAR"), VaspReader)
-    finally:
-        read_module._plugins.cache_clear()
+    monkeypatch.setattr(registry_module, "entry_points", lambda group: [entry])
+    fresh = Registry("density reader", "taskgroup.readers", dict(READERS._builtin), DensityError)
+    monkeypatch.setattr(read_module, "READERS", fresh)
+    assert isinstance(reader_for("CHGCAR.mine"), PlugIn)
+    assert isinstance(reader_for("CHGCAR"), VaspReader)
 
 
 class PlugIn(Reader):

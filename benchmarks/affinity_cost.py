@@ -51,7 +51,7 @@ class ProbeTimes(Hook):
             list(context.shared),
             torch.eye(len(context.losses), device=context.losses.device),
         )
-        backbone = context.network.backbone
+        backbone = context.network.trunk
 
         def engine() -> Any:
             from torchjd.autogram import Engine

@@ -231,7 +231,7 @@ class History:
         rows: dict[str, list] = defaultdict(list)
         for _, record in trials:
             run, now = uuid.uuid4().hex, 1_700_000_000_000
-            own = {"run_uuid": run, "name": record.run_name, "status": "FINISHED", "end_time": now}
+            own = {"run_uuid": run, "name": record.name, "status": "FINISHED", "end_time": now}
             rows["runs"].append(
                 tuple(own.get(name, value) for name, value in zip(columns, template, strict=True))
             )

@@ -25,7 +25,6 @@ from typing import Any
 
 from taskgroup import __version__
 from taskgroup.errors import BundleError, InputError
-from taskgroup.export._meaning import meaning
 from taskgroup.export.bundle import Bundle, Members, ReferenceInputs
 from taskgroup.export.card import model_card
 from taskgroup.export.network_file import read_network, write_network
@@ -39,7 +38,7 @@ from taskgroup.export.reference import (
 from taskgroup.export.spec import BundleSpec
 from taskgroup.files import plain_json
 from taskgroup.grouping import Group
-from taskgroup.models import MultiTaskNetwork
+from taskgroup.models import MultiTaskNetwork, meaning
 
 _log = logging.getLogger(__name__)
 

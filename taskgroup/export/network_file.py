@@ -13,7 +13,7 @@ from torch import Tensor
 
 from taskgroup import __version__
 from taskgroup.errors import BundleError, InputError
-from taskgroup.models import MultiTaskNetwork
+from taskgroup.models import MultiTaskNetwork, migrate_state
 
 # How many names of weights an error message lists.
 _SHOWN_NAMES = 3
@@ -61,6 +61,7 @@ def _build(description: dict[str, Any], weights: dict[str, Tensor]) -> MultiTask
     # First weights are drawn at random and then replaced; the caller's random numbers must not move by it.
     with torch.random.fork_rng(devices=[]):
         network = MultiTaskNetwork.from_dict(description)
+    weights = migrate_state(weights)
     difference = _weights_difference(network.state_dict(), weights)
     if difference:
         raise BundleError(difference)

@@ -15,7 +15,6 @@ from typing import Any
 
 from taskgroup import __version__
 from taskgroup.files import held_lock
-from taskgroup.search.loop import SearchLoop
 from taskgroup.spec.config import StudyConfig
 from taskgroup.spec.plan import StudyData
 from taskgroup.study.finalise import Finaliser
@@ -118,18 +117,14 @@ def _search(
     hooks.on_phase("search", search.n_trials)
     loop = session.loop(on_record, read_records(session.folder))
     while True:
-        n_trials = _run_until_all_ended(loop, search.n_trials, _remaining(search.time_limit, start))
+        loop.run(search.n_trials, _remaining(search.time_limit, start))
+        n_trials = loop.wait()
         # Networks and trials of processes that were killed meanwhile; the trials wait in the queue now.
         session.store.recover(session.peers.lives)
         n_queued = session.storage.settle_interrupted(read_records(session.folder), session.peers)
         is_over = _remaining(search.time_limit, start) == 0
         if is_over or (n_trials >= search.n_trials and not n_queued):
             return
-
-
-def _run_until_all_ended(loop: SearchLoop, n_trials: int, time_limit: float | None) -> int:
-    loop.run(n_trials, time_limit)
-    return loop.wait()
 
 
 def _remaining(time_limit: float | None, start: float) -> float | None:

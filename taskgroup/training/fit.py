@@ -17,7 +17,7 @@ from taskgroup.training.checkpoint import Checkpoint
 from taskgroup.training.device_rows import pick_device
 from taskgroup.training.hooks import Hook
 from taskgroup.training.loop import Fit, TrainingLoop
-from taskgroup.training.pretrain import pretrained_backbone
+from taskgroup.training.pretrain import pretrained_trunk
 from taskgroup.training.result import EpochReport, GroupJob
 
 T = TypeVar("T")
@@ -139,9 +139,9 @@ def _begin(
             return loop
     loop = TrainingLoop(dataset, split, job, device, hooks)
     if job.training.pretrain:
-        backbone = pretrained_backbone(dataset, split, job, device)
-        if backbone:
-            loop.begin_with(backbone)
+        trunk = pretrained_trunk(dataset, split, job, device)
+        if trunk:
+            loop.begin_with(trunk)
     return loop
 
 

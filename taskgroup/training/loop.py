@@ -113,10 +113,10 @@ class TrainingLoop:
         is_stopped_early = patience > 0 and done - self.validation.best.best >= patience
         return done >= self.job.training.epochs or is_stopped_early
 
-    def begin_with(self, backbone: dict[str, Tensor]) -> None:
-        """Begin with these weights of the backbone."""
+    def begin_with(self, trunk: dict[str, Tensor]) -> None:
+        """Begin with these weights of the trunk."""
         for network in {self.network, self.step.averaged}:
-            network.backbone.load_state_dict(backbone)
+            network.trunk.load_state_dict(trunk)
 
     def notify(self, method: str) -> None:
         """Call a method of every hook."""

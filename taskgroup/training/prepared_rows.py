@@ -8,8 +8,6 @@ import contextlib
 import hashlib
 import logging
 import os
-from functools import cache
-from importlib.resources import files
 from pathlib import Path
 
 import torch
@@ -27,21 +25,6 @@ _MOST_BYTES = 1 << 29
 _MOST_IN_ALL = 1 << 31
 # Earlier versions wrote .npy; such files are never read again, but count and go like the others.
 _SUFFIXES = (".safetensors", ".npy")
-# Modules that decide what is prepared.
-_CODE = (
-    "views/statistics",
-    "views/rows",
-    "views/base",
-    "views/grid",
-    "views/fractional",
-    "views/cartesian",
-    "views/distribution",
-    "views/peaks",
-    "fields",
-    "lattice",
-    "neighbours",
-    "peak_finding",
-)
 
 
 def cache_folder() -> Path:
@@ -52,6 +35,8 @@ def cache_folder() -> Path:
 
 def load_prepared(inputs_hash: str, view_key: str, rows: int) -> PreparedRows | None:
     """Return the rows of a dataset as a view prepares them, float32; None where no whole file of them exists.
+
+    The key of a view holds its version, so rows of another version of the code are never taken for ours.
 
     The tensors are mapped into memory: pages are read as they are used, once for all processes.
     """
@@ -98,14 +83,6 @@ def _make_room(folder: Path) -> None:
 
 
 def _path(inputs_hash: str, view_key: str) -> Path:
-    content = f"{inputs_hash} {view_key} {_code()} safetensors"
+    content = f"{inputs_hash} {view_key}"
     key = hashlib.sha256(content.encode()).hexdigest()
     return cache_folder() / f"prepared-{key[:24]}.safetensors"
-
-
-@cache
-def _code() -> str:
-    """Return a hash of the code that prepares, so that rows of another version are never taken for ours."""
-    package = files("taskgroup.models")
-    sources = [package.joinpath(f"{name}.py").read_bytes() for name in _CODE]
-    return hashlib.sha256(b"".join(sources)).hexdigest()

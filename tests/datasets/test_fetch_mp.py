@@ -32,7 +32,8 @@ IDS = [f"mp-{n}" for n in (1, 2, 3, 4)]
 
 def make_chgcar(number: int) -> Chgcar:
     crystal = promolecule((3.0 * np.eye(3) + number / 10, ["Al"], [[0, 0, 0]]), n=12)
-    total = crystal.values[0] * crystal.volume
+    # aluminium's three valence electrons; a promolecule has the core's too
+    total = crystal.values[0] * crystal.volume * (3 / 13)
     return Chgcar(Poscar(crystal.structure), {"total": total})
 
 

@@ -7,7 +7,7 @@ scalar property does not depend on the origin, nor on order or sign of the latti
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -29,8 +29,13 @@ class View(nn.Module):
 
     ``in_channels`` is how many channels the view looks at. ``out_channels`` is C', the number of scaled fields.
     ``n_statistics`` is the length D of the distribution that rows carry; 0: they carry none.
+
+    ``version`` is raised whenever ``prepare`` or ``forward`` gives other numbers for equal densities: also when that is
+    because of the functions they call (fields, statistics, peaks). It is part of the key of prepared rows and of every
+    trained network.
     """
 
+    version: ClassVar[int] = 1
     n_statistics: int = 0
 
     def __init__(self, config: ModelConfig, in_channels: int) -> None:
@@ -41,8 +46,10 @@ class View(nn.Module):
 
     @property
     def key(self) -> str:
-        """Equal for views that prepare equal rows."""
-        return f"{type(self).__name__}{(*self.key_settings(), self.in_channels)}"
+        """Text that is equal for views that prepare equal rows."""
+        kind = type(self)
+        settings = (*self.key_settings(), self.in_channels)
+        return f"{kind.__module__}.{kind.__qualname__} version {self.version} {settings}"
 
     def key_settings(self) -> tuple[object, ...]:
         """Return the settings that decide what ``prepare`` gives."""

@@ -15,6 +15,8 @@ class CartesianView(GridView):
     training any orientation (rotations and reflections alike) of the cell is drawn; its grid keeps its axes.
     """
 
+    version = 1
+
     def _turned(
         self, lattice: Tensor, generator: torch.Generator | None
     ) -> tuple[Tensor, Tensor, Tensor]:

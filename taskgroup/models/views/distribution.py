@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 class DistributionView(View):
     """The distribution alone: rows of ``statistics`` [B, D], which are invariant already."""
 
+    version = 1
+
     def __init__(self, config: ModelConfig, in_channels: int) -> None:
         super().__init__(config, in_channels)
         self.n_statistics = n_statistics(self.out_channels, self.in_channels)

@@ -42,15 +42,16 @@ class GridView(View):
     def prepare(self, density: Tensor, lattice: Tensor) -> PreparedRows:
         """Return rows of densities [B, C, N, N, N] (e/Å^3) in cells [B, 3, 3] (Å); n = min(grid, N).
 
-        Raises ConfigError: n does not divide N, or the patch does not divide n.
+        Raises ConfigError: n does not divide N, or the backbone takes no grid of n points.
         """
         density = self._seen(density)
         stored = density.shape[-1]
         n = min(self.config.grid, stored)
-        if stored % n or n % self.config.patch:
+        multiple = self.config.backbone.grid_multiple
+        if stored % n or n % multiple:
             raise ConfigError(
                 f"model.grid, model.patch: the patch must divide the grid and the grid the stored {stored} points, "
-                f"found {n} and {self.config.patch}"
+                f"found {n} and {multiple}"
             )
         fields = self._fields(density, lattice)
         grid = nn.functional.avg_pool3d(fields, stored // n) if n < stored else fields

@@ -24,6 +24,8 @@ class PeakView(View):
     ``positions`` [B, K, 3], fractional, which no network looks at; and, if asked for, ``statistics`` [B, D].
     """
 
+    version = 1
+
     def __init__(self, config: ModelConfig, in_channels: int) -> None:
         super().__init__(config, in_channels)
         self.n_columns = n_columns(self.in_channels)

@@ -104,6 +104,8 @@ def predict(
     frame = load_bundle(bundle, check=check).predict(
         source, batch_size=batch_size, device=device, coverage=share, on_error=on_error
     )
+    for name, note in frame.attrs["notes"].items():
+        click.echo(f"{name}: {note}", err=True)
     if form == "json":
         print_json(prediction_rows(frame))
     elif form == "csv":

@@ -17,6 +17,7 @@ from taskgroup.densities.archives import is_archive, is_archive_name, members
 from taskgroup.densities.cell import CellReport, primitive
 from taskgroup.densities.density import Density
 from taskgroup.densities.descriptions import equivalent_descriptions
+from taskgroup.densities.primitive_promolecule import primitive_promolecule
 from taskgroup.densities.promolecule import promolecule
 from taskgroup.densities.read import READERS, density_members, read_density, reader_for, readers
 from taskgroup.densities.reader import Member, Reader, bare_name
@@ -41,6 +42,7 @@ __all__ = [
     "is_archive_name",
     "members",
     "primitive",
+    "primitive_promolecule",
     "promolecule",
     "read_density",
     "read_structure",

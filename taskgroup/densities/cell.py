@@ -72,6 +72,13 @@ class CellReport:
             parts.append("basis reduced")
         return "; ".join([*parts, *self.notes])
 
+    @property
+    def note(self) -> str:
+        """What a user should be told: a supercell that was reduced, or something odd; empty where nothing is."""
+        if self.repeats > 1 or self.notes:
+            return str(self)
+        return ""
+
     def _size(self) -> str:
         if self.supercell is None:
             return f"{self.repeats} primitive cells"

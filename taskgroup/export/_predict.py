@@ -62,7 +62,8 @@ def predict(
         error is raised.
 
     Returns a DataFrame with index ``id``, one column per target and one column ``<target>_std`` each, with a coverage
-    also ``<target>_low`` and ``<target>_high`` of each regression target, and the units in ``.attrs["units"]``. Raises
+    also ``<target>_low`` and ``<target>_high`` of each regression target, the units in ``.attrs["units"]``, and by id in
+    ``.attrs["notes"]`` what was done to the cell of an input (a supercell is brought to its primitive cell). Raises
     InputError: input the bundle cannot take, or a coverage it does not know.
     """
     widths = {}
@@ -156,15 +157,19 @@ def _predicted_frame(
 
     columns = [*bundle.targets, *(f"{name}_std" for name in bundle.targets)]
     ids: list[str] = []
+    notes: dict[str, str] = {}
     blocks = [np.empty((0, len(columns)))]
     while batch := list(islice(items, batch_size)):
         densities = np.stack([item.density for item in batch])
         lattices = np.stack([item.lattice for item in batch])
         values, stds = predict_arrays(bundle, densities, lattices, device)
         ids.extend(item.id for item in batch)
+        notes |= {item.id: item.note for item in batch if item.note}
         blocks.append(np.concatenate([values, stds], axis=1))
     index = pd.Index(ids, name="id", dtype=object)
-    return pd.DataFrame(np.concatenate(blocks), index=index, columns=columns)
+    frame = pd.DataFrame(np.concatenate(blocks), index=index, columns=columns)
+    frame.attrs["notes"] = notes
+    return frame
 
 
 def _device(asked: str | torch.device | None) -> torch.device:

@@ -10,8 +10,10 @@ from numpy.typing import NDArray
 from taskgroup.datasets import Dataset, load_dataset
 from taskgroup.datasets.store.manifest import MANIFEST
 from taskgroup.densities import (
+    CellReport,
     Density,
-    promolecule,
+    primitive,
+    primitive_promolecule,
     read_density,
     read_structure,
     readers,
@@ -25,11 +27,15 @@ OnError = Callable[[str, InputError], None]
 
 
 class Item(NamedTuple):
-    """One input: its id, its density [C, n, n, n] in e/Å^3 as standardised for the bundle, its cell [3, 3] in Å."""
+    """One input: its id, its density [C, n, n, n] in e/Å^3 as standardised for the bundle, its cell [3, 3] in Å.
+
+    ``note`` says what was done to the cell that was given, where a user should know.
+    """
 
     id: str
     density: NDArray[np.float32]
     lattice: NDArray[np.float64]
+    note: str = ""
 
 
 def as_dataset(inputs: Any) -> Dataset | None:
@@ -79,7 +85,7 @@ def source_items(bundle: Bundle, inputs: Any, on_error: OnError | None) -> Itera
 def standardised(bundle: Bundle, source: Any, name: str) -> Item:
     """Return one input as the networks take it. Raises InputError: not the kind of density the bundle takes."""
     wanted = bundle.spec.density
-    density = _density(bundle, source, name)
+    density, report = _primitive_density(bundle, source, name)
     if density.kind != wanted.kind:
         raise BundleError(
             f"{name}: this bundle takes {wanted.kind} densities, but found one of kind {density.kind}."
@@ -90,7 +96,7 @@ def standardised(bundle: Bundle, source: Any, name: str) -> Item:
         density = standardise(density, wanted.grid, wanted.sigma)
     # Datasets store float16, and the networks were trained on what they store.
     stored = density.values[: wanted.n_channels].astype(np.float16)
-    return Item(name, stored.astype(np.float32), density.lattice)
+    return Item(name, stored.astype(np.float32), density.lattice, report.note)
 
 
 def check_dataset(bundle: Bundle, dataset: Dataset) -> None:
@@ -141,10 +147,11 @@ def _holds_files(folder: Path) -> bool:
     return any(path.is_file() for path in folder.rglob("*"))
 
 
-def _density(bundle: Bundle, source: Any, name: str) -> Density:
+def _primitive_density(bundle: Bundle, source: Any, name: str) -> tuple[Density, CellReport]:
+    """Return the density of one input in its primitive cell: predictions must not depend on the cell that was given."""
     wanted = bundle.spec.density
     if isinstance(source, Density):
-        return source
+        return primitive(source)
     if isinstance(source, str):
         source = Path(source)
     holds_density = isinstance(source, tuple) or any(reader.suits(source) for reader in readers())
@@ -157,13 +164,13 @@ def _density(bundle: Bundle, source: Any, name: str) -> Density:
         structure = source
         if isinstance(source, Path):
             structure = read_structure(source)
-        return promolecule(structure, wanted.grid, wanted.sigma, name)
+        return primitive_promolecule(structure, wanted.grid, wanted.sigma, name)
     if isinstance(source, Path) and source.exists() and not holds_density:
         raise BundleError(
             f"{name}: this bundle takes {wanted.kind} densities, but the file's name is none of a density "
             "(CHGCAR, CHG, AECCAR, *.cube); a structure alone is not enough."
         )
-    return read_density(source, all_electron=wanted.kind == "all-electron")
+    return primitive(read_density(source, all_electron=wanted.kind == "all-electron"))
 
 
 def _check_channels(bundle: Bundle, found: int, name: str) -> None:

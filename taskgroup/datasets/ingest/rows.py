@@ -11,7 +11,8 @@ from taskgroup.datasets.ingest.structure_checks import formula_note, read_checke
 from taskgroup.datasets.store import Refused, Row, StoreSettings
 from taskgroup.densities import (
     Density,
-    promolecule,
+    primitive,
+    primitive_promolecule,
     read_density,
     standardise,
     structure_of_line,
@@ -74,7 +75,9 @@ def _read(source: Source, settings: StoreSettings) -> tuple[Density, str]:
     files = source.files[0] if len(source.files) == 1 else source.files
     is_all_electron = settings.kind == "all-electron"
     density = read_density(files, electrons=source.electrons, all_electron=is_all_electron)
-    return standardise(density, settings.grid, settings.sigma), ""
+    # A property does not depend on the choice of cell, so what is stored must not either.
+    cell, report = primitive(density)
+    return standardise(cell, settings.grid, settings.sigma), report.note
 
 
 def _read_promolecule(source: Source, settings: StoreSettings) -> tuple[Density, str]:
@@ -83,7 +86,8 @@ def _read_promolecule(source: Source, settings: StoreSettings) -> tuple[Density,
         structure, note = read_checked_structure(source.files[0])
     else:
         structure = structure_of_line(source.line, str(source))
-    return promolecule(structure, settings.grid, settings.sigma, str(source)), note
+    cell, report = primitive_promolecule(structure, settings.grid, settings.sigma, str(source))
+    return cell, "; ".join(filter(None, (note, report.note)))
 
 
 def _group_keys(species: Sequence[str]) -> tuple[str, str]:

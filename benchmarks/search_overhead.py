@@ -231,7 +231,7 @@ class History:
         rows: dict[str, list] = defaultdict(list)
         for _, record in trials:
             run, now = uuid.uuid4().hex, 1_700_000_000_000
-            own = {"run_uuid": run, "name": record.run_name, "status": "FINISHED", "end_time": now}
+            own = {"run_uuid": run, "name": record.name, "status": "FINISHED", "end_time": now}
             rows["runs"].append(
                 tuple(own.get(name, value) for name, value in zip(columns, template, strict=True))
             )
@@ -241,7 +241,7 @@ class History:
                 "name": record.name,
                 "state": "COMPLETE",
             }
-            tags |= {"trial": str(record.number), "mlflow.runName": record.run_name}
+            tags |= {"trial": str(record.number), "mlflow.runName": record.name}
             tags |= {"grouping": str(record.grouping), "grouping_id": record.grouping.grouping_id}
             rows["tags"] += [(key, value, run) for key, value in tags.items()]
             rows["params"] += [(key, str(value), run) for key, value in record.settings.items()]

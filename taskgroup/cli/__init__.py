@@ -11,6 +11,7 @@ from typing import NamedTuple
 import click
 
 from taskgroup import __version__
+from taskgroup.cli._options import add_json_option
 from taskgroup.errors import InputError, TaskgroupError
 
 
@@ -135,6 +136,7 @@ class _LazyGroup(click.Group):
         command = getattr(module, name.replace("-", "_"))
         # \b keeps click from joining the lines.
         command.epilog = f"\b\nExample:\n  {verb.example}"
+        add_json_option(command)
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

@@ -25,28 +25,40 @@ CHECK = click.option(
 
 
 def output_format(*forms: str) -> Callable[[Command], Command]:
-    """Add ``--format`` with the forms named, the first by default, and ``--json`` as a short form of one of them.
+    """Add ``--format`` with the forms named, the first by default; the command gets it as the argument ``form``."""
+    return click.option(
+        "--format",
+        "form",
+        type=click.Choice(forms),
+        default=forms[0],
+        show_default=True,
+        help="Form of the output.",
+    )
 
-    The command gets one argument, ``form``.
-    """
 
-    def decorate(command: Command) -> Command:
-        @functools.wraps(command)
-        def with_form(*arguments: Any, form: str, as_json: bool, **options: Any) -> Any:
-            if as_json:
-                form = "json"
-            return command(*arguments, form=form, **options)
+def add_json_option(command: click.Command) -> None:
+    """Let a command that takes ``--format json`` take ``--json`` too; of a group, all its commands."""
+    if isinstance(command, click.Group):
+        for child in command.commands.values():
+            add_json_option(child)
+        return
+    if not _takes_json(command) or any("--json" in option.opts for option in command.params):
+        return
+    callback = command.callback
 
-        with_json = click.option(
-            "--json", "as_json", is_flag=True, help="Short for --format json."
-        )(with_form)
-        return click.option(
-            "--format",
-            "form",
-            type=click.Choice(forms),
-            default=forms[0],
-            show_default=True,
-            help="Form of the output.",
-        )(with_json)
+    @functools.wraps(callback)
+    def with_form(*arguments: Any, form: str, as_json: bool, **options: Any) -> Any:
+        if as_json:
+            form = "json"
+        return callback(*arguments, form=form, **options)
 
-    return decorate
+    command.callback = with_form
+    json_option = click.Option(["--json", "as_json"], is_flag=True, help="Short for --format json.")
+    command.params.append(json_option)
+
+
+def _takes_json(command: click.Command) -> bool:
+    for option in command.params:
+        if option.name == "form" and isinstance(option.type, click.Choice):
+            return "json" in option.type.choices
+    return False

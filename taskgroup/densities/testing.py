@@ -1,4 +1,4 @@
-"""Tests that every density reader must pass; for plug-ins too.
+"""Tests that every density reader must pass, for plug-ins too, and other descriptions of one crystal.
 
     from taskgroup.densities.testing import FileReaderConformance
 
@@ -10,7 +10,7 @@
             ...
             return path, 8.0                        # and the electrons in it
 
-Needs pytest, so nothing in taskgroup imports this module.
+Needs pytest, so nothing in taskgroup imports this module; ``equivalent_descriptions`` alone is in ``descriptions``.
 """
 
 from pathlib import Path
@@ -20,8 +20,11 @@ import numpy as np
 import pytest
 
 from taskgroup.densities.density import Density
+from taskgroup.densities.descriptions import equivalent_descriptions
 from taskgroup.densities.reader import Reader
 from taskgroup.errors import DensityError
+
+__all__ = ["FileReaderConformance", "ReaderConformance", "equivalent_descriptions"]
 
 
 class ReaderConformance:

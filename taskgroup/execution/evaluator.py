@@ -228,10 +228,11 @@ class _Curves:
         """Take in one epoch of the jobs in training."""
         for key, values in skills.items():
             # A job that is trained a second time, alone, begins its curve anew.
-            earlier = self._best.get(key, [])[: epoch - 1]
-            is_best = not earlier or mean_skill(values) > mean_skill(earlier[-1])
-            earlier.append(values if is_best else earlier[-1])
-            self._best[key] = earlier
+            curve = self._best.get(key, [])[: epoch - 1]
+            # Written so that undefined skills, whose mean is NaN, are not the best.
+            is_best = not curve or mean_skill(values) > mean_skill(curve[-1])
+            curve.append(values if is_best else curve[-1])
+            self._best[key] = curve
 
     def of(self, key: str) -> list[TargetSkills]:
         """Return the curve of a job."""
@@ -271,9 +272,11 @@ def _serving_skills(jobs: Jobs, skills_by_key: Mapping[str, TargetSkills]) -> di
     for (group, _), job in jobs.items():
         skills = skills_by_key.get(job.key, {})
         for target in group.serves:
-            if skills.get(target) is not None:
-                skills_by_target.setdefault(target, []).append(skills[target])
-    return {target: _mean(values) for target, values in sorted(skills_by_target.items())}
+            skill = skills.get(target)
+            if skill is None:
+                continue
+            skills_by_target.setdefault(target, []).append(skill)
+    return {target: _mean(skills_by_target[target]) for target in sorted(skills_by_target)}
 
 
 def _mean_skills(skills_of_repeats: Sequence[TargetSkills]) -> dict[str, float]:

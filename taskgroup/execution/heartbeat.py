@@ -8,6 +8,7 @@ Optuna has heartbeats too, for databases alone; a run may as well use a journal 
 """
 
 import json
+import logging
 import os
 import socket
 import threading
@@ -18,6 +19,8 @@ from types import TracebackType
 from taskgroup.execution.channel import process_name
 from taskgroup.files import read_whole_lines
 from taskgroup.tracking import TrialRecord, record_file, record_files
+
+_log = logging.getLogger(__name__)
 
 # Seconds between two touches of the file.
 _BEAT_SECONDS = 10.0
@@ -112,9 +115,21 @@ class PeerInbox:
                 continue
             for start, line in read_whole_lines(path, self._offsets.get(path, 0)):
                 self._offsets[path] = start + len(line)
-                if line.strip():
-                    records.append(TrialRecord.from_dict(json.loads(line)))
+                record = _decoded(path, line)
+                if record is not None:
+                    records.append(record)
         return records
+
+
+def _decoded(path: Path, line: bytes) -> TrialRecord | None:
+    """Return the record of a line; None where a kill tore it off, which the writer's next line has closed."""
+    if not line.strip():
+        return None
+    try:
+        return TrialRecord.from_dict(json.loads(line))
+    except ValueError:
+        _log.warning("%s: a line is torn and was skipped", path)
+        return None
 
 
 def _process_exists(pid: int) -> bool:

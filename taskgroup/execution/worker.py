@@ -132,9 +132,8 @@ class _JobInTraining:
     def __init__(self, job: GroupJob, settings: WorkerSettings) -> None:
         self._settings = settings
         self._threads = 1 if is_small(job) else settings.threads or _TORCH_THREADS
-        self._checkpoint = Checkpoint(
-            checkpoint_path(settings.folder, job.key), settings.checkpoint_seconds
-        )
+        path = checkpoint_path(settings.folder, job.key)
+        self._checkpoint = Checkpoint(path, settings.checkpoint_seconds, strict=False)
         self._halves = fit_halves(*job_data(job), job, checkpoint=self._checkpoint)
 
     def advance(self) -> EpochReport | None:

@@ -51,8 +51,9 @@ def predict(
 
     Parameters
     ----------
-    inputs: a Dataset, a store folder, or a list of densities: files, Density or pymatgen density objects; a bundle of
-        promolecules takes structure files and pymatgen structures instead.
+    inputs: a Dataset, a store folder, or a list of densities: files, folders of files, Density or pymatgen density
+        objects; a bundle of promolecules takes structure files and pymatgen structures instead. Rows of a dataset and
+        materials in a folder go by their ids, files by their paths.
     batch_size: densities at a time; default: 32, on a GPU 128.
     device: where to compute; default: a GPU if there is one.
     rows: of a Dataset or store; default all.

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from taskgroup.datasets import Dataset, load_dataset
+from taskgroup.datasets.store.manifest import MANIFEST
 from taskgroup.densities import (
     Density,
     promolecule,
@@ -18,6 +19,7 @@ from taskgroup.densities import (
 )
 from taskgroup.errors import BundleError, InputError, StoreError
 from taskgroup.export.bundle import Bundle
+from taskgroup.export.folders import folder_materials
 
 OnError = Callable[[str, InputError], None]
 
@@ -31,7 +33,10 @@ class Item(NamedTuple):
 
 
 def as_dataset(inputs: Any) -> Dataset | None:
-    """Return the dataset that is given, named, or stored in the folder given; None where the input is none."""
+    """Return the dataset that is given, named, or stored in the folder given; None where the input is none.
+
+    A folder that is no store may hold calculations; it is one of the sources of ``source_items``.
+    """
     if isinstance(inputs, Dataset):
         return inputs
     if not isinstance(inputs, str | Path) or Path(inputs).is_file():
@@ -39,9 +44,9 @@ def as_dataset(inputs: Any) -> Dataset | None:
     try:
         return load_dataset(inputs)
     except StoreError:
-        if Path(inputs).exists():
-            raise
-        return None
+        if not Path(inputs).exists() or _holds_files(Path(inputs)):
+            return None
+        raise
 
 
 def dataset_items(
@@ -62,8 +67,7 @@ def source_items(bundle: Bundle, inputs: Any, on_error: OnError | None) -> Itera
     sources: Iterable[Any] = inputs
     if _is_single(inputs):
         sources = [inputs]
-    for number, source in enumerate(sources):
-        name = _name(source, number)
+    for name, source in _named(bundle, sources, on_error):
         try:
             yield standardised(bundle, source, name)
         except InputError as error:
@@ -100,6 +104,41 @@ def check_dataset(bundle: Bundle, dataset: Dataset) -> None:
                 f"but '{dataset.name}' has {found}."
             )
     _check_channels(bundle, dataset.n_channels, f"dataset '{dataset.name}'")
+
+
+def _named(
+    bundle: Bundle, sources: Iterable[Any], on_error: OnError | None
+) -> Iterator[tuple[str, Any]]:
+    """Yield every source with its id; of a folder, one source per material in it."""
+
+    def refuse(name: str, error: InputError) -> None:
+        if on_error is None:
+            raise error
+        on_error(name, error)
+
+    for number, source in enumerate(sources):
+        if not isinstance(source, str | Path) or not Path(source).is_dir():
+            yield _name(source, number), source
+            continue
+        try:
+            materials = folder_materials(Path(source), bundle.spec.density.kind)
+        except InputError as error:
+            refuse(str(source), error)
+            continue
+        for material in materials:
+            if material.problem:
+                refuse(material.id, InputError(f"{source}: {material.problem}"))
+            elif len(material.files) == 1:
+                yield material.id, material.files[0]
+            else:
+                yield material.id, material.files
+
+
+def _holds_files(folder: Path) -> bool:
+    """Return whether a folder may hold calculations: it has files, and no store was begun in it."""
+    if (folder / MANIFEST).exists():
+        return False
+    return any(path.is_file() for path in folder.rglob("*"))
 
 
 def _density(bundle: Bundle, source: Any, name: str) -> Density:

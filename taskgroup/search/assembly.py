@@ -134,13 +134,24 @@ def assemble(
 
 
 def _scored_plan(solution: Solution, pool: Mapping[str, TrainedGroup]) -> ScoredPlan:
-    key_of_targets = {tuple(sorted(chosen.tasks)): chosen.key for chosen in solution.groups}
-    groups = [Group(tuple(chosen.tasks), tuple(chosen.serves)) for chosen in solution.groups]
+    """Return the grouping the solver chose, with the recipes and results of its groups."""
+    trained_of_targets: dict[tuple[str, ...], TrainedGroup] = {}
+    groups = []
+    for network in solution.groups:
+        group = Group(tuple(network.tasks), tuple(network.serves))
+        trained_of_targets[group.targets] = pool[network.key]
+        groups.append(group)
     grouping = Grouping(tuple(groups))
-    trained = [pool[key_of_targets[group.targets]] for group in grouping.groups]
-    plan = Plan(grouping, tuple(group.recipe for group in trained))
-    keys = tuple(key for group in trained for key in group.keys)
-    return ScoredPlan(f"assembled-{len(grouping)}", plan, dict(solution.per_task), keys)
+    recipes: list[Recipe] = []
+    keys: list[str] = []
+    # In the order of the grouping, which is not that of the solver.
+    for group in grouping.groups:
+        trained = trained_of_targets[group.targets]
+        recipes.append(trained.recipe)
+        keys.extend(trained.keys)
+    name = f"assembled-{len(grouping)}"
+    plan = Plan(grouping, tuple(recipes))
+    return ScoredPlan(name, plan, dict(solution.per_task), tuple(keys))
 
 
 def _weaker_duplicates(solution: Solution) -> list[str]:

@@ -44,10 +44,10 @@ class TrialBudget:
         ``open_numbers`` are trials that run or wait in any process. Of a given number's competitors only the lower
         ones count: the place belongs to whoever began first.
         """
-        counted = self._recorded.union(self._running, open_numbers)
+        competitors = self._recorded.union(self._running, open_numbers)
         if number is not None:
-            counted = {other for other in counted if other < number}
-        return len(counted) + self._paid_repeats < self.limit
+            competitors = {other for other in competitors if other < number}
+        return len(competitors) + self._paid_repeats < self.limit
 
     def begun(self, number: int) -> None:
         """Count a trial that begins here."""

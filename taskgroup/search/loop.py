@@ -68,7 +68,7 @@ class SearchLoop:
         if config.search.pruner == "group":
             pruner = GroupPruner(config.assembly, config.search.warmup_epochs)
         self._runner = TrialRunner(builder, self._history, pruner)
-        self._learn_groups(records[-_LEARNT_TRIALS:])
+        self._runner.learn_recorded(records[-_LEARNT_TRIALS:], evaluators[0])
 
     def run(self, n_trials: int, time_limit: float | None = None) -> None:
         """Run trials until there are ``n_trials`` in all; none begins after ``time_limit`` seconds.
@@ -117,22 +117,25 @@ class SearchLoop:
 
     def _begin(self) -> TrialSettings | None:
         """Begin the next trial; None where the budget is used."""
-        # Reading the storage takes time, and a process alone knows all trials without it.
-        open_numbers = self._open_numbers() if self._must_read_storage() else ()
-        self._take_in_peers()
-        if not self._budget.may_begin(open_numbers, self._trials.next_queued()):
+        # A process alone knows all trials; reading the storage takes time.
+        reads_storage = self._trials.may_have_queued or self._peer_trials.has_peers()
+        if not self._has_place(self._trials.next_queued(), reads_storage):
             return None
         trial = self._trials.ask()
         self._budget.begun(trial.number)
-        # Among the first trials there is a place for every number; behind them, others may have been faster.
-        if trial.number >= self._budget.limit:
-            open_numbers = self._open_numbers()
-            self._take_in_peers()
-            if not self._budget.may_begin(open_numbers, trial.number):
-                self._trials.withdraw(trial)
-                self._budget.withdrawn(trial.number)
-                return None
-        return trial
+        # Among the first numbers each has a place; behind them, other processes may have been faster.
+        if trial.number < self._budget.limit or self._has_place(trial.number, reads_storage=True):
+            return trial
+        self._trials.withdraw(trial)
+        self._budget.withdrawn(trial.number)
+        return None
+
+    def _has_place(self, number: int | None, reads_storage: bool) -> bool:
+        """Return whether the trial with this number, or one more trial, has a place in the budget."""
+        open_numbers = self._trials.open_numbers() if reads_storage else ()
+        # After the storage was read, never before: a trial that ends in between would be counted nowhere.
+        self._take_in_peers()
+        return self._budget.may_begin(open_numbers, number)
 
     def _finish(self, record: TrialRecord) -> None:
         repeated = self._history.repeated_trial(record)
@@ -146,31 +149,14 @@ class SearchLoop:
         self._history.add(record)
         self._history.check_start(record)
 
-    def _must_read_storage(self) -> bool:
-        return self._trials.may_have_queued or self._peer_trials.has_peers()
-
-    def _open_numbers(self) -> set[int]:
-        """Return the trials that run or wait, in all processes.
-
-        Trials of peers must be taken in after this, never before: one that ends in between would be in neither.
-        """
-        return self._trials.open_numbers()
-
     def _take_in_peers(self) -> None:
         """Learn from the trials that other processes have recorded."""
         records = self._peer_trials.take()
         if not records:
             return
         self._evaluators[0].store.refresh()
-        self._learn_groups(records)
+        self._runner.learn_recorded(records, self._evaluators[0])
         for record in records:
             self._budget.seen_elsewhere(record.number)
             self._trials.learn(record)
             self._history.add(record)
-
-    def _learn_groups(self, records: Sequence[TrialRecord]) -> None:
-        """Let the pruner know the groups that recorded trials have trained."""
-        evaluator = self._evaluators[0]
-        keys = dict.fromkeys(key for record in records for key in record.keys)
-        results = [evaluator.store.get(key) for key in keys]
-        self._runner.learn([result for result in results if result is not None], evaluator)

@@ -66,9 +66,12 @@ class GroupPruner:
 
     def _keep_better(self, candidate: Candidate) -> None:
         """Of one set of targets under several recipes, keep the one with the larger sum of skills."""
-        known = self._finished.get(candidate.tasks)
-        if known is None or sum(known.scores.values()) < sum(candidate.scores.values()):
-            self._finished[candidate.tasks] = candidate
+        targets = candidate.tasks
+        if targets in self._finished:
+            known_sum = sum(self._finished[targets].scores.values())
+            if known_sum >= sum(candidate.scores.values()):
+                return
+        self._finished[targets] = candidate
 
     def _learn_rise(self, result: GroupResult) -> None:
         """Keep, for each epoch and target, final skill minus the best skill by then: [epochs, targets]."""

@@ -4,7 +4,7 @@ import logging
 import math
 import threading
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from pydantic import ValidationError
 
@@ -17,7 +17,7 @@ from taskgroup.search.groupings import GroupingBuilder
 from taskgroup.search.history import SearchHistory
 from taskgroup.search.optuna_trials import TrialSettings
 from taskgroup.search.pruner import GroupPruner
-from taskgroup.spec.plan import Plan, Recipe, flat_settings
+from taskgroup.spec.plan import Plan, Recipe, StudyData, flat_settings
 from taskgroup.spec.space import settings_of
 from taskgroup.tracking import TrialRecord
 from taskgroup.training import GroupResult
@@ -71,17 +71,26 @@ class TrialRunner:
         )
         if self.is_stopping and not evaluation.skills:
             return None
-        self.learn(evaluation.results, evaluator)
+        self._learn(evaluation.results, evaluator.data)
         if evaluation.failure is not None:
             failure = evaluation.failure
             _log.warning("trial %d: %s: %s", trial.number, failure.kind, failure.reason)
         return self._record(trial, plan, evaluation, time.monotonic() - start)
 
-    def learn(self, results: Sequence[GroupResult], evaluator: Evaluator) -> None:
-        """Let the pruner know finished groups."""
+    def learn_recorded(self, records: Iterable[TrialRecord], evaluator: Evaluator) -> None:
+        """Let the pruner know the groups of recorded trials."""
+        results: dict[str, GroupResult] = {}
+        for record in records:
+            for key in record.keys:
+                result = evaluator.store.get(key)
+                if result is not None:
+                    results[key] = result
+        self._learn(list(results.values()), evaluator.data)
+
+    def _learn(self, results: Sequence[GroupResult], data: StudyData) -> None:
         if self._pruner is None:
             return
-        groups = trained_groups(results, evaluator.data, evaluator.data.search_repeats)
+        groups = trained_groups(results, data, data.search_repeats)
         self._pruner.learn(groups, results)
 
     def _plan(self, trial: TrialSettings) -> Plan:

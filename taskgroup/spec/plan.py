@@ -180,11 +180,13 @@ class StudyData:
     @cached_property
     def member_repeats(self) -> tuple[Repeat, ...]:
         """Trainings of each group of a bundle: new seeds, validated on all folds but the test fold in turn."""
-        folds = [fold for fold in range(self.split.folds) if fold != self.split.test_fold]
+        folds = list(range(self.split.folds))
+        folds.remove(self.split.test_fold)
         first_seed = self._config.search.seed + MEMBER_SEEDS
         repeats = []
         for member in range(self._config.refit.members):
-            repeats.append((first_seed + member, folds[member % len(folds)]))
+            fold = folds[member % len(folds)]
+            repeats.append((first_seed + member, fold))
         return tuple(repeats)
 
     def job(
@@ -227,10 +229,11 @@ class StudyData:
 
 def flat_settings(settings: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     """Return settings by section as one dict with keys ``grouping/*`` and ``hp/*``, for records and MLflow."""
-    flat = {f"grouping/{name}": value for name, value in settings["grouping"].items()}
-    for section in ("model", "training"):
+    prefixes = {"grouping": "grouping/", "model": "hp/model.", "training": "hp/training."}
+    flat = {}
+    for section, prefix in prefixes.items():
         for name, value in settings[section].items():
-            flat[f"hp/{section}.{name}"] = value
+            flat[prefix + name] = value
     return flat
 
 

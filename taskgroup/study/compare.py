@@ -146,7 +146,9 @@ def held_out_rows(data: StudyData, scored: Container[str] | None = None) -> NDAr
     """Return the rows of the test fold; where ``scored`` is given, only those with these ids."""
     if scored is None:
         return data.test_rows
-    return np.array([row for row in data.test_rows if data.dataset.ids[row] in scored])
+    ids = data.dataset.ids
+    rows = [row for row in data.test_rows if ids[row] in scored]
+    return np.array(rows)
 
 
 def plans(folder: Path, data: StudyData, store: ResultStore) -> dict[str, Plan]:

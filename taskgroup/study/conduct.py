@@ -15,7 +15,6 @@ from typing import Any
 
 from taskgroup import __version__
 from taskgroup.files import held_lock
-from taskgroup.search.loop import SearchLoop
 from taskgroup.spec.config import StudyConfig
 from taskgroup.spec.plan import StudyData
 from taskgroup.study.finalise import Finaliser
@@ -77,7 +76,10 @@ def conduct(config: StudyConfig, folder: Path, hooks: StudyHooks) -> None:
             final = _finalise(session, on_record, hooks)
             background.wait()
             tracker.log_final(final)
-            _explain(session, final, tracker, hooks)
+            _explain(session, final, hooks)
+            # The report shows the state.
+            write_study(folder, study_record(config, data, "finished"))
+            _publish(folder, tracker)
             state = "finished"
             # Only trainings that timed out or failed have left any, and nobody will go on with them.
             shutil.rmtree(folder / "checkpoints", ignore_errors=True)
@@ -115,18 +117,14 @@ def _search(
     hooks.on_phase("search", search.n_trials)
     loop = session.loop(on_record, read_records(session.folder))
     while True:
-        n_trials = _run_until_all_ended(loop, search.n_trials, _remaining(search.time_limit, start))
+        loop.run(search.n_trials, _remaining(search.time_limit, start))
+        n_trials = loop.wait()
         # Networks and trials of processes that were killed meanwhile; the trials wait in the queue now.
         session.store.recover(session.peers.lives)
         n_queued = session.storage.settle_interrupted(read_records(session.folder), session.peers)
         is_over = _remaining(search.time_limit, start) == 0
         if is_over or (n_trials >= search.n_trials and not n_queued):
             return
-
-
-def _run_until_all_ended(loop: SearchLoop, n_trials: int, time_limit: float | None) -> int:
-    loop.run(n_trials, time_limit)
-    return loop.wait()
 
 
 def _remaining(time_limit: float | None, start: float) -> float | None:
@@ -151,15 +149,17 @@ def _finalise(
     return finaliser.run(read_records(session.folder))
 
 
-def _explain(
-    session: SearchSession, final: FinalRecord, tracker: Tracker, hooks: StudyHooks
-) -> None:
-    """Write which target helped which, and the report, into the run folder and the MLflow run."""
+def _explain(session: SearchSession, final: FinalRecord, hooks: StudyHooks) -> None:
+    """Write which target helped which into the run folder."""
     folder = session.folder
     if not (folder / "transfer").exists():
         hooks.on_phase("explain", 0)
         report = run_transfer(folder, session.data, session.store, final)
         write_transfer(report, folder / "transfer")
+
+
+def _publish(folder: Path, tracker: Tracker) -> None:
+    """Write the report, and copy it with all that explains the result to the MLflow run."""
     page = write_report(folder, folder / "report.html")
     artifacts = (folder / "affinity", folder / "transfer", page)
     tracker.log_artifacts(*(path for path in artifacts if path.exists()))

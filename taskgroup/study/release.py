@@ -18,6 +18,7 @@ from taskgroup.intervals import (
 from taskgroup.spec.plan import Plan, StudyData
 from taskgroup.study.refit import Members, refit_bundle
 from taskgroup.tracking.parity import write_predictions
+from taskgroup.tracking.verdict import grouping_verdict
 from taskgroup.training.metrics import weighted_metric
 
 if TYPE_CHECKING:
@@ -54,7 +55,9 @@ def release(
     scores = score_test_rows(bundle, bundle_alone, data)
     truth = {target: data.targets.column(target)[data.test_rows] for target in bundle.targets}
     write_predictions(folder, truth, scores.predictions)
-    spec = replace(bundle.spec, metrics={"test": scores.metrics})
+    verdict = grouping_verdict(plan.grouping, scores.mean_gain)
+    provenance = {**bundle.spec.provenance, "verdict": verdict}
+    spec = replace(bundle.spec, metrics={"test": scores.metrics}, provenance=provenance)
     reference = choose_inputs(data.dataset, spec.density.n_channels)
     save_bundle(folder / "export", spec, bundle.members, reference)
     return scores

@@ -90,4 +90,4 @@ class Study:
 
     def leaderboard(self) -> "pd.DataFrame":
         """Return baselines, trials and assembled groupings as a table, best first."""
-        return leaderboard_frame(self.records())
+        return leaderboard_frame(self.records(), final=self.final())

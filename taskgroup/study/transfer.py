@@ -83,8 +83,11 @@ def _split(data: StudyData, result: GroupResult) -> Split:
 
 def _set_run(folder: Path, data: StudyData, result: GroupResult) -> SetRun:
     path = prediction_path(folder, result.key)
-    predictions = np.load(path, allow_pickle=False) if path.exists() else None
-    return SetRun.of(result, _split(data, result).validation, predictions)
+    predictions = None
+    if path.exists():
+        predictions = np.load(path, allow_pickle=False)
+    validation_rows = _split(data, result).validation
+    return SetRun.of(result, validation_rows, predictions)
 
 
 def _feature_affinities(

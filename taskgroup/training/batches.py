@@ -60,24 +60,31 @@ class Batches:
         parts = rows[order].tensor_split(self.per_epoch)
         targets = self._present_targets(parts)
         rates = self._rates(first_step)
-        return [Batch(*content) for content in zip(parts, targets, rates, strict=True)]
+        contents = zip(parts, targets, rates, strict=True)
+        return [Batch(*content) for content in contents]
 
     def _present_targets(self, parts: Sequence[Tensor]) -> list[list[int]]:
         n_targets = self._labels.present.shape[1]
         if self._labels.complete:
             return [list(range(n_targets))] * len(parts)
         # One transfer for all steps: asked at each step, the host would wait for the device each time.
-        has_label = torch.stack([self._labels.present[rows].any(0) for rows in parts]).tolist()
-        return [_positions(batch) for batch in has_label]
+        has_label = [self._labels.present[rows].any(0) for rows in parts]
+        on_host = torch.stack(has_label).tolist()
+        return [_true_positions(flags) for flags in on_host]
 
     def _rates(self, first_step: int) -> Sequence[tuple[float, float]] | Tensor:
+        config = self._config
         rates = []
         for step in range(first_step, first_step + self.per_epoch):
-            rate = learning_rate(self._config, step, self.steps)
-            rates.append((rate, average_rate(self._config.ema, step + 1)))
+            step_rate = learning_rate(config, step, self.steps)
+            ema_rate = average_rate(config.ema, step + 1)
+            rates.append((step_rate, ema_rate))
         device = self._labels.train.device
-        return torch.tensor(rates, device=device) if device.type == "cuda" else rates
+        if device.type != "cuda":
+            return rates
+        # A recorded step reads its rates from the device; one transfer brings those of all steps there.
+        return torch.tensor(rates, device=device)
 
 
-def _positions(flags: Sequence[bool]) -> list[int]:
+def _true_positions(flags: Sequence[bool]) -> list[int]:
     return [position for position, flag in enumerate(flags) if flag]

@@ -15,7 +15,9 @@ from taskgroup.errors import ConfigError
 from taskgroup.files import atomic_path
 
 _log = logging.getLogger(__name__)
+# Raised when names or meaning of the tensors change: files of earlier formats are then left out.
 _FORMAT = 2
+# Name of our JSON among the metadata of a safetensors file.
 _HEADER = "taskgroup"
 
 
@@ -48,6 +50,7 @@ class Checkpoint:
         A file that cannot be written (the disk is full) is reported in the log and does not end the training.
         """
         content = {"format": _FORMAT, "key": key, "state": state}
+        # safetensors writes contiguous tensors only; convolutions keep theirs channels last.
         on_host = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
         try:
             with atomic_path(self.path) as temporary:

@@ -34,12 +34,15 @@ def r2_score(truth: Array, predicted: Array, weights: Array | None = None) -> Ar
     """
     if weights is None:
         weights = np.ones_like(truth)
-    residual = (weights * (truth - predicted) ** 2).sum(-1)
+    squared_errors = (truth - predicted) ** 2
+    residual = (weights * squared_errors).sum(-1)
     total_weight = weights.sum(-1)
     with np.errstate(divide="ignore", invalid="ignore"):
         mean = (weights * truth).sum(-1) / total_weight
-        spread = (weights * (truth - mean[..., None]) ** 2).sum(-1)
-        least_spread = _LEAST_RELATIVE_SPREAD * (weights * truth**2).sum(-1)
+        squared_deviations = (truth - mean[..., None]) ** 2
+        spread = (weights * squared_deviations).sum(-1)
+        sum_of_squares = (weights * truth**2).sum(-1)
+        least_spread = _LEAST_RELATIVE_SPREAD * sum_of_squares
         r2 = 1 - residual / spread
         return np.where(spread > least_spread, r2, np.nan)
 
@@ -127,10 +130,13 @@ def mean_skill(skills: Mapping[str, float | None]) -> float:
     >>> mean_skill({"a": -50.0, "b": 0.5, "c": None})
     -0.25
     """
-    defined = [skill for skill in skills.values() if skill is not None and math.isfinite(skill)]
-    if not defined:
+    clipped = []
+    for skill in skills.values():
+        if skill is not None and math.isfinite(skill):
+            clipped.append(max(skill, _LEAST_SKILL))
+    if not clipped:
         return math.nan
-    return sum(max(skill, _LEAST_SKILL) for skill in defined) / len(defined)
+    return sum(clipped) / len(clipped)
 
 
 def interval(

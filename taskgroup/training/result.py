@@ -142,15 +142,20 @@ class GroupResult:
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON without NaN; ``from_dict`` undoes it."""
-        names = [field.name for field in fields(self) if field.name != "job"]
-        content = {name: getattr(self, name) for name in names}
-        return {"key": self.key, "job": self.job.to_dict(), **plain_json(content)}
+        content = {name: getattr(self, name) for name in _stored_fields()}
+        return {"key": self.key, "job": self.job.to_dict()} | plain_json(content)
 
     @classmethod
     def from_dict(cls, content: Mapping[str, Any]) -> "GroupResult":
         """Return the result that ``to_dict`` described; fields of earlier versions that are gone are left out."""
-        names = [field.name for field in fields(cls) if field.name != "job"]
-        values = {name: content[name] for name in names}
+        values = {name: content[name] for name in _stored_fields()}
         values["curve"] = tuple(values["curve"])
         values["train_curve"] = tuple(values["train_curve"])
         return cls(job=GroupJob.from_dict(content["job"]), **values)
+
+
+def _stored_fields() -> list[str]:
+    """Return the fields of a GroupResult that are stored as they are; a job has a form of its own."""
+    names = [field.name for field in fields(GroupResult)]
+    names.remove("job")
+    return names

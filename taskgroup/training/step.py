@@ -64,6 +64,7 @@ class TrainingStep:
         self._data = data
         self._labels = labels
         self._generator = generator
+        # Memory for one batch after the other; rows that lie on the host need a place on their way too.
         self._augmented_room = data.batch_room(most_rows)
         self._fetched_room = data.batch_room(most_rows) if data.elsewhere else None
         self._loss_sum = torch.zeros((), device=device)
@@ -98,6 +99,7 @@ class TrainingStep:
 
     def _may_be_recorded(self, batch: Batch) -> bool:
         """Return whether the step does what all others do, on the device alone."""
+        # A hook is Python: a replayed step would not call it.
         if any(hook.looks_at(self.context.step) for hook in self.hooks):
             return False
         if self.balancer is None:
@@ -113,12 +115,15 @@ class TrainingStep:
         return *prepared.tensors, lattice
 
     def _step(self, rows: Tensor, rates: tuple[float, float] | Tensor, *fetched: Tensor) -> Tensor:
+        step_rate, ema_rate = rates
         losses = self._forward(rows, fetched)
+        # Hooks may differentiate the losses, so they come before the backward pass frees the graph.
         self._show_hooks()
         self._backward(losses)
-        self._update(rates[0])
+        self._update(step_rate)
         if self.config.ema:
-            move_average(self.averaged, self.network, rates[1])
+            move_average(self.averaged, self.network, ema_rate)
+        # The sum stays on the device until the end of the epoch: read here, the host would wait at each step.
         return self._loss_sum.add_(losses.detach().mean())
 
     def _forward(self, rows: Tensor, fetched: tuple[Tensor, ...]) -> Tensor:
@@ -126,6 +131,7 @@ class TrainingStep:
         context = self.context
         context.labels = self._labels.values[rows]
         context.present = self._labels.present[rows]
+        # Augmentation draws anew at each step, so no two epochs show the same rows.
         context.rows, context.lattice = self._augmented(rows, fetched)
         context.features = self.network.features(context.rows, context.lattice)
         context.outputs = self.network.heads(context.features)
@@ -157,6 +163,7 @@ class TrainingStep:
             return
         context = self.context
         self.balancer.backward(losses, context.features, self.shared, context.present_targets)
+        # Gradients that a balancer sets may lie in memory otherwise than their parameters.
         match_layouts(self.shared)
 
     def _update(self, learning_rate: float | Tensor) -> None:

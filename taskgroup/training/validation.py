@@ -93,11 +93,11 @@ class Validation:
         Rows whose cross-fitted epoch is the best one are computed again with the network as it will be exported.
         """
         device = self._rows.device
+        best_outputs = network_outputs(network, self._data, self._rows, self._batch_size)
+        cross_fitted_outputs = torch.as_tensor(self.best.outputs, device=device)
         is_other_epoch = self.best.cross_fitted != self.best.best
-        from_other_epoch = torch.as_tensor(is_other_epoch, device=device)[:, None]
-        cross_fitted = torch.as_tensor(self.best.outputs, device=device)
-        from_best_epoch = network_outputs(network, self._data, self._rows, self._batch_size)
-        return torch.where(from_other_epoch, cross_fitted, from_best_epoch)
+        is_other_row = torch.as_tensor(is_other_epoch, device=device)[:, None]
+        return torch.where(is_other_row, cross_fitted_outputs, best_outputs)
 
     def forget_recordings(self) -> None:
         """Free the memory of CUDA graphs."""
@@ -148,7 +148,8 @@ class BestEpochs:
     def _judge_weights(self) -> NDArray[np.float64]:
         """Return the weight of each row for each judge, [1 + N_PARTS, rows]: all rows, then all but each fifth."""
         all_rows = np.ones((1, len(self._part)))
-        all_but_one_part = self._part != np.arange(N_PARTS)[:, None]
+        parts = np.arange(N_PARTS)[:, None]
+        all_but_one_part = self._part != parts
         return np.concatenate([all_rows, all_but_one_part])
 
     @property
@@ -186,9 +187,10 @@ class BestEpochs:
         self.outputs = tensors["outputs"].numpy()
 
     def _by_name(self, skills: NDArray) -> Skills:
-        names = [spec.name for spec in self._specs]
-        numbers = [float(skill) if np.isfinite(skill) else None for skill in skills]
-        return dict(zip(names, numbers, strict=True))
+        by_name: Skills = {}
+        for spec, skill in zip(self._specs, skills, strict=True):
+            by_name[spec.name] = float(skill) if np.isfinite(skill) else None
+        return by_name
 
 
 def _mean_over_targets(skills: NDArray) -> NDArray:

@@ -119,27 +119,6 @@ def test_a_group_left_out_is_stopped_in_all_its_repeats_and_not_begun_again(
     assert set(unwatched.skills) == set(names)
 
 
-def test_a_group_screened_out_is_not_begun(
-    tmp_path: Path, data: StudyData, recipe: Recipe, make_config
-):
-    plan = Plan.uniform(Grouping.singles(["level", "spread"]), recipe)
-    cheap_training = recipe.training.model_copy(update={"epochs": 1})
-    cheap = Plan.uniform(plan.grouping, Recipe(recipe.model, cheap_training))
-    store = ResultStore(tmp_path / "results")
-    evaluator = Evaluator(data, store, InlineExecutor(tmp_path, 1), None)
-    asked = []
-
-    def begin_level(epoch, skills):
-        asked.append((epoch, {group.targets: set(values) for group, values in skills.items()}))
-        return [group for group in skills if group.targets == ("level",)]
-
-    evaluator.screen(plan, cheap, [(0, 1)], begin_level)
-    assert asked == [(0, {("level",): {"level"}, ("spread",): {"spread"}})]
-    evaluation = evaluator.evaluate(plan, [(0, 1)], all_go_on)
-    assert [result.targets for result in evaluation.results] == [("level",)]
-    evaluator.screen(plan, cheap, [(0, 1)], pytest.fail)
-
-
 @pytest.mark.parametrize("kind", ["out_of_memory", "signal", "nan"])
 def test_what_may_have_failed_for_lack_of_room_is_trained_again_alone(
     tmp_path: Path, data: StudyData, recipe: Recipe, kind: str

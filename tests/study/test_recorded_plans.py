@@ -1,5 +1,6 @@
 """Plans of records and bundles, those of older versions included."""
 
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -19,7 +20,7 @@ def study(tmp_path_factory: pytest.TempPathFactory, make_config: Callable) -> St
 
 
 @pytest.fixture(scope="module")
-def store(study: Study) -> ResultStore:
+def results(study: Study) -> ResultStore:
     return ResultStore(study.folder / "results")
 
 
@@ -31,9 +32,9 @@ def test_every_record_and_the_bundle_hold_their_plan(study: Study):
     assert plan.grouping == study.final().grouping
 
 
-def test_the_plan_of_an_old_record_is_that_of_its_networks(study: Study, store: ResultStore):
+def test_the_plan_of_an_old_record_is_that_of_its_networks(study: Study, results: ResultStore):
     for record in study.records():
-        assert recorded_plan(replace(record, plan=None), store) == Plan.from_dict(record.plan)
+        assert recorded_plan(replace(record, plan=None), results) == Plan.from_dict(record.plan)
 
 
 def test_the_plan_of_an_old_record_with_unknown_networks_is_that_of_its_settings(
@@ -56,8 +57,6 @@ def test_a_run_whose_records_hold_no_plan_is_released_with_the_same_choice(
     study: Study, make_config: Callable, tmp_path: Path
 ):
     """A searched run of an older version: no plans in its records, and results under other keys."""
-    import json
-
     old = tmp_path / "old"
     old.mkdir()
     (old / "study.json").write_bytes((study.folder / "study.json").read_bytes())

@@ -102,10 +102,12 @@ class PeriodicConv3d(KernelConv3d):
     The grid is continued by one gather, channels last, and convolved without padding. The gradient of a periodic
     convolution is itself one, with the kernel mirrored, so the backward pass continues the gradient instead of
     computing gradients of the padding and folding them back. That is 1.5 to 4 times as fast as
-    ``padding_mode="circular"`` (``benchmarks/periodic_conv.py`` measures it). Zero padding can be faster still, because it leaves out the products
-    with zeros: ((3 n - 2) / 3 n)^3 of a 3x3x3 kernel's are left, 0.58 for n = 4, 0.77 for 8, 0.88 for 16, 0.94 for 32.
-    Not chosen: a halo for a whole block ((n + 2 h)^3 / n^3 of the work, twice and more up to 16 points), im2col (27
-    times the memory traffic), products in Fourier space (slower, and not exact in bfloat16).
+    ``padding_mode="circular"`` (``benchmarks/periodic_conv.py`` measures it).
+
+    Zero padding can be faster still, because it leaves out the products with zeros: ((3 n - 2) / 3 n)^3 of a 3x3x3
+    kernel's are left, 0.58 for n = 4, 0.77 for 8, 0.88 for 16, 0.94 for 32. Not chosen: a halo for a whole block
+    ((n + 2 h)^3 / n^3 of the work, twice and more up to 16 points), im2col (27 times the memory traffic), products in
+    Fourier space (slower, and not exact in bfloat16).
     """
 
     is_periodic = True

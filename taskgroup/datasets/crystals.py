@@ -26,6 +26,7 @@ TARGETS = (
         unit="Å^3",
         transform="log10",
         description="primitive cell at the minimum of the fit",
+        per="cell",
     ),
     Target("density", unit="g/cm^3", transform="log10", description="mass over volume"),
     Target(
@@ -65,6 +66,7 @@ MAGNETIC_TARGETS = (
         unit="Å^3",
         transform="log10",
         description="primitive cell near the minimum of the energy",
+        per="cell",
     ),
     Target("density", unit="g/cm^3", transform="log10", description="mass over volume"),
     Target(

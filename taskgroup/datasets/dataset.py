@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from taskgroup.datasets.extensive import per_atom_table
 from taskgroup.datasets.splits import SPLIT_BY, Splits, make_splits
 from taskgroup.datasets.target import TargetTable, row_numbers, specs_json
 from taskgroup.errors import ConfigError, StoreError, did_you_mean
@@ -132,6 +133,11 @@ class Dataset:
 
     def __len__(self) -> int:
         return len(self.targets)
+
+    @cached_property
+    def learnt_targets(self) -> TargetTable:
+        """The labels that networks learn: those of extensive targets per atom, all others as they are."""
+        return per_atom_table(self.targets, self.species)
 
     @property
     def ids(self) -> tuple[str, ...]:

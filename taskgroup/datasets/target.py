@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 KINDS = ("regression", "classification")
 TRANSFORMS = ("none", "log10", "signed_log")
+# What the labels of an extensive target count: they are learnt per atom.
+PER = ("", "cell", "formula_unit")
 # Networks predict in float32: what ran out of its range counts as the nearest value that has a logarithm there.
 LEAST_PREDICTION = float(np.finfo(np.float32).tiny)
 GREATEST_PREDICTION = float(np.finfo(np.float32).max)
@@ -38,6 +40,9 @@ class Target:
         transform: what is learnt instead of the value: ``none``, ``log10`` (values > 0) or
             ``signed_log``, sign(x) log10(1 + abs(x)), for long tails of both signs.
         description: one line for people.
+        per: ``cell`` (the primitive cell) or ``formula_unit`` where values grow with the amount of matter, such as a
+            volume in Å^3: they are learnt per atom and given back as they are declared. ``""``: they do not grow, or
+            are per atom already.
 
     Raises TargetError where a field breaks its rule.
     """
@@ -47,6 +52,7 @@ class Target:
     unit: str = ""
     transform: Literal["none", "log10", "signed_log"] = "none"
     description: str = ""
+    per: Literal["", "cell", "formula_unit"] = ""
 
     def __post_init__(self) -> None:
         if not is_name(self.name):
@@ -55,6 +61,11 @@ class Target:
             )
         self._check_choice("kind", KINDS)
         self._check_choice("transform", TRANSFORMS)
+        self._check_choice("per", PER)
+        if self.kind == "classification" and self.per:
+            raise TargetError(
+                f"target '{self.name}': a classification target is not extensive, got per '{self.per}'"
+            )
         if self.kind == "classification" and self.transform != "none":
             raise TargetError(
                 f"target '{self.name}': a classification target takes no transform, "
@@ -69,9 +80,18 @@ class Target:
                 f"target '{self.name}': unknown {field} '{value}'; {did_you_mean(value, choices)}"
             )
 
+    @property
+    def is_extensive(self) -> bool:
+        """Whether values grow with the amount of matter, see ``taskgroup.datasets.extensive``."""
+        return bool(self.per)
+
     def to_dict(self) -> dict[str, str]:
         """Return the fields for JSON; ``Target(**fields)`` reads them back."""
-        return asdict(self)
+        fields = asdict(self)
+        # Most targets are not extensive; without the field their hashes stay those of older stores.
+        if not self.per:
+            del fields["per"]
+        return fields
 
     def forward(self, values: ArrayLike) -> NDArray[np.float64]:
         """Transform natural values into what is learnt; NaN stays NaN."""

@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from taskgroup.datasets.extensive import atom_counts
 from taskgroup.errors import BundleError
 from taskgroup.export.bundle import Bundle
 from taskgroup.export.inputs import (
@@ -62,9 +63,10 @@ def predict(
         error is raised.
 
     Returns a DataFrame with index ``id``, one column per target and one column ``<target>_std`` each, with a coverage
-    also ``<target>_low`` and ``<target>_high`` of each regression target, the units in ``.attrs["units"]``, and by id in
-    ``.attrs["notes"]`` what was done to the cell of an input (a supercell is brought to its primitive cell). Raises
-    InputError: input the bundle cannot take, or a coverage it does not know.
+    also ``<target>_low`` and ``<target>_high`` of each regression target. Units are in ``.attrs["units"]``;
+    ``.attrs["notes"]`` says by id what was done to the cell of an input (a supercell is brought to its primitive cell).
+
+    Raises InputError: input the bundle cannot take, or a coverage it does not know.
     """
     widths = {}
     if coverage is not None:
@@ -73,12 +75,13 @@ def predict(
     if batch_size is None:
         batch_size = _CPU_BATCH if device.type == "cpu" else _GPU_BATCH
     items = _items(bundle, inputs, rows, batch_size, on_error)
-    frame = _predicted_frame(bundle, items, batch_size, device)
+    frame, species = _predicted_frame(bundle, items, batch_size, device)
     for name, width in widths.items():
         target = bundle.spec.target(name)
         middle = target.forward_predictions(frame[name].to_numpy())
         frame[f"{name}_low"] = target.inverse(middle - width)
         frame[f"{name}_high"] = target.inverse(middle + width)
+    _give_back_extensive(bundle, frame, species)
     frame.attrs["units"] = bundle.units
     return frame
 
@@ -107,6 +110,8 @@ def predict_arrays(
     device: torch.device | str = "cpu",
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return values and standard deviations [B, T] in units, targets in the order of ``bundle.targets``.
+
+    Extensive targets are per atom here: arrays do not say how many atoms they hold.
 
     ``densities`` [B, C, n, n, n] in e/Å^3 must be standardised as the bundle's ``spec.density`` says; ``lattices``
     [B, 3, 3] in Å.
@@ -149,14 +154,29 @@ def _items(
     return dataset_items(bundle, dataset, rows, batch_size)
 
 
+def _give_back_extensive(
+    bundle: Bundle, frame: "pd.DataFrame", species: Sequence[Sequence[str]]
+) -> None:
+    """Multiply the columns of extensive targets, learnt per atom, by the atoms that their unit counts, in place."""
+    for name in bundle.targets:
+        target = bundle.spec.target(name)
+        if not target.is_extensive:
+            continue
+        counts = atom_counts(target, species)
+        for column in (name, f"{name}_std", f"{name}_low", f"{name}_high"):
+            if column in frame:
+                frame[column] *= counts
+
+
 def _predicted_frame(
     bundle: Bundle, items: Iterator[Item], batch_size: int, device: torch.device
-) -> "pd.DataFrame":
-    """Return values and standard deviations of all items, batch by batch."""
+) -> tuple["pd.DataFrame", list[tuple[str, ...]]]:
+    """Return values and standard deviations of all items, made batch by batch, and the atoms of each."""
     import pandas as pd
 
     columns = [*bundle.targets, *(f"{name}_std" for name in bundle.targets)]
     ids: list[str] = []
+    species: list[tuple[str, ...]] = []
     notes: dict[str, str] = {}
     blocks = [np.empty((0, len(columns)))]
     while batch := list(islice(items, batch_size)):
@@ -164,12 +184,13 @@ def _predicted_frame(
         lattices = np.stack([item.lattice for item in batch])
         values, stds = predict_arrays(bundle, densities, lattices, device)
         ids.extend(item.id for item in batch)
+        species.extend(item.species for item in batch)
         notes |= {item.id: item.note for item in batch if item.note}
         blocks.append(np.concatenate([values, stds], axis=1))
     index = pd.Index(ids, name="id", dtype=object)
     frame = pd.DataFrame(np.concatenate(blocks), index=index, columns=columns)
     frame.attrs["notes"] = notes
-    return frame
+    return frame, species
 
 
 def _device(asked: str | torch.device | None) -> torch.device:

@@ -27,7 +27,7 @@ OnError = Callable[[str, InputError], None]
 
 
 class Item(NamedTuple):
-    """One input: its id, its density [C, n, n, n] in e/Å^3 as standardised for the bundle, its cell [3, 3] in Å.
+    """One input: id, density [C, n, n, n] in e/Å^3 as standardised for the bundle, cell [3, 3] in Å, and atoms.
 
     ``note`` says what was done to the cell that was given, where a user should know.
     """
@@ -35,6 +35,7 @@ class Item(NamedTuple):
     id: str
     density: NDArray[np.float32]
     lattice: NDArray[np.float64]
+    species: tuple[str, ...]
     note: str = ""
 
 
@@ -65,7 +66,7 @@ def dataset_items(
         batch = row_numbers[start : start + batch_size]
         densities = dataset.densities(batch)[:, :n_channels]
         for row, density in zip(batch, densities, strict=True):
-            yield Item(dataset.ids[row], density, dataset.lattices[row])
+            yield Item(dataset.ids[row], density, dataset.lattices[row], dataset.species[row])
 
 
 def source_items(bundle: Bundle, inputs: Any, on_error: OnError | None) -> Iterator[Item]:
@@ -96,7 +97,7 @@ def standardised(bundle: Bundle, source: Any, name: str) -> Item:
         density = standardise(density, wanted.grid, wanted.sigma)
     # Datasets store float16, and the networks were trained on what they store.
     stored = density.values[: wanted.n_channels].astype(np.float16)
-    return Item(name, stored.astype(np.float32), density.lattice, report.note)
+    return Item(name, stored.astype(np.float32), density.lattice, density.species, report.note)
 
 
 def check_dataset(bundle: Bundle, dataset: Dataset) -> None:

@@ -75,7 +75,11 @@ class ModelConfig(BaseModel):
         True,
         description="the distribution of every field on the stored grid joins what the backbone pooled",
     )
-    lattice_features: bool = Field(True, description="volume and shape of the cell join them too")
+    lattice_features: bool = Field(
+        False,
+        description="volume and shape of the cell join them too: predictions then depend on which cell describes the "
+        "crystal; for comparisons only",
+    )
     backbone: SerializeAsAny[BackboneSettings] = Field(
         default_factory=lambda: _backbone_settings({"name": DEFAULT_BACKBONE}),
         description="name of the backbone (msa3dcnn, resnet3d, convnext3d, descriptors, peaks, or a plug-in's), "

@@ -8,7 +8,6 @@ import numpy as np
 import torch
 
 from taskgroup.models.config import ModelConfig
-from taskgroup.models.lattice import lattice_features
 from taskgroup.models.views import DistributionView
 
 if TYPE_CHECKING:
@@ -23,8 +22,8 @@ def descriptors(
 ) -> NDArray[np.float32]:
     """Return numbers [B, D] that describe densities [B, C, N, N, N] (e/Å^3) in cells [B, 3, 3] (Å).
 
-    The distribution of the density and its differential fields at several Gaussian widths, then volume and shape of the
-    cell. ``config`` names fields, widths and scaling.
+    The distribution of the density and its differential fields at several Gaussian widths. ``config`` names fields,
+    widths and scaling. The numbers do not depend on which cell describes the crystal.
     """
     config = config or ModelConfig(backbone="descriptors")
     densities, cells = np.asarray(density), np.asarray(lattice)
@@ -34,6 +33,5 @@ def descriptors(
         batch = slice(start, start + batch_size)
         cell = torch.tensor(cells[batch], dtype=torch.float32)
         rho = torch.tensor(densities[batch], dtype=torch.float32)
-        statistics = view.prepare(rho, cell)["statistics"]
-        parts.append(torch.cat([statistics, lattice_features(cell)], dim=1))
+        parts.append(view.prepare(rho, cell)["statistics"])
     return torch.cat(parts).numpy()

@@ -133,7 +133,8 @@ class StudyData:
                 raise ConfigError(
                     f"targets: dataset '{self.name}' has no '{name}'; {did_you_mean(name, known_names)}"
                 )
-        targets = self.dataset.targets.select(names)
+        # Extensive targets are learnt, and therefore correlated, per atom.
+        targets = self.dataset.learnt_targets.select(names)
         if len(targets.names) < 2:
             raise ConfigError(
                 f"targets: a study groups at least two targets, found {list(targets.names)}"

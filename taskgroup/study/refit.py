@@ -77,7 +77,7 @@ def refit_bundle(folder: Path, data: StudyData, plan: Plan, members: Members, na
     spec = BundleSpec(
         name=name,
         grouping=plan.grouping,
-        targets=tuple(data.targets.specs),
+        targets=dataset.targets.select(data.targets.names).specs,
         density=replace(DensityFormat.of(dataset), n_channels=_channels(networks)),
         dataset={"name": dataset.name, "version": dataset.version, "hash": dataset.hash},
         split={"id": data.splits.id, **data.split.model_dump(mode="json")},

@@ -53,7 +53,7 @@ def release(
     bundle = refit_bundle(folder, data, plan, members, name)
     bundle_alone = refit_bundle(folder, data, plan.alone(), alone, name)
     scores = score_test_rows(bundle, bundle_alone, data)
-    truth = {target: data.targets.column(target)[data.test_rows] for target in bundle.targets}
+    truth = {name: data.dataset.targets.column(name)[data.test_rows] for name in bundle.targets}
     write_predictions(folder, truth, scores.predictions)
     verdict = grouping_verdict(plan.grouping, scores.mean_gain)
     provenance = {**bundle.spec.provenance, "verdict": verdict}
@@ -100,7 +100,8 @@ def skill_draws(
     weights = np.concatenate([all_rows_once, counts])
     draws = {}
     for target in predictions.attrs["units"]:
-        truth = data.targets.column(target)[rows]
+        # Predictions of a bundle are in the units of the dataset.
+        truth = data.dataset.targets.column(target)[rows]
         predicted = predictions[target].to_numpy(dtype=float)
         labelled = np.isfinite(truth)
         draws[target] = weighted_metric(

@@ -157,7 +157,7 @@ def projected_gradients(
         pass of a single row for each row and target.
     """
     device = next(network.parameters()).device
-    table = dataset.targets.select([spec.name for spec in network.targets])
+    table = dataset.learnt_targets.select([spec.name for spec in network.targets])
     data = prepare_rows(dataset, network.view, device)
     _, labels = encode_labels(table, split, device)
     random = np.random.default_rng(seed)

@@ -70,7 +70,7 @@ class TrainingLoop:
         self.reports: list[EpochReport] = []
         self.isolation = Isolation(job.seed, device)
         self.generator = torch.Generator(device).manual_seed(job.seed)
-        self.table = dataset.targets.select(job.targets)
+        self.table = dataset.learnt_targets.select(job.targets)
         with self.isolation.active():
             self._build(dataset, split)
             # Prepared rows serve other streams too.

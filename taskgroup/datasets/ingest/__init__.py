@@ -193,10 +193,12 @@ def _find_inputs(
 def _with_stated(matched: Matched, properties: Properties) -> Matched:
     """Give each source what the table states of its row."""
     sources = []
+    per_cell = any(spec.per == "cell" for spec in properties.table.specs)
     for source in matched.sources:
         electrons = properties.electrons.get(source.id)
         formula = properties.formulas.get(source.id)
-        sources.append(replace(source, electrons=electrons, formula=formula))
+        stated = replace(source, electrons=electrons, formula=formula, labelled_per_cell=per_cell)
+        sources.append(stated)
     return replace(matched, sources=tuple(sources))
 
 

@@ -10,6 +10,7 @@ from taskgroup.datasets.ingest.sources import Source
 from taskgroup.datasets.ingest.structure_checks import formula_note, read_checked_structure
 from taskgroup.datasets.store import Refused, Row, StoreSettings
 from taskgroup.densities import (
+    CellReport,
     Density,
     primitive,
     primitive_promolecule,
@@ -17,7 +18,7 @@ from taskgroup.densities import (
     standardise,
     structure_of_line,
 )
-from taskgroup.errors import TaskgroupError
+from taskgroup.errors import DensityError, TaskgroupError
 
 _LONGEST_REASON = 500
 
@@ -77,6 +78,7 @@ def _read(source: Source, settings: StoreSettings) -> tuple[Density, str]:
     density = read_density(files, electrons=source.electrons, all_electron=is_all_electron)
     # A property does not depend on the choice of cell, so what is stored must not either.
     cell, report = primitive(density)
+    _check_labels(source, report)
     return standardise(cell, settings.grid, settings.sigma), report.note
 
 
@@ -87,7 +89,17 @@ def _read_promolecule(source: Source, settings: StoreSettings) -> tuple[Density,
     else:
         structure = structure_of_line(source.line, str(source))
     cell, report = primitive_promolecule(structure, settings.grid, settings.sigma, str(source))
+    _check_labels(source, report)
     return cell, "; ".join(filter(None, (note, report.note)))
+
+
+def _check_labels(source: Source, report: CellReport) -> None:
+    """Refuse values per cell of a supercell: nobody can tell which cell they count. Raises DensityError."""
+    if source.labelled_per_cell and report.repeats > 1:
+        raise DensityError(
+            f"{source}: values per cell must be those of a primitive cell, found a {report}; "
+            "give the primitive cell, or values per atom or per formula unit"
+        )
 
 
 def _group_keys(species: Sequence[str]) -> tuple[str, str]:

@@ -30,7 +30,8 @@ class Source:
     """One row's crystal: the file of its density (two: AECCAR0 + AECCAR2) or of its structure, or a line of a file.
 
     ``line`` is text and becomes a structure where it is used: 100,000 of them are 40 MB, as structures they were 1 GB.
-    ``electrons`` and ``formula`` are what the property table states of the row.
+    ``electrons`` and ``formula`` are what the property table states of the row, ``labelled_per_cell`` whether it has
+    values per primitive cell.
     """
 
     id: str
@@ -38,6 +39,7 @@ class Source:
     line: str | None = None
     electrons: float | None = None
     formula: str | None = None
+    labelled_per_cell: bool = False
 
     def __str__(self) -> str:
         text = " + ".join(map(str, self.files))

@@ -134,8 +134,11 @@ def _is_reordering(basis: np.ndarray) -> bool:
 
 
 def _check_thickness(density: Density) -> None:
-    inverse = np.linalg.inv(density.lattice)
-    heights = 1 / np.linalg.norm(inverse, axis=0)
+    """Refuse a damaged lattice. Skewed vectors of a sound one may lie in planes very close to each other."""
+    lattice = density.lattice
+    if abs(np.linalg.det(lattice)) > _LEAST_THICKNESS**3:
+        lattice = reduced_bases(lattice)[0] @ lattice
+    heights = 1 / np.linalg.norm(np.linalg.pinv(lattice), axis=0)
     if heights.min() < _LEAST_THICKNESS:
         raise DensityError(
             f"{density.source}: a cell of atoms must be at least {_LEAST_THICKNESS} Å thick, "

@@ -35,7 +35,7 @@ from sklearn.ensemble import (
 
 from taskgroup.datasets import load_dataset, write_store
 from taskgroup.datasets.composition import STATISTICS, composition_statistics
-from taskgroup.models.backbones.descriptors import descriptors
+from taskgroup.models import descriptors
 from taskgroup.spec import load_study
 from taskgroup.spec.plan import StudyData
 from taskgroup.study import Study

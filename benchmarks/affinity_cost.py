@@ -25,7 +25,7 @@ from taskgroup.training.affinity_hooks import AffinityHook
 
 SPLIT = {"by": "random", "folds": 4, "seed": 0, "test_fold": 0, "validation_fold": 1}
 ROWS, GRID, EPOCHS = 512, 16, 8
-PROMISES = {"cosine": lambda n: 1.15, "tag": lambda n: (n + 1) / 2}
+PROMISES = {"gradient": lambda n: 1.15, "look_ahead": lambda n: (n + 1) / 2}
 
 
 def synthetic(targets: int) -> Dataset:
@@ -51,14 +51,14 @@ class ProbeTimes(Hook):
             list(context.shared),
             torch.eye(len(context.losses), device=context.losses.device),
         )
-        backbone = context.network.backbone
+        backbone = context.network.trunk
 
         def engine() -> Any:
             from torchjd.autogram import Engine
 
             gramian_engine = Engine(backbone, batch_dim=None)
             features = context.network.heads(
-                context.network.features(context.fields, context.lattice)
+                context.network.features(context.rows, context.lattice)
             )
             losses = context.target_losses(features, context.labels, context.present)
             return gramian_engine.compute_gramian(losses)
@@ -78,7 +78,7 @@ class ProbeTimes(Hook):
 
 def one_step(context: HookContext) -> None:
     """A forward and a backward pass, as a training step does them."""
-    outputs = context.network.heads(context.network.features(context.fields, context.lattice))
+    outputs = context.network.heads(context.network.features(context.rows, context.lattice))
     loss = context.target_losses(outputs, context.labels, context.present).mean()
     torch.autograd.grad(loss, list(context.network.parameters()))
 
@@ -153,14 +153,12 @@ def main() -> None:
         f"{'n':>3} {'cosine':>14} {'at most':>8} {'TAG':>14} {'at most':>8} {'plain':>7} {'engine':>7} {'vmap':>7}"
     )
     for r in rows:
-        cosine, tag = (
-            f"{r['cosine']:.3f} ± {r['cosine_spread']:.3f}",
-            f"{r['tag']:.3f} ± {r['tag_spread']:.3f}",
-        )
-        probes = " ".join(f"{r[f'probe_{name}']:7.2f}" for name in ("plain", "engine", "vmap"))
-        print(
-            f"{r['targets']:>3} {cosine:>14} {r['cosine_promised']:8.2f} {tag:>14} {r['tag_promised']:8.2f} {probes}"
-        )
+        columns = [f"{r['targets']:>3}"]
+        for name in PROMISES:
+            measured = f"{r[name]:.3f} ± {r[f'{name}_spread']:.3f}"
+            columns.append(f"{measured:>14} {r[f'{name}_promised']:8.2f}")
+        columns += [f"{r[f'probe_{name}']:7.2f}" for name in ("plain", "engine", "vmap")]
+        print(" ".join(columns))
 
 
 if __name__ == "__main__":

@@ -11,7 +11,6 @@ import numpy as np
 from scipy.stats import spearmanr
 
 from taskgroup.affinity import Affinity, affinity_matrix, transfer_matrix
-from taskgroup.affinity.gradients import relative
 from taskgroup.datasets import Dataset, load_dataset
 from taskgroup.models import ModelConfig
 from taskgroup.training import GroupJob, TrainConfig, fit
@@ -30,7 +29,7 @@ def measure(data: Dataset, epochs: int, backbone: str) -> dict[str, Affinity]:
             targets, ModelConfig(backbone=backbone), training, 0, "crystals", data.hash, FOLD
         )
 
-    joint = joint_affinities(data, split, job(names), ("cosine", "tag"), every=2)
+    joint = joint_affinities(data, split, job(names), ("gradient", "look_ahead"), every=2)
     networks = {name: fit(data, split, job((name,))).network for name in names}
     rows = np.concatenate([split.train, split.validation])
     features = {name: network_features(network, data, rows) for name, network in networks.items()}
@@ -41,8 +40,8 @@ def measure(data: Dataset, epochs: int, backbone: str) -> dict[str, Affinity]:
         "features: ridge probe": transfer_matrix(
             features, data.targets.rows(rows), "ridge", groups=systems
         ).affinity(),
-        "gradients: cosine": joint["cosine"],
-        "gradients: look-ahead, relative": relative(joint["tag"]),
+        "gradients: cosine": joint["gradient"],
+        "gradients: look-ahead, relative": joint["look_ahead"],
     }
 
 

@@ -257,7 +257,7 @@ def measure_epochs(store: Path, size: tuple[int, int, int]) -> dict[str, Any]:
     """Training rows a second from memory, and from a file of which no page is in memory when the epoch begins."""
     from taskgroup.datasets import load_dataset
     from taskgroup.models import ModelConfig
-    from taskgroup.training import GroupJob, TrainConfig, data, fit_epochs
+    from taskgroup.training import GroupJob, TrainConfig, device_rows, fit_epochs
 
     grid, width, crystals = size
     dataset = load_dataset(store).subset(np.arange(crystals))
@@ -268,21 +268,21 @@ def measure_epochs(store: Path, size: tuple[int, int, int]) -> dict[str, Any]:
         ("volume", "electrons"), model, training, 0, dataset.name, dataset.hash, split_by
     )
 
-    def start(resident_bytes: int) -> tuple[Any, data.Fields]:
-        data._cache.clear()
-        data._RESIDENT_BYTES, data._LONG = (
+    def start(resident_bytes: int) -> tuple[Any, device_rows.DeviceRows]:
+        device_rows._cache.clear()
+        device_rows._RESIDENT_BYTES, device_rows._LONG = (
             resident_bytes,
             float("inf"),
         )  # nothing is taken from the kept rows
         epochs = fit_epochs(dataset, split, job)
         next(epochs)  # warm-up; rows of the file are prepared here
-        return epochs, next(iter(data._cache.values()))
+        return epochs, next(iter(device_rows._cache.values()))
 
-    (memory, _), (disk, fields) = start(1 << 62), start(0)
+    (memory, _), (disk, data) = start(1 << 62), start(0)
     ratios, rates, fetched = [], [], []
     for _ in range(N_EPOCHS):
         in_memory = next(memory).seconds
-        drop_pages(fields)
+        drop_pages(data.rows)
         before = _bytes_read()
         from_disk = next(disk).seconds
         fetched.append(_bytes_read() - before)
@@ -293,7 +293,7 @@ def measure_epochs(store: Path, size: tuple[int, int, int]) -> dict[str, Any]:
         "grid": grid,
         "width": width,
         "crystals": crystals,
-        "file_mb": fields.fields.nbytes / 1e6,
+        "file_mb": data.rows.nbytes / 1e6,
     }
     return {
         **names,
@@ -304,12 +304,13 @@ def measure_epochs(store: Path, size: tuple[int, int, int]) -> dict[str, Any]:
     }
 
 
-def drop_pages(fields: Any) -> None:
-    """Let the system write out and forget every page of a mapped file."""
+def drop_pages(rows: Any) -> None:
+    """Let the system write out and forget every page of the mapped files of prepared rows."""
     libc = ctypes.CDLL(None, use_errno=True)
-    pages = ctypes.c_void_p(fields.fields.data_ptr()), ctypes.c_size_t(fields.fields.nbytes)
-    if libc.msync(*pages, _MS_SYNC) or libc.madvise(*pages, _MADV_PAGEOUT):
-        raise OSError(ctypes.get_errno(), "pages cannot be dropped")
+    for tensor in rows.tensors:
+        pages = ctypes.c_void_p(tensor.data_ptr()), ctypes.c_size_t(tensor.nbytes)
+        if libc.msync(*pages, _MS_SYNC) or libc.madvise(*pages, _MADV_PAGEOUT):
+            raise OSError(ctypes.get_errno(), "pages cannot be dropped")
 
 
 def _bytes_read() -> int:

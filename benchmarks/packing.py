@@ -25,11 +25,12 @@ import torch
 from train_step import typical_epochs
 
 from taskgroup.datasets import Dataset, load_dataset
-from taskgroup.execution.worker import train_in_step
-from taskgroup.execution.worker_pool import WorkerPool, is_small
+from taskgroup.execution import ProcessExecutor
+from taskgroup.execution.executor import all_go_on
+from taskgroup.execution.worker import is_small, job_data
 from taskgroup.models import ModelConfig
-from taskgroup.training import GroupJob, TrainConfig, pick_device
-from taskgroup.training.loop import Run
+from taskgroup.training import GroupJob, TrainConfig, fit, pick_device
+from taskgroup.training.loop import TrainingLoop
 
 SIZES = (
     (8, 8, 12),
@@ -56,30 +57,25 @@ def make_jobs(
     ]
 
 
-def seconds(
-    parts: Sequence[Sequence[GroupJob]], folder: Path, threads: int, beside: WorkerPool | None
-) -> float:
-    """What training all of them takes, one part after the other. Raises RuntimeError: one failed."""
-    failures: list[str] = []
-    started = time.perf_counter()
-    for jobs in parts:
-        train_in_step(
-            jobs,
-            folder,
-            lambda epoch, skills: skills,
-            lambda result: None,
-            lambda key, kind, reason: failures.append(f"{kind}: {reason}"),
-            threads=threads,
-            beside=beside,
-        )
-    if failures:
-        raise RuntimeError(failures[0])
-    return time.perf_counter() - started
+def one_after_another(jobs: Sequence[GroupJob], threads: int) -> None:
+    """Train jobs in this process, each with all threads."""
+    torch.set_num_threads(threads)
+    for job in jobs:
+        fit(*job_data(job), job)
+
+
+def packed(jobs: Sequence[GroupJob], executor: ProcessExecutor) -> None:
+    """Train jobs as a trial of a study does. Raises RuntimeError: one failed."""
+    failures = executor.train(jobs, all_go_on, lambda result: None)
+    for failure in failures.values():
+        raise RuntimeError(f"{failure.kind}: {failure.reason}")
 
 
 def usual_epochs_per_s(dataset: Dataset, job: GroupJob, epochs: int) -> Callable[[], float]:
     """A measurement of the field-typical loop."""
-    typical = typical_epochs(Run(dataset, dataset.splits().split(), job, pick_device(), ()))
+    typical = typical_epochs(
+        TrainingLoop(dataset, dataset.splits().split(), job, pick_device(), ())
+    )
     next(typical)  # warm-up: workers started
 
     def measured() -> float:
@@ -94,34 +90,41 @@ def usual_epochs_per_s(dataset: Dataset, job: GroupJob, epochs: int) -> Callable
 def measure(
     dataset: Dataset,
     size: tuple[int, int, int],
-    folder: Path,
-    beside: WorkerPool,
+    executor: ProcessExecutor,
     arguments: argparse.Namespace,
-):
+) -> dict[str, object]:
     """Epochs of a network per second at one size, all ways."""
     grid, width, epochs = size
-    jobs, on_gpu = (
-        make_jobs(dataset, grid, width, epochs, arguments.networks),
-        pick_device().type == "cuda",
-    )
+    jobs = make_jobs(dataset, grid, width, epochs, arguments.networks)
+    on_gpu = pick_device().type == "cuda"
 
-    def ours(
-        parts: Sequence[Sequence[GroupJob]], lanes: WorkerPool | None, graphs: bool
+    def rate_of(
+        train: Callable[[Sequence[GroupJob]], None], jobs: Sequence[GroupJob], graphs: bool
     ) -> Callable[[], float]:
-        def measured(parts: Sequence[Sequence[GroupJob]] = parts) -> float:
+        def run(jobs: Sequence[GroupJob]) -> None:
             os.environ["TASKGROUP_CUDA_GRAPHS"] = str(int(graphs))
-            took = seconds(parts, folder, arguments.threads, lanes)
-            return sum(job.training.epochs for part in parts for job in part) / took
+            train(jobs)
 
-        measured([[_short(job, 1) for job in part] for part in parts])  # warm-up
+        def measured() -> float:
+            started = time.perf_counter()
+            run(jobs)
+            return sum(job.training.epochs for job in jobs) / (time.perf_counter() - started)
+
+        run([_short(job, 1) for job in jobs])  # warm-up
         return measured
 
-    one_by_one = (
-        [[_short(jobs[0], 4)]] if on_gpu else [[job] for job in jobs]
-    )  # on a GPU too slow for more
-    ways = {"one_by_one": ours(one_by_one, None, False), "packed": ours([jobs], beside, True)}
+    def alone(jobs: Sequence[GroupJob]) -> None:
+        one_after_another(jobs, arguments.threads)
+
+    def together(jobs: Sequence[GroupJob]) -> None:
+        packed(jobs, executor)
+
+    one_by_one = [_short(jobs[0], 4)] if on_gpu else jobs  # on a GPU too slow for more
+    ways = {}
     if on_gpu:
-        ways = {"recorded": ours([[job] for job in jobs[:2]], None, True)} | ways
+        ways["recorded"] = rate_of(alone, jobs[:2], True)
+    ways["one_by_one"] = rate_of(alone, one_by_one, False)
+    ways["packed"] = rate_of(together, jobs, True)
     if grid:
         ways["usual"] = usual_epochs_per_s(dataset, _short(jobs[0], 10_000), max(1, epochs // 4))
     rates: dict[str, list[float]] = {name: [] for name in ways}
@@ -160,15 +163,15 @@ def main() -> None:
     sizes = GPU_SIZES if pick_device().type == "cuda" else SIZES
     rows = []
     with tempfile.TemporaryDirectory() as name:
-        beside = WorkerPool(Path(name))
+        executor = ProcessExecutor(Path(name), threads=arguments.threads)
         for size in sizes:
-            rows.append(row := measure(dataset, size, Path(name), beside, arguments))
+            rows.append(row := measure(dataset, size, executor, arguments))
             print(
                 _line(row, header=len(rows) == 1),
                 file=sys.stderr if arguments.json else sys.stdout,
                 flush=True,
             )
-        beside.close()
+        executor.close()
     if arguments.json:
         print(json.dumps(rows))
 

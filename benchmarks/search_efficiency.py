@@ -37,20 +37,14 @@ import optuna
 import torch
 
 from taskgroup.errors import TaskgroupError
-from taskgroup.execution import ResultStore
+from taskgroup.execution import Executor, Failure, OnEpoch, OnResult, ResultStore
 from taskgroup.execution.evaluator import Evaluator
-from taskgroup.execution.executors import Executor, Failure, OnEpoch, OnResult
-from taskgroup.execution.worker import _data
+from taskgroup.execution.worker import job_data
 from taskgroup.search.affinities import Affinities
 from taskgroup.search.assembly import assemble, trained_groups
 from taskgroup.search.groupings import GroupingBuilder
-from taskgroup.search.loop import (
-    SearchLoop,
-    enqueue_baselines,
-    open_optuna,
-    open_storage,
-    searched_space,
-)
+from taskgroup.search.loop import SearchLoop
+from taskgroup.search.storage import TrialStorage, searched_space
 from taskgroup.spec.config import StudyConfig, load_study
 from taskgroup.spec.plan import Plan, Recipe, StudyData
 from taskgroup.spec.space import settings_of
@@ -101,7 +95,7 @@ class Recorder:
         return self._known[job.key]
 
     def _train(self, job: GroupJob) -> dict:
-        epochs, costs, last = fit_epochs(*_data(job), job), [], time.process_time()
+        epochs, costs, last = fit_epochs(*job_data(job), job), [], time.process_time()
         while True:
             try:
                 next(epochs)
@@ -186,7 +180,7 @@ class Replay(Executor):
     def train(
         self,
         jobs: Sequence[GroupJob],
-        on_epoch: OnEpoch,
+        on_epoch: OnEpoch[str],
         on_result: OnResult,
         *,
         keep: bool = False,
@@ -294,15 +288,15 @@ def run_ours(config: StudyConfig, recorder: Recorder, budget: float, folder: Pat
     evaluator = Evaluator(
         data, _Watched(store, clock, outcome, data.targets.names), Replay(folder, clock), None
     )
-    study = open_optuna(config, open_storage(config, folder))
-    enqueue_baselines(study, config, searched_space(config))
+    storage = TrialStorage.open(config, folder)
+    storage.enqueue_baselines(config)
 
     def on_record(record) -> None:
         append_record(folder, record)
         tracker.log_trial(record)
         outcome.trials += 1
 
-    loop = SearchLoop(config, study, _proposer(config, recorder, clock), [evaluator], on_record)
+    loop = SearchLoop(config, storage, _proposer(config, recorder, clock), [evaluator], on_record)
     with contextlib.suppress(BudgetSpent):
         loop.run(100_000)
     groups = trained_groups(store, data, data.search_repeats)

@@ -37,12 +37,12 @@ from typing import Any
 
 import optuna
 
-from taskgroup.execution import ResultStore
+from taskgroup.execution import Executor, ResultStore
 from taskgroup.execution.evaluator import Evaluator
-from taskgroup.execution.executors import Executor
 from taskgroup.search.affinities import Affinities
 from taskgroup.search.groupings import GroupingBuilder
-from taskgroup.search.loop import SearchLoop, open_optuna, open_storage, searched_space
+from taskgroup.search.loop import SearchLoop
+from taskgroup.search.storage import TrialStorage, open_storage, searched_space
 from taskgroup.spec.config import StudyConfig, load_study
 from taskgroup.spec.plan import Plan, Recipe, StudyData, flat_settings
 from taskgroup.spec.space import settings_of
@@ -231,7 +231,7 @@ class History:
         rows: dict[str, list] = defaultdict(list)
         for _, record in trials:
             run, now = uuid.uuid4().hex, 1_700_000_000_000
-            own = {"run_uuid": run, "name": record.run_name, "status": "FINISHED", "end_time": now}
+            own = {"run_uuid": run, "name": record.name, "status": "FINISHED", "end_time": now}
             rows["runs"].append(
                 tuple(own.get(name, value) for name, value in zip(columns, template, strict=True))
             )
@@ -241,7 +241,7 @@ class History:
                 "name": record.name,
                 "state": "COMPLETE",
             }
-            tags |= {"trial": str(record.number), "mlflow.runName": record.run_name}
+            tags |= {"trial": str(record.number), "mlflow.runName": record.name}
             tags |= {"grouping": str(record.grouping), "grouping_id": record.grouping.grouping_id}
             rows["tags"] += [(key, value, run) for key, value in tags.items()]
             rows["params"] += [(key, str(value), run) for key, value in record.settings.items()]
@@ -323,7 +323,7 @@ def measure_ours(config: StudyConfig, data: StudyData, folder: Path, repeats: in
     store, tracker = ResultStore(folder / "results"), Tracker(folder)
     records = read_records(folder)
     tracker.sync(records)
-    study = open_optuna(config, open_storage(config, folder))
+    storage = TrialStorage.open(config, folder)
     history = History(config, data, folder)
     executor = Synthetic(folder)
     executor.level = max(
@@ -338,7 +338,7 @@ def measure_ours(config: StudyConfig, data: StudyData, folder: Path, repeats: in
         if record.state != "COMPLETE":
             raise RuntimeError(f"a synthetic trial was {record.state}")
 
-    loop = SearchLoop(config, study, history.proposer, [evaluator], on_record, records)
+    loop = SearchLoop(config, storage, history.proposer, [evaluator], on_record, records)
     inner_ask, inner_tell = loop._trials.ask, loop._trials.tell
     marks = [(0.0, 0.0)]
 

@@ -26,13 +26,13 @@ from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
 
 from taskgroup.datasets import Dataset, load_dataset
-from taskgroup.models import ModelConfig, MultiTaskNetwork
+from taskgroup.models import ModelConfig, MultiTaskNetwork, PreparedRows
 from taskgroup.models.attention import ChannelAttention, SpatialAttention
 from taskgroup.models.backbones.msa3dcnn import MultiScaleBlock
 from taskgroup.models.layers import PeriodicConv3d
 from taskgroup.models.pooling import DistributionPool
 from taskgroup.training import GroupJob, TrainConfig, pick_device
-from taskgroup.training.loop import Run
+from taskgroup.training.loop import TrainingLoop
 from taskgroup.training.optimise import use_bfloat16
 
 SIZES = ((8, 8), (16, 8), (16, 16), (32, 8))  # grid points an axis, width
@@ -106,51 +106,53 @@ def _circular(module: PeriodicConv3d) -> nn.Conv3d:
 class Samples(TorchDataset):
     """One sample at a time, augmented in numpy."""
 
-    def __init__(self, run: Run) -> None:
-        self.fields = run.data.fields.cpu().contiguous().numpy()
+    def __init__(self, run: TrainingLoop) -> None:
+        rows = run.data.rows
+        self.grid = rows["grid"].cpu().contiguous().numpy()
+        self.statistics = rows["statistics"].cpu().numpy()
         self.lattice = run.data.lattice.cpu().numpy()
         self.labels = np.where(
             run.labels.present.cpu().numpy() > 0, run.labels.values.cpu().numpy(), np.nan
         )
         self.rows = run.labels.train.cpu().numpy()
-        self.augment = run.config.augment
+        self.augment = run.job.training.augment
 
     def __len__(self) -> int:
         return len(self.rows)
 
-    def __getitem__(self, index: int) -> tuple[Tensor, Tensor, Tensor]:
+    def __getitem__(self, index: int) -> tuple[Tensor, ...]:
         row = self.rows[index]
-        field, lattice = self.fields[row], self.lattice[row]
+        grid, lattice = self.grid[row], self.lattice[row]
         if self.augment:
             axes = np.random.permutation(3)
-            field = field.transpose(0, *(axes + 1))
-            field = np.roll(field, np.random.randint(field.shape[-1], size=3), axis=(1, 2, 3))
+            grid = grid.transpose(0, *(axes + 1))
+            grid = np.roll(grid, np.random.randint(grid.shape[-1], size=3), axis=(1, 2, 3))
             lattice = lattice[axes]
             for axis in range(3):
                 if np.random.rand() < 0.5:
-                    field = np.flip(field, axis + 1)
+                    grid = np.flip(grid, axis + 1)
                     lattice = lattice * np.where(np.arange(3) == axis, -1, 1)[:, None]
         return tuple(
             torch.from_numpy(np.array(part, dtype=np.float32))
-            for part in (field, lattice, self.labels[row])
+            for part in (grid, self.statistics[row], lattice, self.labels[row])
         )
 
 
-def typical_epochs(run: Run) -> Iterator[MultiTaskNetwork]:
+def typical_epochs(run: TrainingLoop) -> Iterator[MultiTaskNetwork]:
     """The usual loop, an epoch each time it is advanced; yields the network."""
     on_gpu = run.device.type == "cuda"
     network = field_typical(run.network)
     optimizer = torch.optim.AdamW(
-        network.parameters(), lr=run.config.lr, weight_decay=run.config.weight_decay
+        network.parameters(), lr=run.job.training.lr, weight_decay=run.job.training.weight_decay
     )
-    steps = run.config.epochs * run.batches
-    warm = max(1, round(run.config.warmup * steps))
+    steps = run.job.training.epochs * run.batches.per_epoch
+    warm = max(1, round(run.job.training.warmup * steps))
     rise = torch.optim.lr_scheduler.LinearLR(optimizer, 1 / warm, total_iters=warm)
     fall = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, max(1, steps - warm))
     schedule = torch.optim.lr_scheduler.SequentialLR(optimizer, [rise, fall], [warm])
     loader = DataLoader(
         Samples(run),
-        run.config.batch_size,
+        run.job.training.batch_size,
         shuffle=True,
         num_workers=8 if on_gpu else 2,
         drop_last=True,
@@ -161,11 +163,11 @@ def typical_epochs(run: Run) -> Iterator[MultiTaskNetwork]:
     while True:
         network.train()
         running = 0.0
-        for fields, lattice, labels in loader:
-            fields, lattice, labels = (
-                part.to(run.device, non_blocking=True) for part in (fields, lattice, labels)
+        for batch in loader:
+            grid, statistics, lattice, labels = (
+                part.to(run.device, non_blocking=True) for part in batch
             )
-            outputs = network(fields, lattice)
+            outputs = network(PreparedRows.of(grid=grid, statistics=statistics), lattice)
             losses = []
             for i, kind in enumerate(kinds):
                 there = ~torch.isnan(labels[:, i])
@@ -179,23 +181,23 @@ def typical_epochs(run: Run) -> Iterator[MultiTaskNetwork]:
             total = sum(losses) / len(kinds)
             optimizer.zero_grad()
             total.backward()
-            nn.utils.clip_grad_norm_(network.parameters(), run.config.grad_clip)
+            nn.utils.clip_grad_norm_(network.parameters(), run.job.training.grad_clip)
             optimizer.step()
             schedule.step()
             running += total.item()
         yield network
 
 
-def bare_step(run: Run) -> Callable[[], None]:
+def bare_step(run: TrainingLoop) -> Callable[[], None]:
     """Forward and backward of the network on one batch, nothing else."""
     network = copy.deepcopy(run.network).train()
-    rows = run.labels.train[: run.config.batch_size]
-    fields, lattice = run.data.batch(rows)
+    rows = run.labels.train[: run.job.training.batch_size]
+    prepared, lattice = run.data.batch(rows)
 
     def step() -> None:
         for parameter in network.parameters():
             parameter.grad = None
-        network(fields, lattice).sum().backward()
+        network(prepared, lattice).sum().backward()
 
     if run.device.type != "cuda":
         return step
@@ -226,12 +228,12 @@ def measure(
     """Rates of taskgroup, the typical loop and the bare backbone at one size."""
     device = pick_device(arguments.device)
     job = make_job(dataset, grid, width, epochs=10_000)
-    run = Run(dataset, dataset.splits().split(), job, device, ())
+    run = TrainingLoop(dataset, dataset.splits().split(), job, device, ())
     typical, bare = typical_epochs(run), bare_step(run)
-    rows, batch = len(run.labels.train), run.config.batch_size
+    rows, batch = len(run.labels.train), run.job.training.batch_size
 
     def ours() -> int:
-        with run.in_place():
+        with run.isolation.active():
             float(run.train())
         return rows
 
@@ -240,9 +242,9 @@ def measure(
         return rows // batch * batch
 
     def backbone() -> int:
-        for _ in range(run.batches):
+        for _ in range(run.batches.per_epoch):
             bare()
-        return batch * run.batches
+        return batch * run.batches.per_epoch
 
     peers = {"taskgroup": ours, "typical": theirs, "bare": backbone}
     for work in [*peers.values()] * 2:  # warm-up: kernels chosen, workers started, steps recorded

@@ -13,7 +13,7 @@ Names are imported when first used, so that ``import taskgroup`` is fast and the
 from importlib import import_module
 from typing import Any
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 _HOME = {
     "Density": "densities", "read_density": "densities", "standardise": "densities", "promolecule": "densities",

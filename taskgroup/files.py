@@ -4,18 +4,22 @@ Every module that writes to disk does it through this one, so that what happens 
 """
 
 import contextlib
+import csv
 import json
+import math
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
 import filelock
+import numpy as np
 
 from taskgroup.errors import RunError
 
 _PARTIAL = ".partial"
+_FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
 _TAIL_BLOCK = 1 << 16  # bytes read at a time when looking for the last whole line
 
 
@@ -52,6 +56,47 @@ def write_text(path: str | Path, text: str) -> None:
 def write_json(path: str | Path, content: Any, indent: int | None = None) -> None:
     """Write a JSON file whole or not at all. Raises ValueError: NaN or an infinite number, which JSON does not have."""
     write_text(path, json.dumps(content, indent=indent, allow_nan=False))
+
+
+def plain_json(value: Any) -> Any:
+    """Return nested mappings and sequences as JSON can hold them: NaN and infinite numbers become None.
+
+    Tuples become lists, numpy scalars numbers and the keys of mappings text.
+    """
+    if isinstance(value, Mapping):
+        return {str(key): plain_json(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain_json(item) for item in value]
+    if isinstance(value, np.generic):
+        value = value.item()
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
+
+
+def write_csv(path: str | Path, rows: Iterable[Sequence[Any]]) -> None:
+    """Write a CSV file whole or not at all; text that a spreadsheet would run is quoted, see ``safe_cell``."""
+    with atomic_path(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        for row in rows:
+            writer.writerow([safe_cell(cell) for cell in row])
+
+
+def safe_cell(cell: Any) -> Any:
+    """Return a cell of a CSV file so that a spreadsheet shows it and runs nothing.
+
+    Text that begins like a formula gets an apostrophe, as spreadsheets write it themselves; numbers stay.
+
+    >>> safe_cell("=1+2"), safe_cell(-1.5), safe_cell("-1.5"), safe_cell("mp-1")
+    ("'=1+2", -1.5, '-1.5', 'mp-1')
+    """
+    if not isinstance(cell, str) or not cell.startswith(_FORMULA_STARTS):
+        return cell
+    try:
+        float(cell)
+    except ValueError:
+        return f"'{cell}"
+    return cell
 
 
 def read_json(path: str | Path) -> Any:

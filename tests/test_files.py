@@ -1,6 +1,7 @@
 """Files are whole or absent, lines are whole or skipped, and a lock belongs to one process."""
 
 import json
+import math
 import os
 import signal
 import subprocess
@@ -8,6 +9,7 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from taskgroup.errors import RunError
@@ -16,6 +18,7 @@ from taskgroup.files import (
     atomic_path,
     drop_torn_line,
     held_lock,
+    plain_json,
     read_json,
     read_whole_lines,
     write_json,
@@ -25,9 +28,14 @@ from taskgroup.files import (
 def test_a_failed_write_leaves_the_old_file_and_nothing_beside_it(tmp_path: Path):
     path = tmp_path / "made" / "file.json"
     write_json(path, {"a": 1})
-    with pytest.raises(ZeroDivisionError), atomic_path(path) as temporary:
-        temporary.write_text("half")
-        raise ZeroDivisionError
+
+    def write_half() -> None:
+        with atomic_path(path) as temporary:
+            temporary.write_text("half")
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        write_half()
     assert read_json(path) == {"a": 1}
     assert [entry.name for entry in path.parent.iterdir()] == ["file.json"]
 
@@ -104,3 +112,18 @@ def test_writers_of_one_file_do_not_disturb_each_other(tmp_path: Path):
         time.sleep(0.01)
     assert [writer.returncode for writer in writers] == [0, 0]
     assert [entry.name for entry in tmp_path.iterdir()] == ["file.json"]
+
+
+def test_plain_json_holds_what_json_can_hold():
+    content = {
+        1: (np.float32(0.5), np.int64(3), float("nan")),
+        "nested": [{"infinite": -math.inf, "text": "NaN", "none": None, "true": True}],
+        "undefined": np.float64("nan"),
+    }
+    plain = plain_json(content)
+    assert plain == {
+        "1": [0.5, 3, None],
+        "nested": [{"infinite": None, "text": "NaN", "none": None, "true": True}],
+        "undefined": None,
+    }
+    assert json.loads(json.dumps(plain, allow_nan=False)) == plain

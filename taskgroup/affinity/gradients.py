@@ -3,6 +3,7 @@
 - `gramian` and `cosines`: do the tasks pull the shared parameters the same way?
 - `look_ahead`: what does a step on one task do to the loss of another (TAG)?
 - `ProjectedGradients`: what would any subset of the tasks have given (Grad-TAG)?
+- `JOINT_AFFINITIES` names them, as search spaces, stored affinities and reports do.
 - `Accumulator` averages many probes of a run, `combine` several seeds, `relative` puts look-ahead on a common scale.
 
     >>> import torch
@@ -18,11 +19,14 @@ import torch
 from torch import Tensor
 
 from taskgroup.affinity._accumulate import Accumulator, combine, relative
+from taskgroup.affinity._joint_affinity import JOINT_AFFINITIES, JointAffinity
 from taskgroup.affinity._projected import ProjectedGradients, project_gradients
 from taskgroup.affinity._task_gradients import task_gradients
 
 __all__ = [
+    "JOINT_AFFINITIES",
     "Accumulator",
+    "JointAffinity",
     "ProjectedGradients",
     "combine",
     "cosines",

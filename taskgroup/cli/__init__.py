@@ -1,4 +1,4 @@
-"""The command line: one verb a job, each in the module of its family; verbs parse, call and print, nothing else.
+"""The command line: one verb per job, each in the module of its family; verbs parse, call and print, nothing else.
 
 ``_VERBS`` names the module that defines each command; it is imported when the command is called, so that
 ``taskgroup --help`` answers at once.
@@ -6,34 +6,119 @@
 
 import sys
 from importlib import import_module
+from typing import NamedTuple
 
 import click
 
 from taskgroup import __version__
+from taskgroup.cli._options import add_json_option
 from taskgroup.errors import InputError, TaskgroupError
 
+
+class _Verb(NamedTuple):
+    """Module of a command, its line in the list of verbs, and an example for its help."""
+
+    module: str
+    summary: str
+    example: str
+
+
 _VERBS = {
-    "run": ("studies", "Run a study: search, assemble, test once, export."),
-    "resume": ("studies", "Go on with an interrupted run."),
-    "worker": ("studies", "Help a run that another process conducts, here or on another machine."),
-    "data": ("datasets", "Make and look at datasets."),
-    "affinity": (
+    "run": _Verb(
+        "studies",
+        "Run a study: search, assemble, test once, export.",
+        "taskgroup run quickstart --n-trials 12 --set search.seed=1",
+    ),
+    "resume": _Verb(
+        "studies",
+        "Go on with an interrupted run.",
+        "taskgroup resume runs/quickstart --time-limit 30m",
+    ),
+    "worker": _Verb(
+        "studies",
+        "Help a run that another process conducts, here or on another machine.",
+        "taskgroup worker /shared/runs/big --workers 4 --wait 10m",
+    ),
+    "data": _Verb(
+        "datasets",
+        "Make and look at datasets.",
+        "taskgroup data ingest calcs --properties table.csv --out mydata",
+    ),
+    "affinity": _Verb(
         "grouping",
         "Print and draw how strongly properties are related; nothing is trained.",
+        "taskgroup affinity crystals --measure spearman --plot affinity.pdf",
     ),
-    "group": ("grouping", "Cluster the target graph, print and draw it; nothing is trained."),
-    "solve": ("solve", "Choose the best networks out of a table of set results, exactly."),
-    "leaderboard": ("results", "Show trials, baselines and assembled groupings, best first."),
-    "transfer": ("analysis", "Tell who helped whom in a run, and what foretold it."),
-    "learning-curve": ("analysis", "Tell what more training rows would buy."),
-    "report": ("results", "Write one self-contained HTML file about a run."),
-    "ui": ("results", "Serve MLflow and the Optuna dashboard of a run, on this machine only."),
-    "export": ("bundles", "Copy the bundle of a run, in further formats where asked."),
-    "predict": ("bundles", "Predict the properties of densities with a bundle."),
-    "evaluate": ("bundles", "Measure a bundle on the labels of a store."),
-    "init": ("studies", "Write a commented study file to start from."),
-    "schema": ("studies", "Print the JSON schema of study files."),
-    "doctor": ("studies", "Say what this machine offers."),
+    "group": _Verb(
+        "grouping",
+        "Cluster the target graph, print and draw it; nothing is trained.",
+        "taskgroup group crystals --method louvain --plot graph.svg",
+    ),
+    "solve": _Verb(
+        "solve",
+        "Choose the best networks out of a table of set results, exactly.",
+        "taskgroup solve sets.csv --budget 3",
+    ),
+    "leaderboard": _Verb(
+        "results",
+        "Show trials, baselines and assembled groupings, best first.",
+        "taskgroup leaderboard quickstart --top 10 --sort density",
+    ),
+    "transfer": _Verb(
+        "analysis",
+        "Tell who helped whom in a run, and which measure predicted it.",
+        "taskgroup transfer quickstart --out transfer",
+    ),
+    "learning-curve": _Verb(
+        "analysis",
+        "Tell what more training rows would buy.",
+        "taskgroup learning-curve quickstart --share 0.5 --share 1",
+    ),
+    "report": _Verb(
+        "results",
+        "Write one self-contained HTML file about a run.",
+        "taskgroup report quickstart --out report.html",
+    ),
+    "ui": _Verb(
+        "results",
+        "Serve MLflow and the Optuna dashboard of a run, on this machine only.",
+        "taskgroup ui quickstart --port 5000",
+    ),
+    "export": _Verb(
+        "bundles",
+        "Copy the bundle of a run, in further formats where asked.",
+        "taskgroup export quickstart --out model --format onnx",
+    ),
+    "predict": _Verb(
+        "bundles",
+        "Predict the properties of densities with a bundle.",
+        "taskgroup predict model calcs/*/CHGCAR --coverage 0.9 --format csv",
+    ),
+    "evaluate": _Verb(
+        "bundles",
+        "Measure a bundle on the labels of a store.",
+        "taskgroup evaluate model crystals",
+    ),
+    "init": _Verb(
+        "setup",
+        "Write a study file to start from.",
+        "taskgroup init mine.yaml --dataset mydata",
+    ),
+    "schema": _Verb(
+        "setup",
+        "Print the JSON schema of study files.",
+        "taskgroup schema > study.schema.json",
+    ),
+    "doctor": _Verb(
+        "setup",
+        "Show what this machine offers, or whether a bundle still predicts what it did.",
+        "taskgroup doctor runs/quickstart/export",
+    ),
+    "plugins": _Verb(
+        "setup",
+        "List what is built in and what plug-ins bring.",
+        "taskgroup plugins --json",
+    ),
 }
 
 
@@ -46,18 +131,23 @@ class _LazyGroup(click.Group):
     def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
         if name not in _VERBS:
             return None
-        module, _ = _VERBS[name]
-        return getattr(import_module(f"taskgroup.cli.{module}"), name.replace("-", "_"))
+        verb = _VERBS[name]
+        module = import_module(f"taskgroup.cli.{verb.module}")
+        command = getattr(module, name.replace("-", "_"))
+        # \b keeps click from joining the lines.
+        command.epilog = f"\b\nExample:\n  {verb.example}"
+        add_json_option(command)
+        return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Verbs"):
-            formatter.write_dl([(name, text) for name, (_, text) in _VERBS.items()])
+            formatter.write_dl([(name, verb.summary) for name, verb in _VERBS.items()])
 
 
 @click.command(cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="taskgroup")
 def cli() -> None:
-    """Which properties of a material should one network learn together?"""
+    """Find out which properties of a material one network should learn together."""
 
 
 def main(arguments: list[str] | None = None) -> None:

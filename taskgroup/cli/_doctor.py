@@ -1,9 +1,13 @@
-"""What `taskgroup doctor` looks at."""
+"""Findings of `taskgroup doctor`: the machine, and whether a bundle still predicts what it did."""
 
 import importlib.metadata
 import importlib.util
-import os
 import platform
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from taskgroup.machine import available_cores
 
 _REQUIRED = (
     "torch",
@@ -16,6 +20,8 @@ _REQUIRED = (
     "torchjd",
     "zarr",
 )
+
+# Modules and what they are needed for.
 _OPTIONAL = {
     "ase": "reading ASE and GPAW objects",
     "onnxruntime": "ONNX export and serving",
@@ -24,22 +30,56 @@ _OPTIONAL = {
 }
 
 
-def findings() -> list[tuple[str, str]]:
-    """Pairs (what, found): versions, device, threads, optional packages."""
-    import torch
-
+def machine_findings() -> dict[str, str]:
+    """Return versions, optional packages and the device by name."""
     from taskgroup import __version__
 
-    found = [("taskgroup", __version__), ("python", platform.python_version())]
-    found += [(name, importlib.metadata.version(name)) for name in _REQUIRED]
+    findings = {"taskgroup": __version__, "python": platform.python_version()}
+    for name in _REQUIRED:
+        findings[name] = importlib.metadata.version(name)
     for name, purpose in _OPTIONAL.items():
-        there = importlib.util.find_spec(name) is not None
-        found.append((name, "installed" if there else f"not installed (for {purpose})"))
+        findings[name] = "installed"
+        if importlib.util.find_spec(name) is None:
+            findings[name] = f"not installed (for {purpose})"
+    findings["device"] = _device()
+    return findings
+
+
+def bundle_findings(path: Path) -> dict[str, Any]:
+    """Return the comparison of a bundle with today's code as plain JSON."""
+    from taskgroup.export import check_bundle
+    from taskgroup.files import plain_json
+
+    result = check_bundle(path)
+    problem = None
+    if not result.holds:
+        problem = result.problem()
+    return plain_json(asdict(result) | {"holds": result.holds, "problem": problem})
+
+
+def bundle_lines(path: Path, findings: dict[str, Any]) -> list[str]:
+    """Return the comparison of a bundle in words."""
+    lines = [f"{path}: written by taskgroup {findings['written_by']}"]
+    for change in findings["changes"]:
+        lines.append(f"  {change['name']}: {change['written']} then, {change['now']} now")
+    for target, deviation in findings["deviations"].items():
+        size = "not a number" if deviation is None else f"{deviation:.1e}"
+        lines.append(f"  {target}: predictions differ by {size} standard deviations")
+    if findings["problem"]:
+        lines.append(f"It {findings['problem']}.")
+    elif findings["n_inputs"]:
+        lines.append(f"It gives the same predictions for {findings['n_inputs']} reference inputs.")
+    else:
+        lines.append(
+            "It has no reference predictions, so nothing can be compared; export it again to add them."
+        )
+    return lines
+
+
+def _device() -> str:
+    import torch
+
     if torch.cuda.is_available():
         properties = torch.cuda.get_device_properties(0)
-        found.append(("device", f"{properties.name}, {properties.total_memory / 2**30:.0f} GiB"))
-    else:
-        found.append(
-            ("device", f"CPU, {os.cpu_count()} cores, torch uses {torch.get_num_threads()} threads")
-        )
-    return found
+        return f"{properties.name}, {properties.total_memory / 2**30:.0f} GiB"
+    return f"CPU, {available_cores()} cores, torch uses {torch.get_num_threads()} threads"

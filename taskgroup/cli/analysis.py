@@ -1,21 +1,25 @@
 """Verbs that tell what a run has learnt: who helped whom, what more rows would buy."""
 
-import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
+
+from taskgroup.cli._options import output_format
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from taskgroup.tracking.learning_points import LearningPoint
+    from taskgroup.tracking.transfer_report import TransferReport
+
+# Columns of text; all others hold numbers and are right-justified.
+_TEXT_COLUMNS = ("target", "group", "verdict", "measure")
 
 
 @click.command()
 @click.argument("run", type=click.Path(path_type=Path))
-@click.option(
-    "--format",
-    "form",
-    type=click.Choice(["table", "csv", "json"]),
-    default="table",
-    show_default=True,
-)
+@output_format("table", "csv", "json")
 @click.option(
     "--gradients",
     is_flag=True,
@@ -27,9 +31,10 @@ import click
     help="Also write gains.csv, measures.csv and transfer.json to this folder.",
 )
 def transfer(run: Path, form: str, gradients: bool, out: Path | None) -> None:
-    """Show what learning together gave each target, and which affinity foretold it."""
+    """Show what learning together gave each target, and which affinity predicted it."""
     import pandas as pd
 
+    from taskgroup.cli._console import print_json
     from taskgroup.study.transfer import study_transfer
     from taskgroup.tracking.transfer_report import write_transfer
 
@@ -37,11 +42,11 @@ def transfer(run: Path, form: str, gradients: bool, out: Path | None) -> None:
     if out is not None:
         write_transfer(report, out)
     if form == "json":
-        click.echo(json.dumps(report.to_dict(), indent=1, allow_nan=False))
+        print_json(report.to_dict())
     elif form == "csv":
         click.echo(pd.DataFrame(report.gain_rows()).to_csv(index=False), nl=False)
     else:
-        _print(report)
+        _print_transfer(report)
 
 
 @click.command("learning-curve")
@@ -53,74 +58,79 @@ def transfer(run: Path, form: str, gradients: bool, out: Path | None) -> None:
     multiple=True,
     help="Of the training rows; default: 1/8, 1/4, 1/2, 1.",
 )
-@click.option(
-    "--format", "form", type=click.Choice(["table", "json"]), default="table", show_default=True
-)
+@output_format("table", "json")
 def learning_curve(run: Path, shares: tuple[float, ...], form: str) -> None:
     """Train the exported grouping on parts of the rows and test each; the report then shows the curve."""
+    from taskgroup.cli._console import print_json, print_table
     from taskgroup.study.learning_curve import SHARES
     from taskgroup.study.learning_curve import learning_curve as measure
 
     points = measure(run, shares or SHARES)
     if form == "json":
-        click.echo(json.dumps([point.to_dict() for point in points], indent=1, allow_nan=False))
-        return
-    from rich.table import Table
+        print_json([point.to_dict() for point in points])
+    else:
+        print_table(_learning_table(points))
 
-    from taskgroup.cli._console import make_console
 
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column("test skill with")
-    for point in points:
-        table.add_column(f"{point.rows:.0f} rows", justify="right")
+def _learning_table(points: "list[LearningPoint]") -> "Table":
+    from taskgroup.cli._console import plain_table
+    from taskgroup.tracking.verdict import interval_in_words
+
+    headers = [f">{point.rows:.0f} rows" for point in points]
+    table = plain_table("test skill with", *headers)
     for target in points[0].skills:
-        table.add_row(target, *(f"{point.skills[target].mean:.3f}" for point in points))
+        skills = [f"{point.skills[target].mean:.3f}" for point in points]
+        table.add_row(target, *skills)
     table.add_section()
-    means = [point.mean for point in points]
-    table.add_row("mean", *(f"{mean.mean:.3f} [{mean.low:.3f}, {mean.high:.3f}]" for mean in means))
-    make_console().print(table)
+    table.add_row("mean", *(interval_in_words(point.mean) for point in points))
+    return table
 
 
-def _print(report: Any) -> None:
+def _print_transfer(report: "TransferReport") -> None:
     from taskgroup.cli._console import make_console
 
     console = make_console()
-    console.print(
-        _table("Gain of learning together (skill, against the target alone)", report.gain_rows())
-    )
+    title = "Gain of learning together (skill, against the target alone)"
+    console.print(_table(title, report.gain_rows()))
     for gain in report.negative:
-        console.print(
-            f"Negative transfer: {gain.target} loses {-gain.mean:.3f} in {{{', '.join(gain.group)}}}"
-        )
+        group = ", ".join(gain.group)
+        console.print(f"Negative transfer: {gain.target} loses {-gain.mean:.3f} in {{{group}}}")
     if report.unpaired:
         console.print(
             f"{report.unpaired} groups have no single-target run of the same recipe to compare with"
         )
-    console.print(
-        _table("Which measure foretells the pairwise gains? (Spearman)", report.measure_rows())
-    )
-    if report.curse is not None:
-        curse = report.curse
+    title = "Rank correlation of each measure with the pairwise gains (Spearman)"
+    console.print(_table(title, report.measure_rows()))
+    curse = report.curse
+    if curse is not None:
         console.print(
-            f"Winner's curse: validation {_number(curse.validation)}, re-evaluated {_number(curse.reevaluation)}, "
-            f"test {_number(curse.test)}; {_number(curse.optimism)} of the validation value was luck"
+            f"Winner's curse: validation {_number(curse.validation)}, re-evaluated "
+            f"{_number(curse.reevaluation)}, test {_number(curse.test)}; {_number(curse.optimism)} "
+            "of the validation value was luck"
         )
 
 
-def _table(title: str, rows: list[dict[str, Any]]) -> Any:
+def _table(title: str, rows: list[dict[str, Any]]) -> "Table":
     from rich.table import Table
 
     table = Table(title=title, title_justify="left", box=None, pad_edge=False, header_style="bold")
-    for name in rows[0] if rows else ("nothing to compare yet",):
-        table.add_column(
-            name, justify="left" if name in ("target", "group", "verdict", "measure") else "right"
-        )
+    if not rows:
+        table.add_column("nothing to compare yet")
+        return table
+    for name in rows[0]:
+        table.add_column(name, justify="left" if name in _TEXT_COLUMNS else "right")
     for row in rows:
-        table.add_row(
-            *(_number(v) if isinstance(v, float) or v is None else str(v) for v in row.values())
-        )
+        table.add_row(*map(_cell, row.values()))
     return table
 
 
+def _cell(value: Any) -> str:
+    if value is None or isinstance(value, float):
+        return _number(value)
+    return str(value)
+
+
 def _number(value: float | None) -> str:
-    return "–" if value is None else f"{value:+.3f}"
+    from taskgroup.tracking.verdict import number_in_words
+
+    return number_in_words(value, "+.3f")

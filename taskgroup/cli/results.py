@@ -1,44 +1,42 @@
 """Verbs that show what a run gave: leaderboard, report, ui."""
 
-import json
 from pathlib import Path
 
 import click
 
-_TOP = click.option("--top", type=click.IntRange(min=1), help="Only the first rows.")
+from taskgroup.cli._options import output_format
 
 
 @click.command()
 @click.argument("run", type=click.Path(path_type=Path))
-@click.option(
-    "--format",
-    "form",
-    type=click.Choice(["table", "csv", "json", "html"]),
-    default="table",
-    show_default=True,
-)
+@output_format("table", "csv", "json", "html")
 @click.option(
     "--sort",
     metavar="COLUMN",
-    help="A column, a target (its skill) or gain/TARGET; default: by rank.",
+    help="A column, a target (its skill), gain/TARGET or hp/NAME; default: by rank.",
 )
-@_TOP
+@click.option("--top", type=click.IntRange(min=1), help="Only the first rows.")
 def leaderboard(run: Path, form: str, sort: str | None, top: int | None) -> None:
-    """Show baselines, trials and assembled groupings of a run, best first."""
-    from taskgroup import tracking
+    """Show baselines, trials and assembled groupings of a run, best first.
 
-    records = tracking.read_records(tracking.find_run(run))
+    Skill and gains are those on validation rows; only the choice is tested.
+    """
+    from taskgroup import tracking
+    from taskgroup.cli._console import print_json
+
+    folder = tracking.find_run(run)
+    records = tracking.read_records(folder)
+    final = tracking.read_final(folder)
     if form == "json":
-        click.echo(json.dumps(tracking.leaderboard(records, sort, top), indent=1, allow_nan=False))
+        print_json(tracking.leaderboard(records, sort, top, final))
     elif form == "csv":
-        click.echo(tracking.leaderboard_frame(records, sort, top).to_csv(index=False), nl=False)
+        frame = tracking.leaderboard_frame(records, sort, top, final)
+        click.echo(frame.to_csv(index=False), nl=False)
     elif form == "html":
-        frame = tracking.leaderboard_frame(records, sort, top)
+        frame = tracking.leaderboard_frame(records, sort, top, final)
         click.echo(frame.to_html(index=False, border=0, float_format="{:.4f}".format, na_rep=""))
     else:
-        from taskgroup.cli._console import make_console
-
-        make_console().print(tracking.leaderboard_table(records, sort, top))
+        _print_table(records, sort, top, final)
 
 
 @click.command()
@@ -48,13 +46,19 @@ def leaderboard(run: Path, form: str, sort: str | None, top: int | None) -> None
     type=click.Path(path_type=Path),
     help="The HTML file; default: report.html in the run folder.",
 )
-def report(run: Path, out: Path | None) -> None:
+@output_format("text", "json")
+def report(run: Path, out: Path | None, form: str) -> None:
     """Write one self-contained HTML file about a run."""
     from taskgroup import tracking
+    from taskgroup.cli._console import print_json
     from taskgroup.tracking.report import write_report
 
     folder = tracking.find_run(run)
-    click.echo(write_report(folder, out or folder / "report.html"))
+    path = write_report(folder, out or folder / "report.html")
+    if form == "json":
+        print_json({"report": str(path)})
+    else:
+        click.echo(path)
 
 
 @click.command()
@@ -72,3 +76,15 @@ def ui(run: Path, port: int) -> None:
     from taskgroup.tracking.ui import serve
 
     serve(tracking.find_run(run), port, click.echo)
+
+
+def _print_table(records: list, sort: str | None, top: int | None, final: object) -> None:
+    from taskgroup import tracking
+    from taskgroup.cli._console import make_console
+
+    console = make_console()
+    if final is not None:
+        console.print(f"[bold]{tracking.verdict_sentence(final)}[/bold]\n", soft_wrap=True)
+    console.print(tracking.leaderboard_table(records, sort, top, final=final))
+    for note in tracking.leaderboard_notes(records, final):
+        console.print(note, soft_wrap=True)

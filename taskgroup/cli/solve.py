@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.table import Table
 
 from taskgroup.errors import GroupingError
-from taskgroup.grouping import Evaluation, SetTable, Solution, evaluate, pareto, read_table
+from taskgroup.grouping import Rescored, SetTable, Solution, evaluate, pareto, read_table
 from taskgroup.grouping import solve as solve_table
 from taskgroup.grouping.tables import SOURCES
 
@@ -103,24 +103,24 @@ def _weights(text: str | None, table: SetTable) -> dict[str, float]:
     return weights
 
 
-def _as_dict(solution: Solution, evaluation: Evaluation | None) -> dict[str, object]:
+def _as_dict(solution: Solution, evaluation: Rescored | None) -> dict[str, object]:
     found = solution.to_dict()
     if evaluation:
         found["evaluated"] = {"total": evaluation.total, "per_task": evaluation.per_task}
     return found
 
 
-def _print_json(scored: list[tuple[Solution, Evaluation | None]], front: bool) -> None:
+def _print_json(scored: list[tuple[Solution, Rescored | None]], front: bool) -> None:
     found = [_as_dict(*pair) for pair in scored]
     click.echo(json.dumps(found if front else found[0], indent=2))
 
 
-def _print_modnet(scored: list[tuple[Solution, Evaluation | None]], front: bool) -> None:
+def _print_modnet(scored: list[tuple[Solution, Rescored | None]], front: bool) -> None:
     found = [solution.to_modnet() for solution, _ in scored]
     click.echo(json.dumps(found if front else found[0]))
 
 
-def _print_table(scored: list[tuple[Solution, Evaluation | None]], front: bool) -> None:
+def _print_table(scored: list[tuple[Solution, Rescored | None]], front: bool) -> None:
     console = Console(highlight=False)
     if front:
         console.print(_front_table(scored))
@@ -143,7 +143,7 @@ def _print_table(scored: list[tuple[Solution, Evaluation | None]], front: bool) 
     console.print(groups, tasks, f"cost {solution.cost:g}, {_proof(solution)}")
 
 
-def _front_table(scored: list[tuple[Solution, Evaluation | None]]) -> Table:
+def _front_table(scored: list[tuple[Solution, Rescored | None]]) -> Table:
     evaluated = scored[0][1] is not None
     table = Table("cost", "total", *(["evaluated"] if evaluated else []), "networks", "proof")
     for solution, evaluation in scored:

@@ -13,14 +13,15 @@ True
 """
 
 from taskgroup.datasets.dataset import Dataset
-from taskgroup.datasets.ingest import IngestReport, ingest, promolecules
+from taskgroup.datasets.ingest import IngestReport, check, ingest, promolecules
 from taskgroup.datasets.load import load_dataset
-from taskgroup.datasets.properties import Properties, read_properties
+from taskgroup.datasets.quality import quality_notes
+from taskgroup.datasets.scaler import TargetScaler
 from taskgroup.datasets.splits import Split, Splits, make_splits
-from taskgroup.datasets.store import open_store, verify_store
-from taskgroup.datasets.store_writer import write_store
+from taskgroup.datasets.store import open_store, verify_store, write_store
 from taskgroup.datasets.summary import describe
-from taskgroup.datasets.target import Target, TargetScaler, TargetTable
+from taskgroup.datasets.tables import Properties, read_properties
+from taskgroup.datasets.target import Target, TargetTable
 from taskgroup.datasets.units import parse_unit
 
 __all__ = [
@@ -32,6 +33,7 @@ __all__ = [
     "Target",
     "TargetScaler",
     "TargetTable",
+    "check",
     "describe",
     "ingest",
     "load_dataset",
@@ -39,6 +41,7 @@ __all__ = [
     "open_store",
     "parse_unit",
     "promolecules",
+    "quality_notes",
     "read_properties",
     "verify_store",
     "write_store",

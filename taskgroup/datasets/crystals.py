@@ -1,6 +1,6 @@
 """The datasets that come with the package: PBE valence densities and properties of simple crystals, and of magnets.
 
-``data/*/DATA_CARD.md`` tell how they were computed and what is approximate; ``tools/dft`` makes them.
+``data/*/DATA_CARD.md`` describe how they were computed and what is approximate; ``tools/dft`` makes them.
 """
 
 import gzip
@@ -83,19 +83,22 @@ MAGNETIC_TARGETS = (
 
 
 def data_folder(name: str = "crystals") -> Traversable:
-    """The folder of a packaged dataset: ``crystals.json.gz``, ``densities.npz``, ``manifest.json``, ``chgcar/``."""
+    """Return the folder of a packaged dataset.
+
+    It holds ``crystals.json.gz``, ``densities.npz``, ``manifest.json`` and ``chgcar/``.
+    """
     return files("taskgroup.datasets") / "data" / name
 
 
 @cache
 def load_crystals() -> Dataset:
-    """Spin-paired crystals with all their targets; reads the packaged files once a process."""
+    """Load the spin-paired crystals with all their targets; the packaged files are read once per process."""
     return _load("crystals", TARGETS)
 
 
 @cache
 def load_magnets() -> Dataset:
-    """Ferromagnetic crystals, densities of two channels (total, magnetisation); read once a process."""
+    """Load the ferromagnetic crystals, whose densities have two channels (total, magnetisation); once per process."""
     return _load("magnets", MAGNETIC_TARGETS)
 
 
@@ -105,13 +108,16 @@ def _load(name: str, targets: tuple[Target, ...]) -> Dataset:
     records = json.loads(gzip.decompress((folder / "crystals.json.gz").read_bytes()))
     with as_file(folder / "densities.npz") as path, np.load(path, allow_pickle=False) as archive:
         densities = archive["density"]
+    # the spin-paired crystals have no axis for the channel
+    if densities.ndim == 4:
+        densities = densities[:, None]
     ids = tuple(record["name"] for record in records)
-    labels = [[_number(record["targets"].get(spec.name)) for spec in targets] for record in records]
+    labels = [_labels(record["targets"], targets) for record in records]
     return Dataset.from_arrays(
         name=name,
         ids=ids,
         targets=TargetTable(targets, ids, np.array(labels)),
-        densities=densities if densities.ndim == 5 else densities[:, None],
+        densities=densities,
         lattices=[record["lattice"] for record in records],
         formulas=[record["formula"] for record in records],
         chemical_systems=[record["chemical_system"] for record in records],
@@ -123,5 +129,7 @@ def _load(name: str, targets: tuple[Target, ...]) -> Dataset:
     )
 
 
-def _number(label: float | None) -> float:
-    return np.nan if label is None else float(label)
+def _labels(values_by_name: dict[str, float | None], targets: tuple[Target, ...]) -> list[float]:
+    """Return the labels of one crystal in the order of the targets, NaN where missing."""
+    values = [values_by_name.get(target.name) for target in targets]
+    return [np.nan if value is None else float(value) for value in values]

@@ -23,6 +23,10 @@ if TYPE_CHECKING:
 
 ReadRows = Callable[[NDArray[np.int64]], NDArray[np.float16]]
 
+_PER_ROW = ("lattices", "formulas", "chemical_systems", "species", "frac_coords")
+# Densities in memory at a time while digests are computed: 8 MB at two channels of 32^3.
+_DIGEST_BATCH = 64
+
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
@@ -32,13 +36,13 @@ class Dataset:
         name, version: what a study and a bundle record, besides ``hash``.
         targets: the labels, natural units, NaN where missing; ``targets.ids`` are the rows.
         lattices: float64 [rows, 3, 3], rows are vectors, Å.
-        formulas, chemical_systems: group keys a row, such as ``"NaCl"`` and ``"Cl-Na"``.
-        species, frac_coords: the atoms of each row; those of a store are made when looked at.
+        formulas, chemical_systems: group keys per row, such as ``"NaCl"`` and ``"Cl-Na"``.
+        species, frac_coords: the atoms of each row; those of a store are made when they are read.
         n_channels, grid: densities are [C, n, n, n] with C = ``n_channels`` and n = ``grid``.
         sigma: width of the Gaussian they were smoothed with, Å.
         kind: ``valence``, ``all-electron`` or ``promolecule``.
-        read: where densities come from: row numbers -> float16 [rows, C, n, n, n].
-        density_digests: sha256 a row where already known (stores keep them).
+        read: source of the densities: row numbers -> float16 [rows, C, n, n, n].
+        density_digests: sha256 per row where already computed (stores keep them).
     """
 
     name: str
@@ -57,11 +61,12 @@ class Dataset:
     density_digests: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
-        n = len(self.targets)
-        for field in ("lattices", "formulas", "chemical_systems", "species", "frac_coords"):
-            if len(getattr(self, field)) != n:
+        n_rows = len(self.targets)
+        for field in _PER_ROW:
+            n_values = len(getattr(self, field))
+            if n_values != n_rows:
                 raise StoreError(
-                    f"dataset '{self.name}': {field} for {len(getattr(self, field))} rows, targets for {n}"
+                    f"dataset '{self.name}': {field} for {n_values} rows, targets for {n_rows}"
                 )
 
     @classmethod
@@ -74,18 +79,19 @@ class Dataset:
         lattices: ArrayLike,
         formulas: Sequence[str],
         chemical_systems: Sequence[str],
+        *,
         species: Sequence[Sequence[str]] | None = None,
         frac_coords: Sequence[ArrayLike] | None = None,
         sigma: float = 0.2,
         kind: str = "valence",
         version: str = "",
     ) -> "Dataset":
-        """A dataset in memory.
+        """Make a dataset in memory.
 
         Args:
             densities: [rows, C, n, n, n], e/Å^3; kept as float16, as stores keep them.
             lattices: [rows, 3, 3], Å.
-            species, frac_coords: atoms a row; none where left out.
+            species, frac_coords: atoms per row; none where left out.
 
         Raises StoreError on ids other than the table's, shapes that disagree, or a density beyond float16.
         """
@@ -93,15 +99,21 @@ class Dataset:
             raise StoreError(
                 f"dataset '{name}': ids must be those of the target table, in its order"
             )
-        held = to_float16(densities, f"dataset '{name}'")
+        n_rows = len(ids)
+        values = to_float16(densities, f"dataset '{name}'")
         cells = np.array(lattices, dtype=np.float64).reshape(-1, 3, 3)
-        if held.ndim != 5 or len(held) != len(ids) or len(set(held.shape[2:])) != 1:
+        is_cubic = values.ndim == 5 and len(set(values.shape[2:])) == 1
+        if not is_cubic or len(values) != n_rows:
             raise StoreError(
-                f"dataset '{name}': densities must be [{len(ids)}, C, n, n, n], got {list(held.shape)}"
+                f"dataset '{name}': densities must be [{n_rows}, C, n, n, n], "
+                f"got {list(values.shape)}"
             )
-        for array in (held, cells):
-            array.setflags(write=False)
-        atoms = [[]] * len(ids) if frac_coords is None else frac_coords
+        values.setflags(write=False)
+        cells.setflags(write=False)
+        if species is None:
+            species = [()] * n_rows
+        if frac_coords is None:
+            frac_coords = [[]] * n_rows
         return cls(
             name=name,
             version=version,
@@ -109,13 +121,13 @@ class Dataset:
             lattices=cells,
             formulas=tuple(formulas),
             chemical_systems=tuple(chemical_systems),
-            species=tuple(map(tuple, [()] * len(ids) if species is None else species)),
-            frac_coords=tuple(np.array(sites, dtype=np.float64).reshape(-1, 3) for sites in atoms),
-            n_channels=held.shape[1],
-            grid=held.shape[2],
+            species=tuple(tuple(symbols) for symbols in species),
+            frac_coords=tuple(as_frac_coords(sites) for sites in frac_coords),
+            n_channels=values.shape[1],
+            grid=values.shape[2],
             sigma=sigma,
             kind=kind,
-            read=held.__getitem__,
+            read=values.__getitem__,
         )
 
     def __len__(self) -> int:
@@ -123,85 +135,101 @@ class Dataset:
 
     @property
     def ids(self) -> tuple[str, ...]:
-        """One id a row."""
+        """One id per row."""
         return self.targets.ids
 
     def densities(self, rows: ArrayLike | None = None) -> NDArray[np.float32]:
-        """float32 [rows, C, n, n, n] in e/Å^3 of these rows (integers or a mask), by default all."""
+        """Return float32 [rows, C, n, n, n] in e/Å^3 of these rows (integers or a mask), by default all."""
         return self.read(self._index(rows)).astype(np.float32)
 
     def _index(self, rows: ArrayLike | None) -> NDArray[np.int64]:
-        return np.arange(len(self)) if rows is None else row_numbers(rows, len(self))
+        if rows is None:
+            return np.arange(len(self))
+        return row_numbers(rows, len(self))
 
     def structure(self, row: int) -> "Structure":
-        """The crystal of one row, as a pymatgen Structure."""
+        """Return the crystal of one row, as a pymatgen Structure."""
         from pymatgen.core import Lattice, Structure
 
-        return Structure(
-            Lattice(self.lattices[row]), list(self.species[row]), self.frac_coords[row]
-        )
+        lattice = Lattice(self.lattices[row])
+        return Structure(lattice, list(self.species[row]), self.frac_coords[row])
 
     def splits(self, by: str = "chemical_system", folds: int = 5, seed: int = 0) -> Splits:
-        """Folds that never part a chemical system, a formula, or (``random``) a row; the same for the same rows."""
+        """Return folds that never part a chemical system, a formula, or (``random``) a row.
+
+        They are the same for the same rows and seed.
+        """
         if by not in SPLIT_BY:
             raise ConfigError(f"splits: unknown by '{by}'; {did_you_mean(by, SPLIT_BY)}")
-        keys = {
+        keys_by_name = {
             "chemical_system": self.chemical_systems,
             "formula": self.formulas,
             "random": self.ids,
-        }[by]
-        return make_splits(keys, by, folds, seed)
+        }
+        return make_splits(keys_by_name[by], by, folds, seed)
 
     @cached_property
     def hash(self) -> str:
         """sha256 (64 hex) of densities, lattices, targets and ids."""
         digest = hashlib.sha256(specs_json(self.targets.specs).encode())
-        texts = (*self.ids, *(self.density_digests or self.digest_densities()))
-        digest.update("".join(f"{text}\0" for text in texts).encode())
-        # One bit pattern a value: NaN has many, and zero two.
+        for text in (*self.ids, *self._digests()):
+            digest.update(f"{text}\0".encode())
+        # NaN has many bit patterns, and zero has two: one of each is hashed.
         values = np.where(np.isnan(self.targets.values), np.nan, self.targets.values) + 0.0
         digest.update(values.astype("<f8").tobytes())
-        digest.update((self.lattices + 0.0).astype("<f8").tobytes())
+        digest.update(self._lattice_bytes())
         return digest.hexdigest()
 
     @cached_property
     def inputs_hash(self) -> str:
         """sha256 (64 hex) of what networks see, densities and lattices: the same whatever the labels are."""
-        digest = hashlib.sha256((self.lattices + 0.0).astype("<f8").tobytes())
-        for text in self.density_digests or self.digest_densities():
+        digest = hashlib.sha256(self._lattice_bytes())
+        for text in self._digests():
             digest.update(f"{text}\0".encode())
         return digest.hexdigest()
 
+    def _lattice_bytes(self) -> bytes:
+        # adding zero turns -0.0 into 0.0
+        return (self.lattices + 0.0).astype("<f8").tobytes()
+
+    def _digests(self) -> tuple[str, ...]:
+        return self.density_digests or self.digest_densities()
+
     def digest_densities(self) -> tuple[str, ...]:
-        """sha256 of every density, computed now, a few rows in memory at a time."""
+        """Compute the sha256 of every density now, a few rows in memory at a time."""
         rows = np.arange(len(self))
-        return tuple(
-            digest_density(d)
-            for at in range(0, len(rows), 64)
-            for d in self.read(rows[at : at + 64])
-        )
+        digests: list[str] = []
+        for start in range(0, len(rows), _DIGEST_BATCH):
+            batch = self.read(rows[start : start + _DIGEST_BATCH])
+            digests += map(digest_density, batch)
+        return tuple(digests)
 
     def subset(self, rows: ArrayLike) -> "Dataset":
-        """These rows only (integers or a mask); densities stay where they are."""
-        kept = self._index(rows)
+        """Return these rows only (integers or a mask); densities stay where they are."""
+        index = self._index(rows)
         digests = self.density_digests
+        if digests is not None:
+            digests = _pick(digests, index)
         return replace(
             self,
-            targets=self.targets.rows(kept),
-            lattices=self.lattices[kept],
-            **{field: _pick(getattr(self, field), kept) for field in _PER_ROW},
-            read=partial(_read_some, self.read, kept),
-            density_digests=None if digests is None else _pick(digests, kept),
+            targets=self.targets.rows(index),
+            lattices=self.lattices[index],
+            formulas=_pick(self.formulas, index),
+            chemical_systems=_pick(self.chemical_systems, index),
+            species=_pick(self.species, index),
+            frac_coords=_pick(self.frac_coords, index),
+            read=partial(_read_subset, self.read, index),
+            density_digests=digests,
         )
 
     def with_targets(self, names: Iterable[str]) -> "Dataset":
-        """The same rows with these targets only."""
+        """Return the same rows with these targets only."""
         return replace(self, targets=self.targets.select(names))
 
     def with_labels_cut(
         self, target: str, n: int, seed: int = 0, rows: ArrayLike | None = None
     ) -> "Dataset":
-        """All but ``n`` labels of one target taken away among ``rows`` (such as a split's training rows).
+        """Take away all but ``n`` labels of one target among ``rows`` (such as a split's training rows).
 
         What stays is drawn by ``seed``, and a smaller ``n`` keeps a part of what a larger one keeps. Raises ConfigError
         where there are fewer than ``n`` labels.
@@ -212,28 +240,32 @@ class Dataset:
         labelled = index[~np.isnan(values[index, column])]
         if not 0 <= n <= len(labelled):
             raise ConfigError(f"target '{target}': cannot keep {n} labels of {len(labelled)}")
-        values[np.random.default_rng(seed).permutation(labelled)[n:], column] = np.nan
+        shuffled = np.random.default_rng(seed).permutation(labelled)
+        values[shuffled[n:], column] = np.nan
         return replace(self, targets=TargetTable(self.targets.specs, self.ids, values))
 
 
-_PER_ROW = ("formulas", "chemical_systems", "species", "frac_coords")
-
-
-def _read_some(
-    read: ReadRows, kept: NDArray[np.int64], rows: NDArray[np.int64]
+def _read_subset(
+    read: ReadRows, index: NDArray[np.int64], rows: NDArray[np.int64]
 ) -> NDArray[np.float16]:
-    return read(kept[rows])
+    return read(index[rows])
 
 
 def _pick(items: Sequence[Any], rows: NDArray[np.int64]) -> tuple[Any, ...]:
-    return tuple(items[i] for i in rows)
+    return tuple(items[row] for row in rows)
+
+
+def as_frac_coords(sites: ArrayLike) -> NDArray[np.float64]:
+    """Return fractional coordinates [atoms, 3], also of a flat list of numbers."""
+    return np.array(sites, dtype=np.float64).reshape(-1, 3)
 
 
 def to_float16(values: ArrayLike, what: str) -> NDArray[np.float16]:
-    """As float16. Raises StoreError where a value is not finite, or beyond what float16 holds (65504)."""
+    """Return values as float16. Raises StoreError: a value is not finite, or beyond what float16 holds (65504)."""
     array = np.asarray(values)
     largest = np.abs(array).max(initial=0)
-    if not largest <= np.finfo(np.float16).max:  # also where NaN
+    # written so that it is also true of NaN
+    if not largest <= np.finfo(np.float16).max:
         raise StoreError(
             f"{what}: densities are stored as float16, up to 65504 e/Å^3, got {largest:g}"
         )
@@ -241,6 +273,11 @@ def to_float16(values: ArrayLike, what: str) -> NDArray[np.float16]:
 
 
 def digest_density(density: NDArray[np.float16]) -> str:
-    """sha256 of one density [C, n, n, n]; a magnetisation of zeros counts as none, as one channel says the same."""
-    channels = density if len(density) > 1 and density[1:].any() else density[:1]
+    """Return the sha256 of one density [C, n, n, n].
+
+    A magnetisation of zeros is left out, as a density of one channel says the same.
+    """
+    channels = density[:1]
+    if density[1:].any():
+        channels = density
     return hashlib.sha256((channels + np.float16(0)).astype("<f2").tobytes()).hexdigest()

@@ -1,4 +1,4 @@
-"""Datasets by name or by place."""
+"""Loading of datasets by name or by place."""
 
 from pathlib import Path
 
@@ -10,16 +10,18 @@ BUILT_IN = {"crystals": load_crystals, "magnets": load_magnets}
 
 
 def load_dataset(name_or_path: str | Path) -> Dataset:
-    """A built-in dataset (``"crystals"``, ``"magnets"``), or a store by its folder or fsspec URL (``"s3://bucket/store"``).
+    """Load a built-in dataset (``"crystals"``, ``"magnets"``), or a store by folder or fsspec URL (``"s3://bucket/store"``).
 
     Raises StoreError where there is neither, or the store is half written or damaged.
     """
-    if str(name_or_path) in BUILT_IN:
-        return BUILT_IN[str(name_or_path)]()
+    name = str(name_or_path)
+    if name in BUILT_IN:
+        return BUILT_IN[name]()
+    # zarr and pyarrow are imported only where a store is opened
     from taskgroup.datasets.store import is_url, open_store
 
     if not is_url(name_or_path) and not Path(name_or_path).is_dir():
-        near = did_you_mean(str(name_or_path), BUILT_IN)
+        near = did_you_mean(name, BUILT_IN)
         raise StoreError(
             f"dataset '{name_or_path}': neither a built-in dataset nor a store folder; {near}"
         )

@@ -32,22 +32,26 @@ class Split:
     @cached_property
     def id(self) -> str:
         """12 hex digits: equal exactly where the three sets of rows are equal."""
-        return _digest(
-            {name: getattr(self, name).tolist() for name in ("train", "validation", "test")}
-        )
+        rows = {
+            "train": self.train.tolist(),
+            "validation": self.validation.tolist(),
+            "test": self.test.tolist(),
+        }
+        return _digest(rows)
 
     def with_train_share(self, share: float) -> "Split":
-        """The same with so large a share of the training rows, drawn at random; smaller shares are parts of larger.
+        """Return the same split with so large a share of its training rows, drawn at random.
 
-        Raises ConfigError: the share is not in (0, 1], or leaves fewer than two rows.
+        A smaller share is a part of a larger one. Raises ConfigError: the share is not in (0, 1], or leaves fewer than
+        two rows.
         """
         count = round(share * len(self.train))
         if not 0 < share <= 1 or count < 2:
             raise ConfigError(
                 f"train_share: must be in (0, 1] and leave 2 rows of {len(self.train)}, got {share}"
             )
-        kept = np.random.default_rng(0).permutation(self.train)[:count]
-        return Split(np.sort(kept), self.validation, self.test)
+        shuffled = np.random.default_rng(0).permutation(self.train)
+        return Split(np.sort(shuffled[:count]), self.validation, self.test)
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,7 +75,7 @@ class Splits:
 
     @property
     def n_folds(self) -> int:
-        """How many folds there are."""
+        """Number of folds."""
         return int(self.fold_of_row.max()) + 1
 
     @cached_property
@@ -80,46 +84,59 @@ class Splits:
         return _digest(self.to_dict())
 
     def split(self, test_fold: int = 0, validation_fold: int = 1) -> Split:
-        """One fold to test, one to validate, the rest to train. ConfigError on folds that are not there, or equal."""
-        for name, fold in (("test_fold", test_fold), ("validation_fold", validation_fold)):
-            if not 0 <= fold < self.n_folds:
-                raise ConfigError(f"{name}: must be in 0..{self.n_folds - 1}, got {fold}")
+        """Take one fold to test, one to validate, the rest to train.
+
+        Raises ConfigError on folds that are not there, or equal.
+        """
+        self._check_fold("test_fold", test_fold)
+        self._check_fold("validation_fold", validation_fold)
         if test_fold == validation_fold:
             raise ConfigError(f"validation_fold: must differ from test_fold, both are {test_fold}")
-        test, validation = self.fold_of_row == test_fold, self.fold_of_row == validation_fold
+        is_test = self.fold_of_row == test_fold
+        is_validation = self.fold_of_row == validation_fold
+        is_train = ~is_test & ~is_validation
         return Split(
-            np.flatnonzero(~test & ~validation), np.flatnonzero(validation), np.flatnonzero(test)
+            train=np.flatnonzero(is_train),
+            validation=np.flatnonzero(is_validation),
+            test=np.flatnonzero(is_test),
         )
 
+    def _check_fold(self, name: str, fold: int) -> None:
+        if not 0 <= fold < self.n_folds:
+            raise ConfigError(f"{name}: must be in 0..{self.n_folds - 1}, got {fold}")
+
     def to_dict(self) -> dict[str, Any]:
-        """For JSON, by row number: good beside the dataset hash."""
+        """Return a dictionary for JSON, by row number: good beside the dataset hash."""
         return {"by": self.by, "seed": self.seed, "fold_of_row": self.fold_of_row.tolist()}
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> "Splits":
-        """The inverse of ``to_dict``."""
+        """Read what ``to_dict`` gave."""
         return cls(np.array(data["fold_of_row"]), data["by"], data["seed"])
 
     def to_json(self, ids: Sequence[str]) -> str:
-        """A split file by row id, which outlives the order of rows: to register a split before a study."""
+        """Return a split file by row id, which outlives the order of rows: to register a split before a study."""
         if len(ids) != len(self.fold_of_row):
             raise ConfigError(f"split file: {len(ids)} ids for {len(self.fold_of_row)} rows")
-        folds = dict(sorted(zip(ids, self.fold_of_row.tolist(), strict=True)))
-        return json.dumps({"by": self.by, "seed": self.seed, "folds": folds}, indent=1) + "\n"
+        fold_by_id = dict(zip(ids, self.fold_of_row.tolist(), strict=True))
+        content = {"by": self.by, "seed": self.seed, "folds": dict(sorted(fold_by_id.items()))}
+        return json.dumps(content, indent=1) + "\n"
 
     @classmethod
     def from_json(cls, text: str, ids: Sequence[str]) -> "Splits":
-        """The splits of a split file for the rows ``ids``, in their order.
+        """Read the splits of a split file for the rows ``ids``, in their order.
 
         Raises ConfigError where a row has no fold in the file; ids of the file that are no rows are no error.
         """
         data = json.loads(text)
-        missing = [i for i in ids if i not in data["folds"]]
+        fold_by_id = data["folds"]
+        missing = [row_id for row_id in ids if row_id not in fold_by_id]
         if missing:
             raise ConfigError(
                 f"split file: no fold for {len(missing)} rows, the first is '{missing[0]}'"
             )
-        return cls(np.array([data["folds"][i] for i in ids]), data["by"], data["seed"])
+        folds = np.array([fold_by_id[row_id] for row_id in ids])
+        return cls(folds, data["by"], data["seed"])
 
 
 def make_splits(keys: Sequence[str], by: str, folds: int = 5, seed: int = 0) -> Splits:
@@ -134,16 +151,21 @@ def make_splits(keys: Sequence[str], by: str, folds: int = 5, seed: int = 0) -> 
         )
     if len(sizes) < folds:
         raise ConfigError(f"folds: {folds} folds need as many groups by {by}, got {len(sizes)}")
-    load, fold_of_key = [0] * folds, {}
-    for key in sorted(
-        sizes, key=lambda k: (-sizes[k], hashlib.sha256(f"{seed}\0{k}".encode()).digest())
-    ):
-        fold_of_key[key] = load.index(min(load))
-        load[fold_of_key[key]] += sizes[key]
-    return Splits(np.array([fold_of_key[key] for key in keys]), by, seed)
+
+    def largest_first(key: str) -> tuple[int, bytes]:
+        # the hash orders groups of equal size by the seed
+        return -sizes[key], hashlib.sha256(f"{seed}\0{key}".encode()).digest()
+
+    load = [0] * folds
+    fold_by_key: dict[str, int] = {}
+    for key in sorted(sizes, key=largest_first):
+        emptiest = load.index(min(load))
+        fold_by_key[key] = emptiest
+        load[emptiest] += sizes[key]
+    fold_of_row = np.array([fold_by_key[key] for key in keys])
+    return Splits(fold_of_row, by, seed)
 
 
 def _digest(data: dict[str, Any]) -> str:
-    return hashlib.sha256(
-        json.dumps(data, sort_keys=True, separators=(",", ":")).encode()
-    ).hexdigest()[:12]
+    canonical = json.dumps(data, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(canonical.encode()).hexdigest()[:12]

@@ -1,10 +1,10 @@
-"""Targets: what a property column means, the table of them with its missing values, and their standardisation."""
+"""Targets: what a property column means, and the table of labels with its missing values."""
 
 import json
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -17,6 +17,14 @@ if TYPE_CHECKING:
 
 KINDS = ("regression", "classification")
 TRANSFORMS = ("none", "log10", "signed_log")
+# Networks predict in float32: what ran out of its range counts as the nearest value that has a logarithm there.
+LEAST_PREDICTION = float(np.finfo(np.float32).tiny)
+GREATEST_PREDICTION = float(np.finfo(np.float32).max)
+
+# Two points always lie on a line, so columns are compared on at least three common labels.
+_FEWEST_COMMON_LABELS = 3
+# Standardised columns that differ by less hold the same numbers, but for rounding.
+_LINEAR_TOLERANCE = 1e-9
 
 
 @dataclass(frozen=True)
@@ -41,28 +49,32 @@ class Target:
     description: str = ""
 
     def __post_init__(self) -> None:
-        if not re.fullmatch(r"\w[\w.\-]*", self.name):
+        if not is_name(self.name):
             raise TargetError(
                 f"target '{self.name}': a name is made of letters, digits, '_', '-' and '.'"
             )
-        for field, choices in (("kind", KINDS), ("transform", TRANSFORMS)):
-            if getattr(self, field) not in choices:
-                found = getattr(self, field)
-                raise TargetError(
-                    f"target '{self.name}': unknown {field} '{found}'; {did_you_mean(found, choices)}"
-                )
+        self._check_choice("kind", KINDS)
+        self._check_choice("transform", TRANSFORMS)
         if self.kind == "classification" and self.transform != "none":
             raise TargetError(
-                f"target '{self.name}': a classification target takes no transform, got '{self.transform}'"
+                f"target '{self.name}': a classification target takes no transform, "
+                f"got '{self.transform}'"
             )
         object.__setattr__(self, "unit", parse_unit(self.unit, f"target '{self.name}'"))
 
+    def _check_choice(self, field: str, choices: Sequence[str]) -> None:
+        value = getattr(self, field)
+        if value not in choices:
+            raise TargetError(
+                f"target '{self.name}': unknown {field} '{value}'; {did_you_mean(value, choices)}"
+            )
+
     def to_dict(self) -> dict[str, str]:
-        """Its fields, for JSON; ``Target(**fields)`` reads them back."""
+        """Return the fields for JSON; ``Target(**fields)`` reads them back."""
         return asdict(self)
 
     def forward(self, values: ArrayLike) -> NDArray[np.float64]:
-        """Natural values -> the space of the transform (NaN stays NaN)."""
+        """Transform natural values into what is learnt; NaN stays NaN."""
         x = np.asarray(values, dtype=np.float64)
         if self.transform == "log10":
             if np.any(x <= 0):
@@ -70,14 +82,33 @@ class Target:
                     f"target '{self.name}': log10 needs values > 0, got {x[x <= 0].flat[0]:g}"
                 )
             return np.log10(x)
-        return np.sign(x) * np.log10(1 + np.abs(x)) if self.transform == "signed_log" else x
+        if self.transform == "signed_log":
+            return np.sign(x) * np.log10(1 + np.abs(x))
+        return x
+
+    def forward_predictions(self, values: ArrayLike) -> NDArray[np.float64]:
+        """Return predicted natural values in the space of the transform; those of ``log10`` targets never fail.
+
+        A prediction that is 0, negative or infinite is taken for the least or the greatest number of float32.
+        """
+        x = np.asarray(values, dtype=np.float64)
+        if self.transform == "log10":
+            x = np.clip(x, LEAST_PREDICTION, GREATEST_PREDICTION)
+        return self.forward(x)
 
     def inverse(self, values: ArrayLike) -> NDArray[np.float64]:
-        """The space of the transform -> natural values."""
+        """Transform what is learnt back into natural values."""
         y = np.asarray(values, dtype=np.float64)
         if self.transform == "log10":
             return 10**y
-        return np.sign(y) * (10 ** np.abs(y) - 1) if self.transform == "signed_log" else y
+        if self.transform == "signed_log":
+            return np.sign(y) * (10 ** np.abs(y) - 1)
+        return y
+
+
+def is_name(text: str) -> bool:
+    """Tell if a text may be the name of a target."""
+    return re.fullmatch(r"\w[\w.\-]*", text) is not None
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,7 +117,7 @@ class TargetTable:
 
     Args:
         specs: the T targets.
-        ids: one unique id a row.
+        ids: one unique id per row.
         values: float64 [rows, T]; NaN is a missing label. Read-only.
 
     Raises TargetError on shapes that disagree, repeated names or ids, infinite values, class labels other than 0 and 1,
@@ -105,41 +136,35 @@ class TargetTable:
         object.__setattr__(self, "values", values)
         if values.shape != (len(self.ids), len(self.specs)):
             raise TargetError(
-                f"target table: values {values.shape} for {len(self.ids)} ids and {len(self.specs)} targets"
+                f"target table: values {values.shape} for {len(self.ids)} ids "
+                f"and {len(self.specs)} targets"
             )
         _refuse_repeats("target name", self.names)
         _refuse_repeats("id", self.ids)
         for spec, column in zip(self.specs, values.T, strict=True):
-            self._refuse(spec, np.isinf(column), "values are finite")
-            if spec.kind == "classification":
-                self._refuse(
-                    spec,
-                    ~np.isnan(column) & ~np.isin(column, (0, 1)),
-                    "classes are labelled 0 and 1",
-                )
-            if spec.transform == "log10":
-                self._refuse(spec, column <= 0, "log10 needs values > 0")
+            self._check_column(spec, column)
 
-    def _refuse(self, spec: Target, bad: NDArray[np.bool_], rule: str) -> None:
-        if bad.any():
-            row = int(np.argmax(bad))
-            value = self.values[row, self.names.index(spec.name)]
-            raise TargetError(f"target '{spec.name}', row '{self.ids[row]}': {rule}, got {value:g}")
+    def _check_column(self, spec: Target, column: NDArray[np.float64]) -> None:
+        for rule, broken in broken_rules(spec, column):
+            row = int(np.argmax(broken))
+            raise TargetError(
+                f"target '{spec.name}', row '{self.ids[row]}': {rule}, got {column[row]:g}"
+            )
 
     def __len__(self) -> int:
         return len(self.ids)
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The names of the targets, in order."""
+        """Names of the targets, in order."""
         return tuple(spec.name for spec in self.specs)
 
     def spec(self, name: str) -> Target:
-        """The target called ``name``; TargetError with the nearest name where there is none."""
+        """Return the target called ``name``. Raises TargetError, with the nearest name: there is none."""
         return self.specs[self._index(name)]
 
     def column(self, name: str) -> NDArray[np.float64]:
-        """The values [rows] of one target."""
+        """Return the values [rows] of one target."""
         return self.values[:, self._index(name)]
 
     def _index(self, name: str) -> int:
@@ -148,48 +173,54 @@ class TargetTable:
         return self.names.index(name)
 
     def select(self, names: Iterable[str]) -> "TargetTable":
-        """The same rows with these targets, in this order."""
+        """Return the same rows with these targets, in this order."""
         columns = [self._index(name) for name in names]
-        return TargetTable(tuple(self.specs[c] for c in columns), self.ids, self.values[:, columns])
+        specs = tuple(self.specs[column] for column in columns)
+        return TargetTable(specs, self.ids, self.values[:, columns])
 
     def rows(self, index: ArrayLike) -> "TargetTable":
-        """These rows (integers or a mask), in this order, with all targets."""
-        chosen = row_numbers(index, len(self))
-        return TargetTable(self.specs, tuple(self.ids[i] for i in chosen), self.values[chosen])
+        """Return these rows (integers or a mask), in this order, with all targets."""
+        numbers = row_numbers(index, len(self))
+        ids = tuple(self.ids[row] for row in numbers)
+        return TargetTable(self.specs, ids, self.values[numbers])
 
     def frame(self) -> "pd.DataFrame":
-        """As a DataFrame indexed by id, one column a target; units in ``.attrs["units"]``."""
+        """Return a DataFrame indexed by id, one column per target; units stand in ``.attrs["units"]``."""
         import pandas as pd
 
-        frame = pd.DataFrame(
-            self.values, index=pd.Index(self.ids, name="id"), columns=list(self.names)
-        )
+        index = pd.Index(self.ids, name="id")
+        frame = pd.DataFrame(self.values, index=index, columns=list(self.names))
         frame.attrs["units"] = {spec.name: spec.unit for spec in self.specs}
         return frame
 
     def problems(self) -> list[str]:
-        """One line for each target that cannot be learnt, or is another one again.
+        """Return one line for each target that cannot be learnt, or repeats another one.
 
         That is: no label at all, one value only (so also a class without the other), or equal to, or an exactly
         linear function of, an earlier target. A published study once joined a column with its own copy unnoticed.
         """
         lines = []
-        for i, spec in enumerate(self.specs):
-            column = self.values[:, i]
-            known = column[~np.isnan(column)]
-            if known.size == 0:
-                lines.append(
-                    f"target '{spec.name}': every one of its {len(self)} labels is missing"
-                )
-            elif np.all(known == known[0]):
-                lines.append(
-                    f"target '{spec.name}': constant, all {known.size} labels are {known[0]:g}"
-                )
+        for number, spec in enumerate(self.specs):
+            column = self.values[:, number]
+            labels = column[~np.isnan(column)]
+            if labels.size == 0:
+                problem = f"every one of its {len(self)} labels is missing"
+                lines.append(f"target '{spec.name}': {problem}")
+            elif np.all(labels == labels[0]):
+                problem = f"constant, all {labels.size} labels are {labels[0]:g}"
+                lines.append(f"target '{spec.name}': {problem}")
             else:
-                twins = ((self.names[j], _same(self.values[:, j], column)) for j in range(i))
-                lines += [
-                    f"target '{spec.name}': {how} target '{twin}'" for twin, how in twins if how
-                ]
+                lines += self._repetitions(number)
+        return lines
+
+    def _repetitions(self, number: int) -> list[str]:
+        """Return one line for each earlier target that this one repeats."""
+        lines = []
+        for earlier in range(number):
+            relation = _exact_relation(self.values[:, earlier], self.values[:, number])
+            if relation:
+                name, other = self.names[number], self.names[earlier]
+                lines.append(f"target '{name}': {relation} target '{other}'")
         return lines
 
     def check(self) -> None:
@@ -198,10 +229,24 @@ class TargetTable:
             raise TargetError(f"{line}; leave it out of the targets")
 
 
+def broken_rules(spec: Target, column: NDArray[np.float64]) -> list[tuple[str, NDArray[np.bool_]]]:
+    """Return each rule that labels of this target break, with a mask of the rows that break it."""
+    checks = [("values are finite", np.isinf(column))]
+    if spec.kind == "classification":
+        neither = ~np.isnan(column) & ~np.isin(column, (0, 1))
+        checks.append(("classes are labelled 0 and 1", neither))
+    if spec.transform == "log10":
+        checks.append(("log10 needs values > 0", column <= 0))
+    return [(rule, broken) for rule, broken in checks if broken.any()]
+
+
 def row_numbers(index: ArrayLike, n: int) -> NDArray[np.int64]:
-    """Row numbers out of integers (negative ones count from the end) or a mask over ``n`` rows."""
-    chosen = np.asarray(index)
-    return np.arange(n)[chosen if chosen.size else chosen.astype(np.int64)]
+    """Return row numbers out of integers (negative ones count from the end) or a mask over ``n`` rows."""
+    asked = np.asarray(index)
+    # numpy takes an empty list for floats, which index nothing
+    if not asked.size:
+        asked = asked.astype(np.int64)
+    return np.arange(n)[asked]
 
 
 def _refuse_repeats(what: str, names: Sequence[str]) -> None:
@@ -212,90 +257,31 @@ def _refuse_repeats(what: str, names: Sequence[str]) -> None:
         seen.add(name)
 
 
-def _same(a: NDArray[np.float64], b: NDArray[np.float64]) -> str:
-    """'equal to' or 'an exact linear function of', or '' where two columns are neither.
+def _exact_relation(a: NDArray[np.float64], b: NDArray[np.float64]) -> str:
+    """Return 'equal to' or 'an exact linear function of', or '' where two columns are neither.
 
-    Judged on the rows that have both labels, where these are at least three and half of the sparser column's:
-    two points always lie on a line.
+    Judged on the rows that have both labels, where these are at least three and half of the sparser column's.
     """
-    both = ~np.isnan(a) & ~np.isnan(b)
-    n = int(both.sum())
-    if n < 3 or 2 * n < min((~np.isnan(a)).sum(), (~np.isnan(b)).sum()):
+    has_a, has_b = ~np.isnan(a), ~np.isnan(b)
+    common = has_a & has_b
+    n_common = int(common.sum())
+    if n_common < _FEWEST_COMMON_LABELS or 2 * n_common < min(has_a.sum(), has_b.sum()):
         return ""
-    x, y = a[both], b[both]
+    x, y = a[common], b[common]
     if np.ptp(x) == 0 or np.ptp(y) == 0:
         return ""
     if np.array_equal(x, y):
         return "equal to"
-    x, y = (x - x.mean()) / x.std(), (y - y.mean()) / y.std()
-    return "an exact linear function of" if np.abs(y - np.sign(x @ y) * x).max() < 1e-9 else ""
-
-
-@dataclass(frozen=True, eq=False)
-class TargetScaler:
-    """Natural values <-> what a network learns: transformed, mean 0 and variance 1 on the rows it was fitted on.
-
-    ``mean`` and ``std`` are arrays [T] in the space of each target's transform; 0 and 1 for classification, which
-    passes through as 0/1.
-    """
-
-    specs: tuple[Target, ...]
-    mean: NDArray[np.float64]
-    std: NDArray[np.float64]
-
-    @classmethod
-    def fit(cls, specs: Sequence[Target], values: ArrayLike) -> "TargetScaler":
-        """Fit on training rows: ``values`` [rows, T] in natural units, NaN missing.
-
-        A target with one distinct label gets std 1. Raises TargetError for a target without a label there.
-        """
-        table = np.asarray(values, dtype=np.float64)
-        mean, std = np.zeros(len(specs)), np.ones(len(specs))
-        for i, spec in enumerate(specs):
-            known = table[~np.isnan(table[:, i]), i]
-            if known.size == 0:
-                raise TargetError(
-                    f"target '{spec.name}': no label among the {len(table)} training rows"
-                )
-            if spec.kind == "regression":
-                learnt = spec.forward(known)
-                mean[i] = learnt.mean()
-                std[i] = learnt.std() if np.ptp(known) > 0 else 1.0
-        return cls(tuple(specs), mean, std)
-
-    def encode(self, values: ArrayLike) -> NDArray[np.float64]:
-        """Natural values [rows, T] -> z [rows, T]."""
-        table = np.asarray(values, dtype=np.float64)
-        learnt = np.stack(
-            [spec.forward(table[..., i]) for i, spec in enumerate(self.specs)], axis=-1
-        )
-        return (learnt - self.mean) / self.std
-
-    def decode(self, z: ArrayLike) -> NDArray[np.float64]:
-        """z [rows, T] -> natural values [rows, T]."""
-        learnt = np.asarray(z, dtype=np.float64) * self.std + self.mean
-        return np.stack(
-            [spec.inverse(learnt[..., i]) for i, spec in enumerate(self.specs)], axis=-1
-        )
-
-    def to_dict(self) -> dict[str, Any]:
-        """For JSON; ``from_dict`` reads it back bit for bit."""
-        return {
-            "targets": [s.to_dict() for s in self.specs],
-            "mean": self.mean.tolist(),
-            "std": self.std.tolist(),
-        }
-
-    @classmethod
-    def from_dict(cls, data: dict[str, Any]) -> "TargetScaler":
-        """The inverse of ``to_dict``."""
-        specs = tuple(Target(**fields) for fields in data["targets"])
-        return cls(
-            specs, np.array(data["mean"], dtype=np.float64), np.array(data["std"], dtype=np.float64)
-        )
+    x = (x - x.mean()) / x.std()
+    y = (y - y.mean()) / y.std()
+    direction = np.sign(x @ y)
+    is_linear = np.abs(y - direction * x).max() < _LINEAR_TOLERANCE
+    return "an exact linear function of" if is_linear else ""
 
 
 def specs_json(specs: Sequence[Target]) -> str:
-    """What decides a target's values, as canonical JSON for hashes: all fields but the description."""
-    fields = [{k: v for k, v in spec.to_dict().items() if k != "description"} for spec in specs]
+    """Return what decides the values of targets as canonical JSON for hashes: all fields but the description."""
+    fields = [spec.to_dict() for spec in specs]
+    for spec_fields in fields:
+        del spec_fields["description"]
     return json.dumps(fields, sort_keys=True, separators=(",", ":"))

@@ -1,26 +1,47 @@
-"""Evaluating a plan: what is cached is looked up, the rest trained; after every epoch groups may be stopped."""
+"""Evaluating a plan: what is cached is looked up, the rest trained; after every epoch groups may be stopped.
 
+From here to a gradient step: ``Evaluator.evaluate`` calls ``Executor.train``, which calls ``train_in_step`` (in this
+process or a worker), which advances ``fit_halves``, whose loop takes the steps. ``taskgroup.execution.executor`` tells
+how the decision who goes on travels the same way.
+"""
+
+import math
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from taskgroup.execution.executors import Executor, Failure, OnEpoch
+from taskgroup.execution.executor import (
+    Executor,
+    Failure,
+    OnEpoch,
+    TargetSkills,
+    all_go_on,
+)
 from taskgroup.execution.results import ResultStore
 from taskgroup.grouping import Group
-from taskgroup.search.pruner import best_so_far
 from taskgroup.spec.plan import Plan, Repeat, StudyData
 from taskgroup.training import GroupJob, GroupResult, mean_skill
 
-Watch = Callable[[int, Mapping[Group, Mapping[str, float]]], Collection[Group]]
-_RETRIED = ("out_of_memory", "signal")
+# Failures that may be the fault of who trained beside: alone the job may fit, or show that it was the one.
+_RETRIED_KINDS = frozenset({"out_of_memory", "signal"})
+
+Jobs = Mapping[tuple[Group, Repeat], GroupJob]
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What evaluating a plan gave.
+    """Outcome of evaluating a plan.
 
-    ``skills`` is per target the mean over repeats of its serving group's skill; empty when pruned or failed.
-    ``failure`` is the first failure, ``n_cached`` the groups not trained anew.
+    Parameters
+    ----------
+    skills: per target the mean over repeats of the skill in the group that serves it; empty when any job was stopped
+        or failed.
+    results: of all jobs that are trained.
+    keys: of all jobs, trained or not.
+    n_cached: how many jobs were trained before.
+    seconds: wall time.
+    curve: per epoch, ``skills`` as they were then.
+    failure: the first failure, where there was any.
     """
 
     skills: dict[str, float]
@@ -33,12 +54,12 @@ class Evaluation:
 
     @property
     def value(self) -> float:
-        """The mean skill over targets."""
+        """Mean skill over targets."""
         return mean_skill(self.skills)
 
 
 class Evaluator:
-    """Evaluates plans with one executor; several evaluators (one a thread) may share a ResultStore."""
+    """Evaluates plans with one executor; several evaluators, one per thread, may share a ResultStore."""
 
     def __init__(
         self, data: StudyData, store: ResultStore, executor: Executor, time_limit: float | None
@@ -47,177 +68,226 @@ class Evaluator:
         self.store = store
         self.executor = executor
         self.time_limit = time_limit
-        self._stopped: dict[str, Sequence[Mapping[str, float]]] = {}
+        # Best skills so far, epoch by epoch, of the jobs that were stopped.
+        self._stopped: dict[str, list[TargetSkills]] = {}
 
     def evaluate(
         self,
         plan: Plan,
         repeats: Sequence[Repeat],
-        watch: Watch | None = None,
+        on_epoch: OnEpoch[Group] | None = None,
         *,
         keep: bool = False,
     ) -> Evaluation:
         """Train what is missing of a plan, each group with every repeat (a seed and a validation fold).
 
-        With ``watch`` all train in step, else as many at once as the executor can, the longest first, so that little is
-        lost to a kill. ``watch(epoch, skills)`` gets, after every epoch, the skill that each target of each group in
-        training has reached, and answers which groups to stop. Groups that finish are kept whatever happens to the
-        others. A job once stopped is not begun again for a caller who watches.
+        With ``on_epoch`` all jobs train in step; it gets, for every group in training, the best skills so far (the mean
+        over repeats) and answers which groups go on. A job once stopped is not begun again for a caller who prunes.
+        Without it as many jobs train at once as the executor can, the longest first, so that little is lost to a kill.
+        Jobs that finish are kept whatever happens to the others.
         """
-        start = time.monotonic()
+        started = time.monotonic()
         jobs = self.data.jobs(plan, repeats)
-        by_key = {job.key: job for job in jobs.values()}
-        cached = {key for key in by_key if key in self.store}
-        stopped = (
-            {}
-            if watch is None
-            else {key: self._stopped[key] for key in by_key if key in self._stopped}
-        )
-        keys = {
-            group: [jobs[group, repeat].key for repeat in repeats] for group in plan.grouping.groups
-        }
-        curves = _Curves({key: best_so_far(self.store.get(key).curve) for key in cached} | stopped)
+        jobs_by_key = {job.key: job for job in jobs.values()}
+        cached = {key for key in jobs_by_key if key in self.store}
+        stopped: set[str] = set()
+        if on_epoch is not None:
+            stopped = jobs_by_key.keys() & self._stopped.keys()
 
-        def on_epoch(epoch: int, skills: Mapping[str, Mapping[str, float]]) -> Collection[str]:
-            curves.add(skills)
-            if watch is None:
-                return list(skills)
-            reached = curves.at(epoch)
-            running = {
-                group: _mean([reached[key] for key in own if key in reached])
-                for group, own in keys.items()
-                if not skills.keys().isdisjoint(own)
-            }
-            for key in (
-                key for group in watch(epoch, running) for key in keys[group] if key in skills
-            ):
-                self._stopped[key] = curves.of(key)
-            return [key for key in skills if key not in self._stopped]
+        curves = _Curves()
+        for key in jobs_by_key:
+            if key in cached:
+                curves.put(key, best_so_far(self.store.get(key).curve))
+            if key in stopped:
+                curves.put(key, self._stopped[key])
 
-        todo = [job for key, job in by_key.items() if key not in cached and key not in stopped]
-        failures = self._train(todo, on_epoch, keep, in_step=watch is not None)
+        missing = [jobs_by_key[key] for key in jobs_by_key if key not in cached | stopped]
+        if on_epoch is None:
+            failures = self._train_unwatched(missing, curves, keep)
+        else:
+            decision = _JobDecision(jobs, on_epoch, curves, self._stopped)
+            failures = self._train(missing, decision, keep, at_once=max(1, len(missing)))
         self.store.sync()
-        results = tuple(result for key in by_key if (result := self.store.get(key)) is not None)
-        complete = len(results) == len(by_key)
-        final = {result.key: result.skills for result in results}
+
+        results = self._results(jobs_by_key)
+        complete = len(results) == len(jobs_by_key)
+        final_skills = {result.key: result.skills for result in results}
+        failure = None if complete else next(iter(failures.values()), None)
         return Evaluation(
-            skills=self._skills(jobs, final) if complete else {},
+            skills=_serving_skills(jobs, final_skills) if complete else {},
             results=results,
-            keys=tuple(by_key),
+            keys=tuple(jobs_by_key),
             n_cached=len(cached),
-            seconds=time.monotonic() - start,
-            curve=tuple(
-                self._skills(jobs, curves.at(epoch)) for epoch in range(1, curves.epochs + 1)
-            ),
-            failure=None if complete else next(iter(failures.values()), None),
+            seconds=time.monotonic() - started,
+            curve=tuple(_serving_skills(jobs, skills) for skills in curves.by_epoch()),
+            failure=failure,
         )
 
-    def screen(
-        self,
-        plan: Plan,
-        cheap: Plan,
-        repeats: Sequence[Repeat],
-        watch: Watch,
-    ) -> None:
-        """Train a cheaper version of a plan, and stop groups of the plan before they begin.
+    def _train_unwatched(
+        self, jobs: Sequence[GroupJob], curves: "_Curves", keep: bool
+    ) -> dict[str, Failure]:
+        def on_epoch(epoch: int, skills: Mapping[str, TargetSkills]) -> Collection[str]:
+            curves.add(epoch, skills)
+            return all_go_on(epoch, skills)
 
-        ``watch(0, skills)`` gets what every group has reached at low cost, and answers which are not to begin. Nothing
-        is trained where nothing of the plan is left to train.
-        """
-        jobs, looks = self.data.jobs(plan, repeats), self.data.jobs(cheap, repeats)
-        if all(job.key in self.store or job.key in self._stopped for job in jobs.values()):
-            return
-        results = {result.key: result for result in self.evaluate(cheap, repeats).results}
-        keys = {
-            group: [looks[group, repeat].key for repeat in repeats]
-            for group in plan.grouping.groups
-        }
-        looked = {
-            group: _mean([results[key].skills for key in own])
-            for group, own in keys.items()
-            if results.keys() >= {*own}
-        }
-        for group in watch(0, looked):
-            for repeat in repeats:
-                if (key := jobs[group, repeat].key) not in self.store:
-                    self._stopped[key] = [results[looks[group, repeat].key].skills]
+        longest_first = sorted(jobs, key=self.data.labelled_rows, reverse=True)
+        return self._train(longest_first, on_epoch, keep, at_once=self.executor.at_once)
 
     def _train(
-        self, jobs: Sequence[GroupJob], on_epoch: OnEpoch, keep: bool, *, in_step: bool
+        self, jobs: Sequence[GroupJob], on_epoch: OnEpoch[str], keep: bool, *, at_once: int
     ) -> dict[str, Failure]:
-        """Train the jobs nobody else in this process is training, then wait for the others."""
-        mine, events = [], []
+        """Train the jobs that nobody else in this process is training, then wait for the others."""
+        claimed: list[GroupJob] = []
+        trained_elsewhere = []
         for job in jobs:
             event = self.store.claim(job.key)
-            (mine if event is None else events).append(job if event is None else event)
+            if event is None:
+                claimed.append(job)
+            else:
+                trained_elsewhere.append(event)
         failures: dict[str, Failure] = {}
-        at_once = len(mine) if in_step else self.executor.at_once
-        longest_first = mine if in_step else sorted(mine, key=self.data.labelled_rows, reverse=True)
         try:
-            for start in range(0, len(mine), at_once or 1):
-                part = longest_first[start : start + at_once]
-                failures |= self._run(part, on_epoch, keep)
-                for job in part if len(part) > 1 else ():
-                    if (
-                        job.key in failures and failures[job.key].kind in _RETRIED
-                    ):  # alone it may fit, or show who did
-                        failures.pop(job.key)
-                        failures |= self._run([job], on_epoch, keep)
+            for start in range(0, len(claimed), at_once):
+                part = claimed[start : start + at_once]
+                failures |= self._train_part(part, on_epoch, keep)
         finally:
-            for job in mine:
+            for job in claimed:
                 self.store.release(job.key)
-        for event in events:
+        for event in trained_elsewhere:
             event.wait()
         return failures
 
-    def _run(self, jobs: Sequence[GroupJob], on_epoch: OnEpoch, keep: bool) -> dict[str, Failure]:
-        if not jobs:
-            return {}
-        return self.executor.train(
-            jobs, on_epoch, self.store.add, keep=keep, time_limit=self.time_limit
-        )
+    def _train_part(
+        self, jobs: Sequence[GroupJob], on_epoch: OnEpoch[str], keep: bool
+    ) -> dict[str, Failure]:
+        """Train jobs together, then again alone those that may have failed for lack of room."""
+        options = {"keep": keep, "time_limit": self.time_limit}
+        failures = self.executor.train(jobs, on_epoch, self.store.add, **options)
+        if len(jobs) == 1:
+            return failures
+        for job in jobs:
+            if job.key in failures and failures[job.key].kind in _RETRIED_KINDS:
+                del failures[job.key]
+                failures |= self.executor.train([job], on_epoch, self.store.add, **options)
+        return failures
 
-    def _skills(
-        self, jobs: Mapping, skills_of: Mapping[str, Mapping[str, float | None]]
-    ) -> dict[str, float]:
-        """Per target, the mean over repeats of the skill in the group that serves it."""
-        gathered: dict[str, list[float]] = {}
+    def _results(self, keys: Iterable[str]) -> tuple[GroupResult, ...]:
+        results = [self.store.get(key) for key in keys]
+        return tuple(result for result in results if result is not None)
+
+
+class _JobDecision:
+    """The OnEpoch of a plan's jobs, by key, made of one for its groups; remembers the jobs that it stops."""
+
+    def __init__(
+        self,
+        jobs: Jobs,
+        on_epoch: OnEpoch[Group],
+        curves: "_Curves",
+        stopped: dict[str, list[TargetSkills]],
+    ) -> None:
+        self._on_epoch = on_epoch
+        self._curves = curves
+        self._stopped = stopped
+        self._keys_by_group: dict[Group, list[str]] = {}
         for (group, _), job in jobs.items():
-            for target in group.serves:
-                skill = skills_of.get(job.key, {}).get(target)
-                if skill is not None:
-                    gathered.setdefault(target, []).append(skill)
-        return {target: sum(values) / len(values) for target, values in sorted(gathered.items())}
+            self._keys_by_group.setdefault(group, []).append(job.key)
+
+    def __call__(self, epoch: int, skills: Mapping[str, TargetSkills]) -> Collection[str]:
+        """Return the keys of the jobs in training whose groups go on."""
+        self._curves.add(epoch, skills)
+        best_skills = self._curves.at(epoch)
+        running: dict[Group, TargetSkills] = {}
+        for group, keys in self._keys_by_group.items():
+            if any(key in skills for key in keys):
+                running[group] = _mean_skills(
+                    [best_skills[key] for key in keys if key in best_skills]
+                )
+        groups_that_go_on = self._on_epoch(epoch, running)
+        for group in running:
+            if group not in groups_that_go_on:
+                self._stop(key for key in self._keys_by_group[group] if key in skills)
+        return [key for key in skills if key not in self._stopped]
+
+    def _stop(self, keys: Iterable[str]) -> None:
+        for key in keys:
+            self._stopped[key] = self._curves.of(key)
 
 
 class _Curves:
-    """Per group the skills at its best epoch so far, epoch by epoch; a group that has ended keeps its last."""
+    """Per job the skills at its best epoch so far, epoch by epoch; a job that has ended keeps its last."""
 
-    def __init__(self, known: Mapping[str, Sequence[Mapping[str, float]]]) -> None:
-        self._best = {key: list(best) for key, best in known.items()}
-        self.epochs = max(map(len, self._best.values()), default=0)
+    def __init__(self) -> None:
+        self._best: dict[str, list[TargetSkills]] = {}
 
-    def add(self, skills: Mapping[str, Mapping[str, float]]) -> None:
+    def put(self, key: str, best_skills: Sequence[TargetSkills]) -> None:
+        """Set the whole curve of a job."""
+        self._best[key] = list(best_skills)
+
+    def add(self, epoch: int, skills: Mapping[str, TargetSkills]) -> None:
+        """Take in one epoch of the jobs in training."""
         for key, values in skills.items():
-            self._append(key, values)
-            self.epochs = max(self.epochs, len(self._best[key]))
+            # A job that is trained a second time, alone, begins its curve anew.
+            curve = self._best.get(key, [])[: epoch - 1]
+            # Written so that undefined skills, whose mean is NaN, are not the best.
+            is_best = not curve or mean_skill(values) > mean_skill(curve[-1])
+            curve.append(values if is_best else curve[-1])
+            self._best[key] = curve
 
-    def of(self, key: str) -> Sequence[Mapping[str, float]]:
+    def of(self, key: str) -> list[TargetSkills]:
+        """Return the curve of a job."""
         return self._best[key]
 
-    def at(self, epoch: int) -> dict[str, Mapping[str, float]]:
-        return {key: best[min(epoch, len(best)) - 1] for key, best in self._best.items()}
+    def at(self, epoch: int) -> dict[str, TargetSkills]:
+        """Return the best skills of every job until an epoch (from 1)."""
+        skills = {}
+        for key, curve in self._best.items():
+            last = min(epoch, len(curve))
+            skills[key] = curve[last - 1]
+        return skills
 
-    def _append(self, key: str, skills: Mapping[str, float]) -> None:
-        best = self._best.setdefault(key, [])
-        is_best = not best or mean_skill(skills) > mean_skill(best[-1])
-        best.append(skills if is_best else best[-1])
+    def by_epoch(self) -> list[dict[str, TargetSkills]]:
+        """Return ``at`` of every epoch that any job has seen."""
+        epochs = max(map(len, self._best.values()), default=0)
+        return [self.at(epoch) for epoch in range(1, epochs + 1)]
 
 
-def _mean(of_folds: Sequence[Mapping[str, float | None]]) -> dict[str, float]:
-    """The mean over folds of each target's skill; one that no fold can tell is left out."""
-    known = {
-        target: [skills[target] for skills in of_folds if skills[target] is not None]
-        for target in of_folds[0]
-    }
-    return {target: sum(values) / len(values) for target, values in known.items() if values}
+def best_so_far(curve: Sequence[TargetSkills]) -> list[TargetSkills]:
+    """Return, for each epoch of a learning curve, the skills at the epoch whose mean skill was the best until then."""
+    best: list[TargetSkills] = []
+    highest = -math.inf
+    for skills in curve:
+        mean = mean_skill(skills)
+        if not best or mean > highest:
+            best.append(skills)
+            highest = mean
+        else:
+            best.append(best[-1])
+    return best
+
+
+def _serving_skills(jobs: Jobs, skills_by_key: Mapping[str, TargetSkills]) -> dict[str, float]:
+    """Return per target the mean over repeats of its skill in the group that serves it."""
+    skills_by_target: dict[str, list[float]] = {}
+    for (group, _), job in jobs.items():
+        skills = skills_by_key.get(job.key, {})
+        for target in group.serves:
+            skill = skills.get(target)
+            if skill is None:
+                continue
+            skills_by_target.setdefault(target, []).append(skill)
+    return {target: _mean(skills_by_target[target]) for target in sorted(skills_by_target)}
+
+
+def _mean_skills(skills_of_repeats: Sequence[TargetSkills]) -> dict[str, float]:
+    """Return the mean over repeats of each target's skill; a target without any is left out."""
+    means = {}
+    for target in skills_of_repeats[0]:
+        values = [skills[target] for skills in skills_of_repeats if skills[target] is not None]
+        if values:
+            means[target] = _mean(values)
+    return means
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values)

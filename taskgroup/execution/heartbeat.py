@@ -3,9 +3,12 @@
 Each is known by ``HOST-PID`` and touches a file of that name in ``workers/`` of the run folder as long as it lives. On
 its own machine a process that is gone is known at once; elsewhere by its file, which is then no longer touched. (The
 file counts here as well: the number of a process that is gone may belong to another one now.)
+
+Optuna has heartbeats too, for databases alone; a run may as well use a journal file.
 """
 
 import json
+import logging
 import os
 import socket
 import threading
@@ -13,9 +16,16 @@ import zlib
 from pathlib import Path
 from types import TracebackType
 
+from taskgroup.execution.channel import process_name
+from taskgroup.files import read_whole_lines
 from taskgroup.tracking import TrialRecord, record_file, record_files
 
-_BEAT, _SILENT = 10.0, 60.0  # seconds between touches, and after which a process is taken for dead
+_log = logging.getLogger(__name__)
+
+# Seconds between two touches of the file.
+_BEAT_SECONDS = 10.0
+# Some beats may come late, on a busy machine or a slow file system, before a process is taken for dead.
+_SILENT_SECONDS = 60.0
 
 
 class Heartbeat:
@@ -28,17 +38,18 @@ class Heartbeat:
     """
 
     def __init__(self, folder: Path, *, joins: bool = False) -> None:
-        self.name = f"{socket.gethostname()}-{os.getpid()}"
+        self.name = process_name()
+        # Name of the files that this process writes; the conductor's have none.
         self.writer = self.name if joins else ""
-        self.stream = zlib.crc32(self.name.encode()) if joins else 0  # of random numbers
-        self._folder = folder
-        self._pulse = folder / "workers" / self.name
+        # Number of its stream of random numbers.
+        self.stream = zlib.crc32(self.name.encode()) if joins else 0
+        self._file = folder / "workers" / self.name
         self._ended = threading.Event()
-        self._offsets = {path: path.stat().st_size for path in record_files(folder)}
+        self._inbox = PeerInbox(folder, self.writer)
 
     def __enter__(self) -> "Heartbeat":
-        self._pulse.parent.mkdir(parents=True, exist_ok=True)
-        self._pulse.touch()
+        self._file.parent.mkdir(parents=True, exist_ok=True)
+        self._file.touch()
         self._thread = threading.Thread(target=self._beat, daemon=True)
         self._thread.start()
         return self
@@ -51,48 +62,77 @@ class Heartbeat:
     ) -> None:
         self._ended.set()
         self._thread.join()
-        self._pulse.unlink(missing_ok=True)
+        self._file.unlink(missing_ok=True)
 
     def _beat(self) -> None:
-        while not self._ended.wait(_BEAT):
-            self._pulse.touch()
+        while not self._ended.wait(_BEAT_SECONDS):
+            self._file.touch()
 
     def lives(self, name: str) -> bool:
-        """Whether another process works on; this one, and what is no name, does not count."""
+        """Return whether another process still works; False for this one, and for what is no process's name."""
         host, _, pid = name.rpartition("-")
         if name == self.name or not host or not pid.isdigit():
             return False
         try:
-            silent = self._pulse.stat().st_mtime - (self._pulse.parent / name).stat().st_mtime
+            last_beat = (self._file.parent / name).stat().st_mtime
         except FileNotFoundError:
             return False
-        return silent < _SILENT and (host != socket.gethostname() or _exists(int(pid)))
+        # Both times are the file system's: the clocks of machines differ.
+        now = self._file.stat().st_mtime
+        if now - last_beat >= _SILENT_SECONDS:
+            return False
+        return host != socket.gethostname() or _process_exists(int(pid))
 
     def others(self) -> list[str]:
-        """The other processes that live."""
-        return [path.name for path in self._pulse.parent.iterdir() if self.lives(path.name)]
+        """Return the names of the other processes that live."""
+        names = [path.name for path in self._file.parent.iterdir()]
+        return [name for name in names if self.lives(name)]
 
     def news(self) -> list[TrialRecord]:
-        """The records that others have added since the last call, or since this object was made."""
-        found = []
-        own = record_file(self._folder, self.writer)
+        """Return the records that others have added since the last call, or since this object was made."""
+        return self._inbox.take()
+
+
+class PeerInbox:
+    """The records that other processes of a run add, each handed out once.
+
+    Parameters
+    ----------
+    folder: the run folder; records that are there already are not handed out.
+    writer: name of this process's own file, which is not read.
+    """
+
+    def __init__(self, folder: Path, writer: str) -> None:
+        self._folder = folder
+        self._own_file = record_file(folder, writer)
+        self._offsets = {path: path.stat().st_size for path in record_files(folder)}
+
+    def take(self) -> list[TrialRecord]:
+        """Return the records that were added since the last call."""
+        records = []
         for path in record_files(self._folder):
-            start = self._offsets.get(path, 0)
-            if path == own or path.stat().st_size <= start:
+            if path == self._own_file:
                 continue
-            with path.open("rb") as file:
-                file.seek(start)
-                for line in file:
-                    if not line.endswith(b"\n"):
-                        break  # still being written
-                    start += len(line)
-                    if line.strip():
-                        found.append(TrialRecord.from_dict(json.loads(line)))
-            self._offsets[path] = start
-        return found
+            for start, line in read_whole_lines(path, self._offsets.get(path, 0)):
+                self._offsets[path] = start + len(line)
+                record = _decoded(path, line)
+                if record is not None:
+                    records.append(record)
+        return records
 
 
-def _exists(pid: int) -> bool:
+def _decoded(path: Path, line: bytes) -> TrialRecord | None:
+    """Return the record of a line; None where a kill tore it off, which the writer's next line has closed."""
+    if not line.strip():
+        return None
+    try:
+        return TrialRecord.from_dict(json.loads(line))
+    except ValueError:
+        _log.warning("%s: a line is torn and was skipped", path)
+        return None
+
+
+def _process_exists(pid: int) -> bool:
     try:
         os.kill(pid, 0)
     except ProcessLookupError:

@@ -1,24 +1,67 @@
-"""The cache of everything trained: one line a GroupResult, appended as soon as it exists.
+"""The cache of everything trained, and the files of each result.
 
-A run folder holds ``results/<writer>.jsonl``, one file a writing process, so that several machines on a shared file
-system never write to the same file. A line torn by a crash is dropped when its writer opens the file again.
+    <run>/results/<writer>.jsonl      one GroupResult per line, appended as soon as it exists
+    <run>/results/pending/<key>.json  a GroupResult whose files are there and whose line is not, yet
+    <run>/predictions/<key>.npy       predictions for the validation rows
+    <run>/networks/<key>.safetensors  the network, where it was kept
+    <run>/checkpoints/<key>.safetensors  a network in training
 
-Memory holds where each key's line stands, not what it says: 100,000 results with their curves would fill gigabytes. A
-result is with the system when ``add`` returns, so that no kill of this process loses it; ``sync``, once a trial, brings
-the file to the disk, against the power going.
+Each writing process has a file of its own, so that several machines on a shared file system never write to the same
+one. A line torn by a crash is dropped when its writer opens the file again.
+
+A result becomes visible in one step. Whoever trains writes its files, then the pending result. Whoever owns the store
+appends the line, then removes the pending result. A kill in between costs nothing: ``recover`` appends the line.
+
+Memory holds where the line of each key stands, not what it says: 100,000 results with their curves would fill
+gigabytes. A result is with the system when ``add`` returns, so that no kill of this process loses it; ``sync``, once
+per trial, brings the file to the disk, so that it also survives a power failure.
 """
 
 import json
-import os
+import logging
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
+from taskgroup.errors import RunError
+from taskgroup.files import append_line, drop_torn_line, read_json, read_whole_lines, sync_file
 from taskgroup.training import GroupResult
 
-_RECENT = 1_000  # decoded results kept in memory
-_HEAD = b'{"key":"'
+_log = logging.getLogger(__name__)
+
+# Decoded results kept in memory: those of some trials.
+_RECENT_RESULTS = 1_000
+# Every line begins with its key, a SHA-256 in hexadecimal, so that the key is known without decoding the line.
+_LINE_HEAD = b'{"key":"'
 _KEY_LENGTH = 64
+_RESULTS = "results"
+_PENDING = "pending"
+
+
+def network_path(folder: Path, key: str) -> Path:
+    """Return the file of a result's network, below the run folder; it exists where networks were kept."""
+    return folder / "networks" / f"{key}.safetensors"
+
+
+def prediction_path(folder: Path, key: str) -> Path:
+    """Return the file of a result's validation predictions: float32 [validation rows, targets], natural units."""
+    return folder / "predictions" / f"{key}.npy"
+
+
+def checkpoint_path(folder: Path, key: str) -> Path:
+    """Return the file that a killed training of this key goes on from."""
+    return folder / "checkpoints" / f"{key}.safetensors"
+
+
+def pending_path(folder: Path, key: str) -> Path:
+    """Return the file of a result that has its files and no line yet, below the run folder."""
+    return folder / _RESULTS / _PENDING / f"{key}.json"
+
+
+def pending_content(result: GroupResult, owner: str) -> dict[str, Any]:
+    """Return what a pending file holds: the result, and the process that is to append its line."""
+    return {"owner": owner, "result": result.to_dict()}
 
 
 class ResultStore:
@@ -26,129 +69,146 @@ class ResultStore:
 
     Parameters
     ----------
-    folder: where the ``.jsonl`` files lie; made if missing.
+    folder: ``results`` of the run folder; made if missing.
     writer: name of this process's file.
     """
 
     def __init__(self, folder: Path, writer: str = "main") -> None:
         self._folder = folder
-        folder.mkdir(parents=True, exist_ok=True)
         self._path = folder / f"{writer}.jsonl"
-        self._places: dict[str, tuple[Path, int, int]] = {}  # of the line: file, start, length
+        self._places: dict[str, tuple[Path, int]] = {}  # file of the line, and where it starts
         self._recent: dict[str, GroupResult] = {}
-        self._offsets: dict[Path, int] = {}
-        self._todays: dict[Path, bool] = {}
+        self._offsets: dict[Path, int] = {}  # how far each file was read
+        self._keys_hold: dict[Path, bool] = {}
         self._lock = threading.Lock()
-        self._training: dict[str, threading.Event] = {}
-        _drop_torn_line(self._path)
+        self._in_training: dict[str, threading.Event] = {}
+        folder.mkdir(parents=True, exist_ok=True)
+        drop_torn_line(self._path)
         self.refresh()
 
     def __len__(self) -> int:
         return len(self._places)
 
     def __iter__(self) -> Iterator[GroupResult]:
-        return (_read(place) for place in list(self._places.values()))
+        for path, start in list(self._places.values()):
+            yield _read(path, start)
 
     def __contains__(self, key: str) -> bool:
         return key in self._places
 
     def get(self, key: str) -> GroupResult | None:
-        """The result of a job's key, if it was trained."""
+        """Return the result of a job's key; None where it was not trained."""
         result = self._recent.get(key)
         if result is None and key in self._places:
-            result = _read(self._places[key])
+            result = _read(*self._places[key])
             with self._lock:
-                self._keep(key, result)
+                self._remember(result)
         return result
 
     def add(self, result: GroupResult) -> None:
-        """Keep a result; a kill of this process does not lose it. Adding a key again changes nothing."""
+        """Append a result, which no kill of this process loses from then on. Adding a key again changes nothing."""
+        content = json.dumps(result.to_dict(), separators=(",", ":"), allow_nan=False)
         with self._lock:
-            if result.key in self._places:
-                return
-            line = (
-                json.dumps(result.to_dict(), separators=(",", ":"), allow_nan=False) + "\n"
-            ).encode()
-            with self._path.open("ab") as file:
-                start = file.tell()
-                file.write(line)
-            self._places[result.key] = self._path, start, len(line)
-            self._keep(result.key, result)
+            if result.key not in self._places:
+                start = append_line(self._path, content.encode())
+                self._places[result.key] = self._path, start
+                self._remember(result)
+        self._pending_path(result.key).unlink(missing_ok=True)
+
+    def recover(self, lives: Callable[[str], bool] = lambda owner: False) -> int:
+        """Append the results that a kill left without their lines and return how many there were.
+
+        Only one process of a run may do so at a time. ``lives(owner)`` answers whether a process still works; it will
+        append the lines of its own results.
+        """
+        recovered = 0
+        for path in sorted((self._folder / _PENDING).glob("*.json")):
+            pending = _read_pending(path)
+            if pending is None:
+                continue
+            owner, result = pending
+            if result.key in self:
+                path.unlink(missing_ok=True)
+            elif not lives(owner):
+                self.add(result)
+                recovered += 1
+        return recovered
 
     def sync(self) -> None:
         """Bring what was added to the disk."""
         if self._path.exists():
-            with self._path.open("ab") as file:
-                os.fsync(file.fileno())
+            sync_file(self._path)
 
     def refresh(self) -> None:
         """Read what other writers have added since."""
         with self._lock:
             for path in sorted(self._folder.glob("*.jsonl")):
-                start = self._offsets.get(path, 0)
-                with path.open("rb") as file:
-                    file.seek(start)
-                    for line in file:
-                        if not line.endswith(b"\n"):
-                            break
-                        self._places.setdefault(self._key(path, line), (path, start, len(line)))
-                        start += len(line)
-                self._offsets[path] = start
+                self._read_new_lines(path)
 
     def claim(self, key: str) -> threading.Event | None:
-        """None when the caller is to train the key; else an event, set when another thread is through with it."""
+        """Return None when the caller is to train the key; else an event, set when another thread is done with it."""
         with self._lock:
-            if key in self._training:
-                return self._training[key]
+            if key in self._in_training:
+                return self._in_training[key]
             event = threading.Event()
             if key in self._places:
                 event.set()
                 return event
-            self._training[key] = event
+            self._in_training[key] = event
             return None
 
     def release(self, key: str) -> None:
-        """Give a claim back, trained or not; wakes who waits."""
+        """Give a claim back, trained or not, and wake those who wait for it."""
         with self._lock:
-            self._training.pop(key).set()
+            self._in_training.pop(key).set()
 
-    def _keep(self, key: str, result: GroupResult) -> None:
-        if len(self._recent) >= _RECENT:
-            self._recent.clear()
-        self._recent[key] = result
+    def _read_new_lines(self, path: Path) -> None:
+        for start, line in read_whole_lines(path, self._offsets.get(path, 0)):
+            self._offsets[path] = start + len(line)
+            if not line.strip():
+                continue
+            self._places.setdefault(self._key(path, line), (path, start))
 
     def _key(self, path: Path, line: bytes) -> str:
-        """The key of a line, as written if this version of taskgroup gives the file's first result the same key.
+        """Return the key that this version of taskgroup gives the job of a line.
 
-        An older version's settings may lack a field that now enters the key with its default.
+        The settings of an older version may lack a field that now enters the key with its default. Decoding every line
+        of a large file takes long, so the first line of each file decides whether the keys still hold as written.
         """
-        if path not in self._todays:
-            self._todays[path] = _decoded(line).key == json.loads(line)["key"]
-        if self._todays[path] and line.startswith(_HEAD):
-            return line[len(_HEAD) : len(_HEAD) + _KEY_LENGTH].decode()
+        if path not in self._keys_hold:
+            written_key = json.loads(line)["key"]
+            self._keys_hold[path] = _decoded(line).key == written_key
+        if self._keys_hold[path] and line.startswith(_LINE_HEAD):
+            return line[len(_LINE_HEAD) : len(_LINE_HEAD) + _KEY_LENGTH].decode()
         return _decoded(line).key
+
+    def _remember(self, result: GroupResult) -> None:
+        if len(self._recent) >= _RECENT_RESULTS:
+            self._recent.clear()
+        self._recent[result.key] = result
+
+    def _pending_path(self, key: str) -> Path:
+        return self._folder / _PENDING / f"{key}.json"
 
 
 def _decoded(line: bytes) -> GroupResult:
     return GroupResult.from_dict(json.loads(line))
 
 
-def _read(place: tuple[Path, int, int]) -> GroupResult:
-    path, start, length = place
+def _read(path: Path, start: int) -> GroupResult:
     with path.open("rb") as file:
         file.seek(start)
-        return _decoded(file.read(length))
+        return _decoded(file.readline())
 
 
-def _drop_torn_line(path: Path) -> None:
-    """Cut what stands behind the last whole line."""
-    if not path.exists():
-        return
-    with path.open("rb+") as file:
-        end = file.seek(0, os.SEEK_END)
-        tail = b""
-        while end and b"\n" not in tail:
-            start = max(0, end - (1 << 16))
-            file.seek(start)
-            tail, end = file.read(end - start), start
-        file.truncate(end + tail.rfind(b"\n") + 1)
+def _read_pending(path: Path) -> tuple[str, GroupResult] | None:
+    """Return owner and result of a pending file; None where its owner has just appended it, or it is damaged."""
+    try:
+        content = read_json(path)
+        return content["owner"], GroupResult.from_dict(content["result"])
+    except FileNotFoundError:
+        return None
+    except (RunError, KeyError, TypeError, ValueError) as error:
+        _log.warning("%s: cannot be read, its network is trained again (%s)", path, error)
+        path.unlink(missing_ok=True)
+        return None

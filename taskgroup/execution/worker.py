@@ -1,107 +1,194 @@
-"""What trains the groups of a trial, and the process that does it on request.
+"""Training the jobs of a trial in step, and the worker process that does so on request.
 
-``serve`` reads requests from standard input and answers on standard output, a JSON object a line: nothing is pickled,
-and the process ends by itself when its parent is gone.
+Messages of the process, each with what it carries:
+
+    parent -> worker   train (jobs, keep, threads, checkpoint_seconds), then go_on (keys) after every epoch
+    worker -> parent   epoch (epoch, skills), result (result), failure (key, reason, fail_kind), done (memory)
 """
 
+import contextlib
 import ctypes
 import json
-import logging
-import os
-import sys
-import traceback
 from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
-from uuid import uuid4
 
 import numpy as np
 import torch
 
 from taskgroup.datasets import Dataset, Split, load_dataset
 from taskgroup.errors import StoreError, TrainingFailed
-from taskgroup.execution.worker_pool import WorkerPool, is_small
-from taskgroup.export.network_file import write_network
-from taskgroup.training import Fit, GroupJob, GroupResult, fit_halves
+from taskgroup.execution.channel import Channel, Message
+from taskgroup.execution.executor import Failure, OnEpoch, OnResult, TargetSkills
+from taskgroup.execution.results import (
+    checkpoint_path,
+    network_path,
+    pending_content,
+    pending_path,
+    prediction_path,
+)
+from taskgroup.files import atomic_path
+from taskgroup.machine import resident_memory
+from taskgroup.training import Checkpoint, EpochReport, Fit, GroupJob, GroupResult, fit_halves
 
-PROBE_EVERY = 4  # steps; one joint run a study, so probes may be dear
+OnFailure = Callable[[str, Failure], None]
 
-OnResult = Callable[[GroupResult], None]
-OnFailure = Callable[[str, str, str], None]  # key, kind, reason
+# Values per row after the stem, up to which a second thread gains next to nothing: above every size of
+# benchmarks/packing.py, all of which gain more by a second process.
+_SMALL_VALUES = 1 << 16
+_TORCH_THREADS = torch.get_num_threads()
+# Parameters of glibc's mallopt, from malloc.h.
+_M_TRIM_THRESHOLD = -1
+_M_MMAP_THRESHOLD = -3
+# The highest threshold that glibc accepts.
+_MMAP_BYTES = 32 << 20
+# More than the buffers of a training step, so that none of them goes back to the system.
+_TRIM_BYTES = 1 << 30
 
-_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # malloc.h
+
+@dataclass(frozen=True)
+class WorkerSettings:
+    """How jobs are trained, apart from what decides their results.
+
+    Parameters
+    ----------
+    folder: the run folder.
+    keep: store the networks as well.
+    threads: CPU threads for networks that are not small; None: torch's default.
+    owner: name of the process that appends the results to the ResultStore.
+    checkpoint_seconds: seconds between two checkpoints of a network.
+    """
+
+    folder: Path
+    keep: bool
+    threads: int | None
+    owner: str
+    checkpoint_seconds: float
+
+
+def is_small(job: GroupJob) -> bool:
+    """Return whether a network is trained by one thread.
+
+    Its operations are shorter than what it takes to share them between threads. It is trained by one thread wherever it
+    is trained, alone or beside others, so that its result depends on its job alone.
+    """
+    model = job.model
+    return model.backbone.n_points(model.grid) * model.backbone.width <= _SMALL_VALUES
 
 
 def train_in_step(
     jobs: Sequence[GroupJob],
-    folder: Path,
-    on_epoch: Callable[[int, Mapping[str, Mapping[str, float]]], Collection[str]],
+    settings: WorkerSettings,
+    on_epoch: OnEpoch[str],
     on_result: OnResult,
     on_failure: OnFailure,
-    *,
-    keep: bool = False,
-    threads: int | None = None,
-    beside: WorkerPool | None = None,
 ) -> None:
-    """Train jobs an epoch of each in turn; with ``beside``, some at the same time in processes of one thread.
+    """Train jobs in this process, an epoch of each in turn.
 
-    On a GPU the epochs of all are computed at the same time: each is begun before the first is waited for.
-
-    ``on_epoch(epoch, skills by key)`` answers which keys go on. Finished groups go to ``on_result`` with their
-    predictions on disk (and their network, if ``keep``); groups that cannot be trained go to ``on_failure``.
+    A finished job goes to ``on_result`` when its files are on the disk, one that cannot be trained to ``on_failure``.
+    An exception of ``on_epoch`` ends the training and leaves the checkpoints.
     """
-    mine, lanes = jobs, []
-    if beside is not None:
-        mine, lanes = beside.share(jobs, keep, threads or torch.get_num_threads())
-
-    def failed(key: str, kind: str, reason: str) -> None:
-        if beside is not None:
-            beside.back_off(kind)
-        on_failure(key, kind, reason)
-
-    threads_of = {job.key: 1 if beside is not None and is_small(job) else threads for job in mine}
-    running = {job.key: fit_halves(*_data(job), job) for job in mine}
+    running = {job.key: _JobInTraining(job, settings) for job in jobs}
     epoch = 0
-    while running or lanes:
-        epoch += 1
-        skills: dict[str, Mapping[str, float]] = {}
-        for half in ("begin", "report"):
-            for key, halves in list(running.items()):
-                if threads_of[key]:
-                    torch.set_num_threads(threads_of[key])
-                try:
-                    report = next(halves)
-                except StopIteration as end:
-                    del running[key]
-                    on_result(_stored(end.value, folder, keep))
-                except TrainingFailed as error:
-                    del running[key]
-                    failed(key, error.fail_kind, str(error))
-                else:
-                    if half == "report":
-                        skills[key] = dict(report.skills)
-        for lane in lanes:
-            skills |= lane.epoch(on_result, failed)
-        lanes = [lane for lane in lanes if lane.keys]
-        go = on_epoch(epoch, skills) if skills else ()
-        for key in [key for key in running if key not in go]:
-            running.pop(key).close()
-        for lane in lanes:
-            lane.answer(go)
-        lanes = [lane for lane in lanes if lane.keys]
+    try:
+        while running:
+            epoch += 1
+            # A GPU computes the epochs of all jobs at the same time: each is begun before the first is waited for.
+            _advance_all(running, on_result, on_failure)
+            reports = _advance_all(running, on_result, on_failure)
+            if not reports:
+                continue
+            skills = {key: dict(report.skills) for key, report in reports.items()}
+            keys_that_go_on = on_epoch(epoch, skills)
+            for key in list(running):
+                if key not in keys_that_go_on:
+                    running.pop(key).stop()
+    finally:
+        for job in running.values():
+            job.close()
 
 
-def network_path(folder: Path, key: str) -> Path:
-    """Where the network of a result lies when it was kept."""
-    return folder / "networks" / f"{key}.safetensors"
+def _advance_all(
+    running: dict[str, "_JobInTraining"], on_result: OnResult, on_failure: OnFailure
+) -> dict[str, EpochReport]:
+    """Advance every job by half an epoch and return the reports by key; jobs that are over leave ``running``."""
+    reports = {}
+    for key, job in list(running.items()):
+        try:
+            reports[key] = job.advance()
+        except StopIteration as end:
+            del running[key]
+            on_result(job.store(end.value))
+        except TrainingFailed as error:
+            del running[key]
+            on_failure(key, Failure(error.fail_kind, str(error)))
+    return reports
 
 
-def prediction_path(folder: Path, key: str) -> Path:
-    """Where a result's validation predictions lie: float32 [validation rows, targets], natural units."""
-    return folder / "predictions" / f"{key}.npy"
+class _JobInTraining:
+    """One job between its first epoch and its result."""
+
+    def __init__(self, job: GroupJob, settings: WorkerSettings) -> None:
+        self._settings = settings
+        self._threads = 1 if is_small(job) else settings.threads or _TORCH_THREADS
+        path = checkpoint_path(settings.folder, job.key)
+        self._checkpoint = Checkpoint(path, settings.checkpoint_seconds, strict=False)
+        self._halves = fit_halves(*job_data(job), job, checkpoint=self._checkpoint)
+
+    def advance(self) -> EpochReport | None:
+        """Begin an epoch (None) or end it (its report). Raises StopIteration with the Fit; TrainingFailed."""
+        torch.set_num_threads(self._threads)
+        return next(self._halves)
+
+    def store(self, fit: Fit) -> GroupResult:
+        """Write the files of a finished job and return its result."""
+        store_fit(fit, self._settings)
+        self._checkpoint.discard()
+        return fit.result
+
+    def stop(self) -> None:
+        """End a job that somebody decided to stop: nobody will go on with it."""
+        self.close()
+        self._checkpoint.discard()
+
+    def close(self) -> None:
+        """Free what the training holds; the checkpoint stays."""
+        self._halves.close()
 
 
+def store_fit(fit: Fit, settings: WorkerSettings) -> None:
+    """Write validation predictions, the network if asked for, and last the pending result, which vouches for both.
+
+    All are first written beside their places; then one rename each puts them there. So a kill leaves either a result
+    with its files, which ``ResultStore.recover`` takes, or no result.
+    """
+    key = fit.result.key
+    predictions = np.asarray(fit.predictions, dtype=np.float32)
+    # An ExitStack leaves its contexts in reverse order: what is entered first takes its place last.
+    with contextlib.ExitStack() as files:
+        pending = files.enter_context(atomic_path(pending_path(settings.folder, key)))
+        if settings.keep:
+            # Brings libraries that a worker takes a second to load and needs for nothing else.
+            from taskgroup.export.network_file import write_network
+
+            network = files.enter_context(atomic_path(network_path(settings.folder, key)))
+            write_network(network, fit.network)
+        prediction = files.enter_context(atomic_path(prediction_path(settings.folder, key)))
+        with prediction.open("wb") as file:
+            np.save(file, predictions, allow_pickle=False)
+        content = pending_content(fit.result, settings.owner)
+        pending.write_text(json.dumps(content, allow_nan=False), encoding="utf-8")
+
+
+def job_data(job: GroupJob) -> tuple[Dataset, Split]:
+    """Return dataset and split of a job. Raises StoreError: the dataset is not the one that the job was made for."""
+    split_settings = json.dumps(dict(job.split), sort_keys=True)
+    dataset = _dataset(job.dataset, job.dataset_hash)
+    return dataset, _split(job.dataset, job.dataset_hash, split_settings)
+
+
+# A study has one dataset, a transfer from one to another has two.
 @lru_cache(maxsize=2)
 def _dataset(name: str, content_hash: str) -> Dataset:
     dataset = load_dataset(name)
@@ -112,103 +199,58 @@ def _dataset(name: str, content_hash: str) -> Dataset:
     return dataset
 
 
+# Every validation fold is a split of its own.
 @lru_cache(maxsize=16)
-def _split(name: str, content_hash: str, settings: str) -> Split:
-    chosen = json.loads(settings)
-    splits = _dataset(name, content_hash).splits(
-        by=chosen["by"], folds=chosen["folds"], seed=chosen["seed"]
+def _split(name: str, content_hash: str, split_settings: str) -> Split:
+    settings = json.loads(split_settings)
+    dataset = _dataset(name, content_hash)
+    splits = dataset.splits(by=settings["by"], folds=settings["folds"], seed=settings["seed"])
+    split = splits.split(
+        test_fold=settings["test_fold"], validation_fold=settings["validation_fold"]
     )
-    split = splits.split(test_fold=chosen["test_fold"], validation_fold=chosen["validation_fold"])
-    return split.with_train_share(chosen.get("train_share", 1.0))
+    return split.with_train_share(settings.get("train_share", 1.0))
 
 
-def _data(job: GroupJob) -> tuple[Dataset, Split]:
-    settings = json.dumps(dict(job.split), sort_keys=True)
-    return _dataset(job.dataset, job.dataset_hash), _split(job.dataset, job.dataset_hash, settings)
+def serve(channel: Channel, folder: str, owner: str) -> None:
+    """Train what the parent asks for until it closes the channel; runs in a process of its own."""
+    _keep_freed_memory()
+    while True:
+        request = channel.receive()
+        with channel.signs_of_life():
+            _train_requested(channel, request, Path(folder), owner)
+        channel.send("done", memory=resident_memory())
 
 
-def _stored(fit: Fit, folder: Path, keep: bool) -> GroupResult:
-    key = fit.result.key
-    path = prediction_path(folder, key)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(f".{uuid4().hex[:8]}.part")  # another machine may train the same
-    with partial.open("wb") as file:
-        np.save(file, np.asarray(fit.predictions, dtype=np.float32), allow_pickle=False)
-    os.replace(partial, path)
-    if keep:
-        path = network_path(folder, key)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_suffix(f".{uuid4().hex[:8]}.part")
-        write_network(partial, fit.network)
-        os.replace(partial, path)
-    return fit.result
-
-
-def measure() -> None:
-    """Answer one request on standard input: train its job and write the affinity measured meanwhile to its path."""
-    from taskgroup.affinity.gradients import relative
-    from taskgroup.training.affinity_hooks import gradient_affinity
-
-    request = json.load(sys.stdin)
-    job, name, path = GroupJob.from_dict(request["job"]), request["measure"], Path(request["path"])
-    found = gradient_affinity(
-        *_data(job), job, name, every=None if name == "projected" else PROBE_EVERY
+def _train_requested(channel: Channel, request: Message, folder: Path, owner: str) -> None:
+    jobs = [GroupJob.from_dict(job) for job in request["jobs"]]
+    settings = WorkerSettings(
+        folder=folder,
+        keep=request["keep"],
+        threads=request["threads"],
+        owner=owner,
+        checkpoint_seconds=request["checkpoint_seconds"],
     )
-    partial = path.with_suffix(f".{uuid4().hex[:8]}.part")
-    partial.write_text((relative(found) if name == "tag" else found).to_json(), encoding="utf-8")
-    os.replace(partial, path)
+
+    def ask_parent(epoch: int, skills: Mapping[str, TargetSkills]) -> Collection[str]:
+        channel.send("epoch", epoch=epoch, skills=skills)
+        return channel.receive()["keys"]
+
+    def send_result(result: GroupResult) -> None:
+        channel.send("result", result=result.to_dict())
+
+    def send_failure(key: str, failure: Failure) -> None:
+        channel.send("failure", key=key, fail_kind=failure.kind, reason=failure.reason)
+
+    train_in_step(jobs, settings, ask_parent, send_result, send_failure)
 
 
 def _keep_freed_memory() -> None:
     """Let the allocator keep what was freed: a training step frees and takes the same blocks over and over.
 
-    By default glibc gives large blocks back, and the system clears every page again when it is touched: at 32^3 points
-    a tenth of a step. Elsewhere nothing happens.
+    By default glibc gives large blocks back, and the system clears every page again when it is touched, which at 32^3
+    points takes a tenth of a step. Systems without ``mallopt`` are left as they are.
     """
     allocator = ctypes.CDLL(None)
     if hasattr(allocator, "mallopt"):
-        allocator.mallopt(_M_MMAP_THRESHOLD, 32 << 20)  # the most it takes
-        allocator.mallopt(_M_TRIM_THRESHOLD, 1 << 30)
-
-
-def _end_at_once(*error: Any) -> None:
-    """Print an error nobody caught and end: threads of libraries may abort an interpreter that is taken down.
-
-    That would hide the error behind a signal.
-    """
-    traceback.print_exception(*error)
-    sys.stderr.flush()
-    os._exit(1)
-
-
-def serve(run: str) -> None:
-    """Answer requests on standard input until it ends. What other code prints goes to standard error."""
-    logging.basicConfig(level=logging.WARNING)
-    sys.excepthook = _end_at_once
-    _keep_freed_memory()
-    folder = Path(run)
-    answers = os.fdopen(os.dup(sys.stdout.fileno()), "w", buffering=1)
-    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
-
-    def answer(kind: str, **content: Any) -> None:
-        answers.write(json.dumps({"type": kind, **content}) + "\n")
-
-    def on_epoch(epoch: int, skills: Mapping[str, Mapping[str, float]]) -> list[str]:
-        answer("epoch", epoch=epoch, skills=skills)
-        return json.loads(sys.stdin.readline() or '{"go": []}')["go"]
-
-    beside = WorkerPool(folder)
-    for line in sys.stdin:
-        request = json.loads(line)
-        train_in_step(
-            [GroupJob.from_dict(job) for job in request["jobs"]],
-            folder,
-            on_epoch,
-            lambda result: answer("result", result=result.to_dict()),
-            lambda key, kind, reason: answer("failure", key=key, kind=kind, reason=reason),
-            keep=request["keep"],
-            threads=request["threads"],
-            beside=beside,
-        )
-        answer("done")
-    beside.close()
+        allocator.mallopt(_M_MMAP_THRESHOLD, _MMAP_BYTES)
+        allocator.mallopt(_M_TRIM_THRESHOLD, _TRIM_BYTES)

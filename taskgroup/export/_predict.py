@@ -9,35 +9,32 @@ With ``coverage`` a regression target also gets the bounds of an interval that h
 crystals like those of the dataset (conformal, see ``conformal_widths``).
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import islice
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from taskgroup.datasets import Dataset, load_dataset
-from taskgroup.densities import (
-    Density,
-    promolecule,
-    read_density,
-    read_structure,
-    readers,
-    standardise,
-)
-from taskgroup.errors import BundleError, InputError, StoreError
+from taskgroup.errors import BundleError
 from taskgroup.export.bundle import Bundle
-from taskgroup.export.spec import to_learnt
-from taskgroup.models import MultiTaskNetwork
+from taskgroup.export.inputs import (
+    Item,
+    OnError,
+    as_dataset,
+    check_dataset,
+    dataset_items,
+    source_items,
+)
+from taskgroup.models import MultiTaskNetwork, PreparedRows
 
 if TYPE_CHECKING:
     import pandas as pd
 
-Item = tuple[
-    str, NDArray[np.float32], NDArray[np.float64]
-]  # id, density [C, n, n, n], lattice [3, 3]
+# Densities predicted at a time: small batches fit a CPU's cache, a GPU wants to be filled.
+_CPU_BATCH = 32
+_GPU_BATCH = 128
 
 
 def predict(
@@ -48,14 +45,15 @@ def predict(
     device: str | torch.device | None = None,
     rows: Sequence[int] | None = None,
     coverage: float | None = None,
-    on_error: Callable[[str, InputError], None] | None = None,
+    on_error: OnError | None = None,
 ) -> "pd.DataFrame":
     """Predict the targets of a bundle.
 
     Parameters
     ----------
-    inputs: a Dataset, a store folder, or a list of densities: files, Density or pymatgen density objects; a bundle of
-        promolecules takes structure files and pymatgen structures instead.
+    inputs: a Dataset, a store folder, or a list of densities: files, folders of files, Density or pymatgen density
+        objects; a bundle of promolecules takes structure files and pymatgen structures instead. Rows of a dataset and
+        materials in a folder go by their ids, files by their paths.
     batch_size: densities at a time; default: 32, on a GPU 128.
     device: where to compute; default: a GPU if there is one.
     rows: of a Dataset or store; default all.
@@ -63,56 +61,42 @@ def predict(
     on_error: called with the name and error of an input that cannot be used, which is then left out; without it the
         error is raised.
 
-    Returns a DataFrame with index ``id``, a column a target and a column ``<target>_std`` each, with a coverage also
-    ``<target>_low`` and ``<target>_high`` of each regression target, and the units in ``.attrs["units"]``. Raises
-    InputError for input the bundle cannot take, and a coverage it does not know.
+    Returns a DataFrame with index ``id``, one column per target and one column ``<target>_std`` each, with a coverage
+    also ``<target>_low`` and ``<target>_high`` of each regression target, and the units in ``.attrs["units"]``. Raises
+    InputError: input the bundle cannot take, or a coverage it does not know.
     """
-    import pandas as pd
-
-    widths = {} if coverage is None else interval_widths(bundle, coverage)
-    place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    batch_size = batch_size or (32 if place.type == "cpu" else 128)
-    dataset = _as_dataset(inputs)
-    if dataset is not None:
-        check_dataset(bundle, dataset)
-        items = _rows(bundle, dataset, range(len(dataset)) if rows is None else rows, batch_size)
-    else:
-        items = _items(bundle, [inputs] if _is_single(inputs) else inputs, on_error)
-    columns = [*bundle.targets, *(f"{name}_std" for name in bundle.targets)]
-    ids: list[str] = []
-    blocks = [np.empty((0, len(columns)))]
-    while batch := list(islice(items, batch_size)):
-        ids += [name for name, _, _ in batch]
-        densities = np.stack([density for _, density, _ in batch])
-        values, stds = predict_arrays(
-            bundle, densities, np.stack([lattice for _, _, lattice in batch]), place
-        )
-        blocks.append(np.concatenate([values, stds], axis=1))
-    frame = pd.DataFrame(
-        np.concatenate(blocks), index=pd.Index(ids, name="id", dtype=object), columns=columns
-    )
+    widths = {}
+    if coverage is not None:
+        widths = interval_widths(bundle, coverage)
+    device = _device(device)
+    if batch_size is None:
+        batch_size = _CPU_BATCH if device.type == "cpu" else _GPU_BATCH
+    items = _items(bundle, inputs, rows, batch_size, on_error)
+    frame = _predicted_frame(bundle, items, batch_size, device)
     for name, width in widths.items():
         target = bundle.spec.target(name)
-        middle = to_learnt(target, frame[name].to_numpy())
-        frame[f"{name}_low"], frame[f"{name}_high"] = (
-            target.inverse(middle - width),
-            target.inverse(middle + width),
-        )
+        middle = target.forward_predictions(frame[name].to_numpy())
+        frame[f"{name}_low"] = target.inverse(middle - width)
+        frame[f"{name}_high"] = target.inverse(middle + width)
     frame.attrs["units"] = bundle.units
     return frame
 
 
 def interval_widths(bundle: Bundle, coverage: float) -> dict[str, float]:
-    """Half the widths of the intervals of this coverage, by regression target. Raises BundleError: it is not known."""
-    regression = [target.name for target in bundle.spec.targets if target.kind == "regression"]
-    known = bundle.spec.intervals
-    for name in regression:
-        if f"{coverage:g}" not in known.get(name, {}):
-            found = f"the bundle has {', '.join(known.get(name, {})) or 'none'}"
+    """Return half the width of the intervals of a coverage by regression target. Raises BundleError: not known."""
+    key = f"{coverage:g}"
+    widths = {}
+    for name in bundle.targets:
+        if bundle.spec.target(name).kind != "regression":
+            continue
+        width_by_coverage = bundle.spec.intervals.get(name, {})
+        if key not in width_by_coverage:
+            known = ", ".join(width_by_coverage) or "none"
             raise BundleError(
-                f"target '{name}': no prediction interval of coverage {coverage:g}; {found}."
+                f"target '{name}': no prediction interval of coverage {key}; the bundle has {known}."
             )
-    return {name: known[name][f"{coverage:g}"] for name in bundle.targets if name in regression}
+        widths[name] = width_by_coverage[key]
+    return widths
 
 
 def predict_arrays(
@@ -121,7 +105,7 @@ def predict_arrays(
     lattices: NDArray[np.float64],
     device: torch.device | str = "cpu",
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Values and standard deviations [B, T] in units, targets in the order of ``bundle.targets``.
+    """Return values and standard deviations [B, T] in units, targets in the order of ``bundle.targets``.
 
     ``densities`` [B, C, n, n, n] in e/Å^3 must be standardised as the bundle's ``spec.density`` says; ``lattices``
     [B, 3, 3] in Å.
@@ -130,151 +114,90 @@ def predict_arrays(
     lattice = torch.as_tensor(lattices, dtype=torch.float32, device=device)
     values = np.empty((len(densities), len(bundle.targets)))
     stds = np.empty_like(values)
-    prepared: dict[str, torch.Tensor] = {}
+    prepared_by_view: dict[str, PreparedRows] = {}
     for group in bundle.spec.grouping.groups:
         networks = bundle.members[group]
+        outputs_by_member = []
         with torch.inference_mode():
-            found = [
-                _outputs(network.to(device).eval(), density, lattice, prepared)
-                for network in networks
-            ]
-            outputs = torch.stack(found).double().cpu().numpy()
+            for network in networks:
+                network.to(device).eval()
+                outputs_by_member.append(_outputs(network, density, lattice, prepared_by_view))
+            outputs = torch.stack(outputs_by_member).double().cpu().numpy()
         names = [target.name for target in networks[0].targets]
         for name in group.serves:
-            at = bundle.targets.index(name)
-            values[:, at], stds[:, at] = _combine(bundle, name, outputs[:, :, names.index(name)])
+            column = bundle.targets.index(name)
+            mean, std = _combine(bundle, name, outputs[:, :, names.index(name)])
+            values[:, column] = mean
+            stds[:, column] = std
     return values, stds
+
+
+def _items(
+    bundle: Bundle,
+    inputs: Any,
+    rows: Sequence[int] | None,
+    batch_size: int,
+    on_error: OnError | None,
+) -> Iterator[Item]:
+    dataset = as_dataset(inputs)
+    if dataset is None:
+        return source_items(bundle, inputs, on_error)
+    check_dataset(bundle, dataset)
+    if rows is None:
+        rows = range(len(dataset))
+    return dataset_items(bundle, dataset, rows, batch_size)
+
+
+def _predicted_frame(
+    bundle: Bundle, items: Iterator[Item], batch_size: int, device: torch.device
+) -> "pd.DataFrame":
+    """Return values and standard deviations of all items, batch by batch."""
+    import pandas as pd
+
+    columns = [*bundle.targets, *(f"{name}_std" for name in bundle.targets)]
+    ids: list[str] = []
+    blocks = [np.empty((0, len(columns)))]
+    while batch := list(islice(items, batch_size)):
+        densities = np.stack([item.density for item in batch])
+        lattices = np.stack([item.lattice for item in batch])
+        values, stds = predict_arrays(bundle, densities, lattices, device)
+        ids.extend(item.id for item in batch)
+        blocks.append(np.concatenate([values, stds], axis=1))
+    index = pd.Index(ids, name="id", dtype=object)
+    return pd.DataFrame(np.concatenate(blocks), index=index, columns=columns)
+
+
+def _device(asked: str | torch.device | None) -> torch.device:
+    if asked is not None:
+        return torch.device(asked)
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def _outputs(
     network: MultiTaskNetwork,
     density: torch.Tensor,
     lattice: torch.Tensor,
-    prepared: dict[str, torch.Tensor],
+    prepared_by_view: dict[str, PreparedRows],
 ) -> torch.Tensor:
-    """Predictions [B, T] of one network; networks with equal views share the prepared fields."""
+    """Return predictions [B, T] of one network; networks with equal views share the prepared rows."""
     key = network.view.key
-    if key not in prepared:
-        prepared[key] = network.view.prepare(density, lattice)
-    return network.decode(network(prepared[key], lattice))
+    if key not in prepared_by_view:
+        prepared_by_view[key] = network.view.prepare(density, lattice)
+    return network.decode(network(prepared_by_view[key], lattice))
 
 
 def _combine(bundle: Bundle, name: str, predicted: NDArray[np.float64]) -> tuple[NDArray, NDArray]:
-    """Mean and standard deviation [B], in the unit, of members' predictions [members, B]."""
+    """Return mean and standard deviation [B], in the unit, of members' predictions [members, B]."""
     target = bundle.spec.target(name)
-    learnt = to_learnt(target, predicted)
-    spread = learnt.std(axis=0, ddof=1) if len(learnt) > 1 else np.zeros(learnt.shape[1])
+    learnt = target.forward_predictions(predicted)
     mean = learnt.mean(axis=0)
+    spread = np.zeros_like(mean)
+    if len(learnt) > 1:
+        spread = learnt.std(axis=0, ddof=1)
     if target.kind == "classification":
         return mean, spread
-    half = np.sqrt(spread**2 + (bundle.spec.residuals.get(name) or 0.0) ** 2)
-    return target.inverse(mean), (target.inverse(mean + half) - target.inverse(mean - half)) / 2
-
-
-def check_dataset(bundle: Bundle, dataset: Dataset) -> None:
-    """Refuse a dataset whose densities are not the kind the bundle takes. Raises BundleError."""
-    wanted = bundle.spec.density
-    for name in ("kind", "grid", "sigma"):
-        if getattr(dataset, name) != getattr(wanted, name):
-            found = f"{getattr(wanted, name)} for this bundle, but '{dataset.name}' has {getattr(dataset, name)}"
-            raise BundleError(f"dataset '{dataset.name}': {name} of the densities must be {found}.")
-    _check_channels(bundle, dataset.n_channels, f"dataset '{dataset.name}'")
-
-
-def standardised(bundle: Bundle, source: Any, name: str) -> Item:
-    """One input as the networks take it. Raises InputError where it is not the kind of density the bundle knows."""
-    wanted = bundle.spec.density
-    density = _density(bundle, source, name)
-    if density.kind != wanted.kind:
-        raise BundleError(
-            f"{name}: this bundle takes {wanted.kind} densities, but found one of kind {density.kind}."
-        )
-    _check_channels(bundle, density.n_channels, name)
-    if density.kind != "promolecule" or density.grid != (wanted.grid,) * 3:
-        density = standardise(density, wanted.grid, wanted.sigma)
-    values = (
-        density.values[: wanted.n_channels].astype(np.float16).astype(np.float32)
-    )  # datasets keep float16
-    return name, values, density.lattice
-
-
-def _density(bundle: Bundle, source: Any, name: str) -> Density:
-    wanted = bundle.spec.density
-    if isinstance(source, Density):
-        return source
-    source = Path(source) if isinstance(source, str) else source
-    holds_density = isinstance(source, tuple) or any(reader.suits(source) for reader in readers())
-    if wanted.kind == "promolecule":
-        if holds_density:
-            found = "found a DFT density; give the structure"
-            raise BundleError(
-                f"{name}: this bundle takes structures (it makes promolecules of them), but {found}."
-            )
-        structure = read_structure(source) if isinstance(source, Path) else source
-        return promolecule(structure, wanted.grid, wanted.sigma, name)
-    if isinstance(source, Path) and source.exists() and not holds_density:
-        found = "the file's name is none of a density (CHGCAR, CHG, AECCAR, *.cube); a structure alone is not enough"
-        raise BundleError(f"{name}: this bundle takes {wanted.kind} densities, but {found}.")
-    return read_density(source, all_electron=wanted.kind == "all-electron")
-
-
-def _check_channels(bundle: Bundle, found: int, name: str) -> None:
-    """Of two channels the total alone may be used; a magnetisation cannot be made up."""
-    wanted = bundle.spec.density.n_channels
-    if found < wanted:
-        raise BundleError(
-            f"{name}: this bundle takes {wanted} channels (total, magnetisation), but found {found}."
-        )
-
-
-def _items(
-    bundle: Bundle, inputs: Iterable[Any], on_error: Callable[[str, InputError], None] | None
-) -> Iterator[Item]:
-    for number, source in enumerate(inputs):
-        name = _name(source, number)
-        try:
-            yield standardised(bundle, source, name)
-        except InputError as error:
-            if on_error is None:
-                raise
-            on_error(name, error)
-
-
-def _rows(bundle: Bundle, dataset: Dataset, rows: Sequence[int], batch_size: int) -> Iterator[Item]:
-    chosen = np.asarray(rows, dtype=np.int64)
-    channels = bundle.spec.density.n_channels
-    for start in range(0, len(chosen), batch_size):
-        part = chosen[start : start + batch_size]
-        densities = dataset.densities(part)[:, :channels]
-        yield from zip(
-            (dataset.ids[row] for row in part), densities, dataset.lattices[part], strict=True
-        )
-
-
-def _as_dataset(inputs: Any) -> Dataset | None:
-    if isinstance(inputs, Dataset):
-        return inputs
-    if isinstance(inputs, str | Path) and not Path(inputs).is_file():
-        try:
-            return load_dataset(inputs)
-        except StoreError:
-            if Path(inputs).exists():
-                raise
-    return None
-
-
-def _is_single(inputs: Any) -> bool:
-    return (
-        isinstance(inputs, str | Path | Density)
-        or hasattr(inputs, "structure")
-        or hasattr(inputs, "lattice")
-    )
-
-
-def _name(source: Any, number: int) -> str:
-    if isinstance(source, str | Path):
-        return str(source)
-    if isinstance(source, tuple):
-        return " + ".join(map(str, source))
-    named = source.source if isinstance(source, Density) and source.source != "memory" else None
-    return named or f"input-{number}"
+    residual = bundle.spec.residuals.get(name) or 0.0
+    half_width = np.sqrt(spread**2 + residual**2)
+    high = target.inverse(mean + half_width)
+    low = target.inverse(mean - half_width)
+    return target.inverse(mean), (high - low) / 2

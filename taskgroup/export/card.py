@@ -3,13 +3,15 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from taskgroup.export.bundle import Members
 from taskgroup.export.spec import BundleSpec
 from taskgroup.grouping import Group
 from taskgroup.models import MultiTaskNetwork
+from taskgroup.settings_text import common_and_own, in_words, recipe_settings
 
 
-def model_card(spec: BundleSpec, members: Mapping[Group, Sequence[MultiTaskNetwork]]) -> str:
-    """What the bundle predicts, how well, from what it was trained, and how to use it."""
+def model_card(spec: BundleSpec, members: Members) -> str:
+    """Return a card: what the bundle predicts, how well, from what it was trained, and how to use it."""
     sections = [
         _head(spec),
         _use(spec),
@@ -23,19 +25,29 @@ def model_card(spec: BundleSpec, members: Mapping[Group, Sequence[MultiTaskNetwo
 
 
 def _head(spec: BundleSpec) -> str:
-    about = f"Predicts {len(spec.targets)} properties of a crystal from its electron density."
-    return f"# {spec.name}\n\n{about}\n\nGrouping: `{spec.grouping}`"
+    parts = [
+        f"# {spec.name}",
+        f"Predicts {len(spec.targets)} properties of a crystal from its electron density.",
+    ]
+    verdict = spec.provenance.get("verdict")
+    parts.append(verdict or f"Grouping: `{spec.grouping}`")
+    return "\n\n".join(parts)
 
 
 def _use(spec: BundleSpec) -> str:
     source = "STRUCTURE.cif" if spec.density.kind == "promolecule" else "CHGCAR"
     lines = [
+        "## Use",
+        "",
+        f"    taskgroup predict . {source}",
+        "",
+        "```python",
         "import taskgroup as tg",
         "",
         f'tg.load_bundle(".").predict(["{source}"])  # a DataFrame, units in .attrs',
+        "```",
     ]
-    python = "\n".join(["```python", *lines, "```"])
-    return f"## Use\n\n    taskgroup predict . {source}\n\n{python}"
+    return "\n".join(lines)
 
 
 def _targets(spec: BundleSpec) -> str:
@@ -44,42 +56,66 @@ def _targets(spec: BundleSpec) -> str:
 
 
 def _metrics(spec: BundleSpec) -> str:
-    parts = []
-    for stage, targets in spec.metrics.items():
-        rows = []
-        for name, metrics in targets.items():
-            skill = f"{_number(metrics.get('skill'))} [{_number(metrics.get('low'))}, {_number(metrics.get('high'))}]"
-            others = ", ".join(
-                f"{k} {_number(v)}"
-                for k, v in metrics.items()
-                if k not in ("skill", "low", "high", "n")
-            )
-            rows.append([name, str(metrics.get("n", "–")), skill, others])
-        parts.append(
-            f"### {stage}\n\n" + _table(["target", "n", "skill [95 %]", "other metrics"], rows)
-        )
-    about = "Skill is 0 for a constant predictor and 1 for a perfect one: R2 in the learnt space, or 2 AUC - 1."
-    return f"## How well\n\n{about}\n\n" + "\n\n".join(parts) if parts else ""
+    if not spec.metrics:
+        return ""
+    parts = [
+        "## How well",
+        "Skill is 0 for a constant predictor and 1 for a perfect one: R2 in the learnt space, or 2 AUC - 1.",
+    ]
+    for stage, metrics_by_target in spec.metrics.items():
+        rows = [_metric_row(name, metrics) for name, metrics in metrics_by_target.items()]
+        parts.append(f"### {stage}")
+        parts.append(_table(["target", "n", "skill [95 %]", "other metrics"], rows))
+    return "\n\n".join(parts)
 
 
-def _networks(spec: BundleSpec, members: Mapping[Group, Sequence[MultiTaskNetwork]]) -> str:
+def _metric_row(name: str, metrics: Mapping[str, Any]) -> list[str]:
+    low, high = _number(metrics.get("low")), _number(metrics.get("high"))
+    skill = f"{_number(metrics.get('skill'))} [{low}, {high}]"
+    others = []
+    for metric, value in metrics.items():
+        if metric not in ("skill", "low", "high", "n"):
+            others.append(f"{metric} {_number(value)}")
+    return [name, str(metrics.get("n", "–")), skill, ", ".join(others)]
+
+
+def _networks(spec: BundleSpec, members: Members) -> str:
+    """Return one row per group with the hyper-parameters in which the groups differ, and a line with all others."""
+    groups = spec.grouping.groups
+    common, own = common_and_own([_settings(spec, group, members[group][0]) for group in groups])
     rows = []
-    for group in spec.grouping.groups:
+    for group, settings in zip(groups, own, strict=True):
         networks = members[group]
-        size = sum(parameter.numel() for parameter in networks[0].parameters())
-        rows.append([str(group), str(len(networks)), f"{size:,}"])
-    return "## Networks\n\n" + _table(["group (+ helpers)", "members", "parameters each"], rows)
+        n_parameters = sum(parameter.numel() for parameter in networks[0].parameters())
+        hyper_parameters = in_words(settings) or "–"
+        rows.append([str(group), hyper_parameters, str(len(networks)), f"{n_parameters:,}"])
+    header = ["group (+ helpers)", "hyper-parameters", "members", "parameters each"]
+    return f"## Networks\n\n{_table(header, rows)}\n\nAll of them: {in_words(common)}."
+
+
+def _settings(spec: BundleSpec, group: Group, network: MultiTaskNetwork) -> dict[str, Any]:
+    """Return the hyper-parameters of a group; those of training are known where the bundle is of a study."""
+    recipe = {"model": network.config.model_dump(mode="json")}
+    for entry in spec.provenance.get("groups", ()):
+        if entry["targets"] == list(group.targets):
+            recipe["training"] = entry["members"][0]["training"]
+    settings = recipe_settings(recipe)
+    # The backbone stands first: it decides what the others mean.
+    return {"model.backbone": settings.pop("model.backbone")} | settings
 
 
 def _data(spec: BundleSpec) -> str:
     density, dataset = spec.density, spec.dataset
-    return (
-        "## Data\n\n"
-        f"- dataset {dataset.get('name')} {dataset.get('version', '')}, sha256 `{dataset.get('hash')}`\n"
-        f"- split `{spec.split.get('id')}`; {len(spec.seen_ids)} rows were seen in training or validation\n"
+    channels = "channel" if density.n_channels == 1 else "channels"
+    lines = [
+        "## Data",
+        "",
+        f"- dataset {dataset.get('name')} {dataset.get('version', '')}, sha256 `{dataset.get('hash')}`",
+        f"- split `{spec.split.get('id')}`; {len(spec.seen_ids)} rows were seen in training or validation",
         f"- densities: {density.kind}, {density.grid}^3 points, Gaussian of {density.sigma} Å, "
-        f"{density.n_channels} channel{'s' if density.n_channels > 1 else ''}"
-    )
+        f"{density.n_channels} {channels}",
+    ]
+    return "\n".join(lines)
 
 
 def _limits() -> str:

@@ -7,7 +7,7 @@ from mlflow.pyfunc import PythonModel
 
 
 class BundleModel(PythonModel):
-    """Predicts a table with a column ``path``, one density file a row."""
+    """Predicts a table with a column ``path``, one density file per row."""
 
     def load_context(self, context: Any) -> None:
         """Load the bundle that lies among the model's artifacts."""
@@ -15,10 +15,9 @@ class BundleModel(PythonModel):
 
         self.bundle = load_bundle(context.artifacts["bundle"])
 
-    def predict(
-        self, context, model_input, params=None
-    ):  # without hints: MLflow takes them for a schema
-        """A DataFrame, one row an input; see ``taskgroup.export.predict``."""
+    # Without type hints: MLflow would take them for the model's schema.
+    def predict(self, context, model_input, params=None):
+        """Return a DataFrame, one row per input; see ``taskgroup.export.predict``."""
         return self.bundle.predict(list(model_input["path"]))
 
 

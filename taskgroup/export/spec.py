@@ -1,20 +1,13 @@
-"""What a bundle says about itself, besides its networks."""
+"""The description of a bundle: everything but the weights of its networks."""
 
 import json
-import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Self
 
-import numpy as np
-from numpy.typing import ArrayLike
-
 from taskgroup.datasets import Dataset, Target
 from taskgroup.errors import BundleError
 from taskgroup.grouping import Grouping
-
-COVERAGES = (0.5, 0.68, 0.9, 0.95)  # of the prediction intervals that a bundle knows
-SMALLEST = 1e-30  # what a prediction of a ``log10`` target counts as where it underflowed to 0
 
 
 @dataclass(frozen=True)
@@ -97,51 +90,3 @@ class BundleSpec:
             "seen_ids": seen_ids,
         }
         return cls(**known)
-
-
-def conformal_widths(
-    target: Target, truth: ArrayLike, predicted: ArrayLike
-) -> dict[str, float] | None:
-    """Half the width of prediction intervals for each of ``COVERAGES``, in the space of the target's transform.
-
-    Split conformal (Lei et al., doi:10.1080/01621459.2017.1307116): the ceil((n + 1) coverage)-th smallest of the n
-    absolute errors on rows no network of them was trained on. An interval so wide covers at least its share of new rows
-    drawn like these, whatever the networks are. Arguments and None as for ``residual_scale``; a coverage for which
-    there are too few rows is left out.
-    """
-    errors = _errors(target, truth, predicted)
-    if errors is None:
-        return None
-    ranks = {coverage: math.ceil((len(errors) + 1) * coverage) for coverage in COVERAGES}
-    sizes = np.sort(np.abs(errors))
-    return {
-        f"{coverage:g}": float(sizes[rank - 1])
-        for coverage, rank in ranks.items()
-        if rank <= len(sizes)
-    }
-
-
-def residual_scale(target: Target, truth: ArrayLike, predicted: ArrayLike) -> float | None:
-    """Root mean square error in the space of the target's transform, over rows no network of them was trained on.
-
-    It is the part of a prediction's uncertainty that the members of an ensemble do not show by disagreeing.
-    ``truth`` and ``predicted`` are [rows] in the target's unit, rows without a label are left out; None for a
-    classification target, whose probability is its own uncertainty, and where no row has a label.
-    """
-    errors = _errors(target, truth, predicted)
-    return None if errors is None else float(np.sqrt(np.mean(errors**2)))
-
-
-def _errors(target: Target, truth: ArrayLike, predicted: ArrayLike) -> np.ndarray | None:
-    """Errors of the rows with a label, in the space of the transform."""
-    truth, predicted = np.asarray(truth, dtype=np.float64), np.asarray(predicted, dtype=np.float64)
-    known = np.isfinite(truth)
-    if target.kind == "classification" or not known.any():
-        return None
-    return to_learnt(target, predicted[known]) - to_learnt(target, truth[known])
-
-
-def to_learnt(target: Target, values: ArrayLike) -> np.ndarray:
-    """Values in the space of the target's transform; those of ``log10`` targets are at least ``SMALLEST``."""
-    values = np.asarray(values, dtype=np.float64)
-    return target.forward(np.maximum(values, SMALLEST) if target.transform == "log10" else values)

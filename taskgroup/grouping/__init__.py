@@ -16,7 +16,7 @@ from taskgroup.grouping.graph import target_graph
 from taskgroup.grouping.grouping import Group, Grouping
 from taskgroup.grouping.next_sets import NextSets
 from taskgroup.grouping.predict import GainPredictor
-from taskgroup.grouping.solve import Evaluation, evaluate, pareto, solve, solve_each
+from taskgroup.grouping.solve import Rescored, evaluate, pareto, solve, solve_each
 from taskgroup.grouping.stability import Stability, agreement, resample
 from taskgroup.grouping.tables import SetTable, read_table
 
@@ -25,11 +25,11 @@ __all__ = [
     "SPARSIFIERS",
     "Candidate",
     "Clusterer",
-    "Evaluation",
     "GainPredictor",
     "Group",
     "Grouping",
     "NextSets",
+    "Rescored",
     "SetTable",
     "Solution",
     "SolvedGroup",

@@ -31,6 +31,9 @@ class Clusterer(ABC):
     takes_k: ClassVar[bool] = False
     """Whether k, where given, is the number of groups that come out."""
 
+    reads_edges: ClassVar[bool] = True
+    """Whether the groups depend on the edges of the graph; False for baselines such as "every target alone"."""
+
     def __post_init__(self) -> None:
         if not self.resolution > 0.0:
             raise GroupingError(f"resolution must be positive, but got {self.resolution}.")

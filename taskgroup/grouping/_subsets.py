@@ -35,7 +35,7 @@ class Subsets:
 
     def least_total(self, groups: int) -> float:
         """Of covers of all tasks by at most so many sets."""
-        whole, part, starts = _splits(len(self._member[0]))
+        whole, part, starts = splits(len(self._member[0]))
         while len(self.best) <= groups:
             totals = self.least[part] + self.best[-1][whole ^ part]
             self.best.append(np.concatenate([[np.inf], np.minimum.reduceat(totals, starts)]))
@@ -80,7 +80,7 @@ class Subsets:
 
 
 @lru_cache(maxsize=MOST_TASKS)
-def _splits(tasks: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def splits(tasks: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Each set of tasks but the empty one with each part that holds its first task; where those of a set start."""
     parts = [_parts(whole) for whole in range(1, 1 << tasks)]
     sizes = np.array([len(each) for each in parts])

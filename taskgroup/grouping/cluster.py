@@ -1,12 +1,12 @@
 """From a target graph to a grouping: clusterers by name, the rule for signs, and the rule for overlaps."""
 
 from collections.abc import Iterable
-from importlib.metadata import entry_points
 
 import networkx as nx
 import numpy as np
 
 from taskgroup.errors import GroupingError, did_you_mean
+from taskgroup.grouping._baselines import Random, Singles, Together
 from taskgroup.grouping._clusterer import Clusterer
 from taskgroup.grouping._connectivity import (
     ConflictColouring,
@@ -17,30 +17,34 @@ from taskgroup.grouping._connectivity import (
 from taskgroup.grouping._counted import Hierarchical, Spectral
 from taskgroup.grouping._modularity import GreedyModularity, Louvain
 from taskgroup.grouping.grouping import Group, Grouping
+from taskgroup.registry import Registry
 
-CLUSTERERS: dict[str, type[Clusterer]] = {
-    "louvain": Louvain,
-    "greedy_modularity": GreedyModularity,
-    "spectral": Spectral,
-    "hierarchical": Hierarchical,
-    "label_propagation": LabelPropagation,
-    "connected_components": ConnectedComponents,
-    "k_clique": KClique,
-    "colouring": ConflictColouring,
-}
+CLUSTERERS: Registry[type[Clusterer]] = Registry(
+    kind="clustering method",
+    group="taskgroup.clusterers",
+    builtin={
+        "louvain": Louvain,
+        "greedy_modularity": GreedyModularity,
+        "spectral": Spectral,
+        "hierarchical": Hierarchical,
+        "label_propagation": LabelPropagation,
+        "connected_components": ConnectedComponents,
+        "k_clique": KClique,
+        "colouring": ConflictColouring,
+        "singles": Singles,
+        "together": Together,
+        "random": Random,
+    },
+    error=GroupingError,
+)
+"""Clusterers by name: those of taskgroup, then installed entry points of ``taskgroup.clusterers``."""
+
 SIGNS = ("absolute", "positive")
 
 
 def find_clusterer(name: str) -> type[Clusterer]:
-    """The clusterer of that name: one of `CLUSTERERS`, or an installed entry point of ``taskgroup.clusterers``."""
-    if name in CLUSTERERS:
-        return CLUSTERERS[name]
-    plugins = {point.name: point for point in entry_points(group="taskgroup.clusterers")}
-    if name in plugins:
-        return plugins[name].load()
-    raise GroupingError(
-        f"Unknown clustering method '{name}'; {did_you_mean(name, [*CLUSTERERS, *plugins])}"
-    )
+    """Return the clusterer of that name; GroupingError names the nearest known one."""
+    return CLUSTERERS.find(name)
 
 
 def cluster(

@@ -1,9 +1,9 @@
 """Which sets to train next, so that the best assembly of what was trained is as good as can be.
 
 - First a set of all tasks: from then on an assembly exists, and the level of every task is known.
-- Then the set whose training is expected to improve the best assembly most, after what a predictor expects of it. For
-  the first part of the plan (``screening``) only pairs are asked: they show who helps whom, and which pair is out of
-  the ordinary, which no model can foretell.
+- Then the set whose training is expected to improve the best assembly most, by what a predictor expects of it.
+- For the first part of the plan (``screening``) only pairs are asked for: they show who helps whom, and which pair is
+  out of the ordinary, which no model can predict.
 """
 
 import math
@@ -22,11 +22,20 @@ from taskgroup.grouping.candidates import Candidate, Solution
 from taskgroup.grouping.predict import GainPredictor, SetProcess
 from taskgroup.grouping.solve import solve
 
-_DRAWS = 64  # of what an untrained set may turn out to be; Sobol's, a power of two
-_FREEDOM = 3.0  # degrees of freedom of these draws (Student's t): few sets are far out of the ordinary, but some are
-_RARE = 1e-3  # no draw is rarer
-_SHORTLIST = 100  # networks that are compared with all draws, where there are more
-_PARTIAL = 20_000  # partial assemblies of trained networks that a new one is tried with
+# Draws of what an untrained set may turn out to be; Sobol's sequence wants a power of two.
+_DRAWS = 64
+# Degrees of freedom of these draws (Student's t): few sets are far out of the ordinary, but some are.
+_FREEDOM = 3.0
+# No draw is rarer than this.
+_RAREST = 1e-3
+# Networks that are compared with all draws, where there are more.
+_SHORTLIST = 100
+# Partial assemblies of trained networks that a new one is tried with.
+_PARTIAL = 20_000
+# Weight of the spreads where no draw improves anything: only then do they decide.
+_TIE_BREAK = 1e-9
+# Limits are met up to rounding.
+_TOLERANCE = 1e-9
 
 
 class NextSets:
@@ -77,15 +86,16 @@ class NextSets:
             raise GroupingError(f"planned must be at least 1, found {planned}")
         if not 0 <= screening <= 1:
             raise GroupingError(f"screening must be between 0 and 1, found {screening}")
-        self._space = {
-            _key(c): Candidate(c.tasks, {}, c.cost, c.key) for c in sorted(space, key=_key)
-        }
+        self._space: dict[tuple[Any, ...], Candidate] = {}
+        for network in sorted(space, key=_key):
+            blank = Candidate(network.tasks, {}, network.cost, network.key)
+            self._space[_key(network)] = blank
         self._tasks = sorted({task for c in space for task in c.tasks})
         self._limits: dict[str, Any] = {"budget": budget, "groups": groups}
         self._scoring: dict[str, Any] = {"weights": weights, "higher_is_better": higher_is_better}
         self._predictor = predictor or SetProcess()
         self._rng = np.random.default_rng(seed)
-        self._n_pairs = math.floor(screening * planned + 1e-9)
+        self._n_pairs = math.floor(screening * planned + _TOLERANCE)
         self._trained: dict[tuple[Any, ...], Candidate] = {}
         self._pending: list[Candidate] = []
 
@@ -95,7 +105,7 @@ class NextSets:
         return list(self._trained.values())
 
     def ask(self, n: int = 1) -> list[Candidate]:
-        """The next ``n`` networks to train (fewer where the space is at its end); those asked before stay pending."""
+        """Return the next ``n`` networks to train, fewer at the end of the space; those asked before stay pending."""
         asked = []
         for _ in range(n):
             network = self._next()
@@ -106,7 +116,7 @@ class NextSets:
         return asked
 
     def tell(self, results: Iterable[Candidate]) -> None:
-        """Results of trained networks, asked for or not."""
+        """Add results of trained networks, asked for or not."""
         for result in results:
             if _key(result) not in self._space:
                 raise GroupingError(
@@ -116,7 +126,10 @@ class NextSets:
             self._pending = [network for network in self._pending if _key(network) != _key(result)]
 
     def best(self) -> Solution:
-        """The best assembly of the trained networks; InfeasibleError where none serves every task within the limits."""
+        """Return the best assembly of the trained networks.
+
+        Raises InfeasibleError where none serves every task within the limits.
+        """
         return solve(self.trained, **self._limits, **self._scoring)
 
     def _next(self) -> Candidate | None:
@@ -126,110 +139,117 @@ class NextSets:
             return None
         if not taken:
             return max(left, key=lambda network: (len(network.tasks), network.cost))
-        if not {task for network in self.trained for task in network.scores}.issuperset(
-            self._tasks
-        ):
-            return min(left, key=self._least_taken)
+        scored = {task for network in self.trained for task in network.scores}
+        if not scored.issuperset(self._tasks):
+            return min(left, key=self._rank_without_prediction)
         pairs = [network for network in left if len(network.tasks) == 2]
-        if pairs and sum(len(key[0]) == 2 for key in taken) < self._n_pairs:
+        n_pairs_taken = sum(len(tasks) == 2 for tasks, *_ in taken)
+        if pairs and n_pairs_taken < self._n_pairs:
             left = pairs
         return left[int(np.argmax(self._expected_improvement(left)))]
 
-    def _least_taken(self, network: Candidate) -> tuple[float, ...]:
-        """Order of asking where nothing can be foretold yet: tasks never asked first, then pairs of rare tasks."""
-        asked = Counter(task for known in (*self.trained, *self._pending) for task in known.tasks)
-        new = sum(not asked[task] for task in network.tasks)
+    def _rank_without_prediction(self, network: Candidate) -> tuple[float, ...]:
+        """Return the rank while nothing can be predicted: tasks never asked for first, then pairs of rare tasks."""
+        asked: Counter[str] = Counter()
+        for known in (*self.trained, *self._pending):
+            asked.update(known.tasks)
+        n_new = sum(not asked[task] for task in network.tasks)
         mean = sum(asked[task] for task in network.tasks) / len(network.tasks)
-        return (-new, abs(len(network.tasks) - 2), mean, -network.cost)
+        return (-n_new, abs(len(network.tasks) - 2), mean, -network.cost)
 
     def _expected_improvement(self, left: list[Candidate]) -> np.ndarray:
-        """Mean improvement of the best assembly by each network, over draws from what the predictor expects of it.
+        """Return the mean improvement of the best assembly by each network, over draws from its prediction.
 
         Pending networks count as trained, with what is expected of them. Where no draw improves anything, spreads
         decide.
         """
         predictor = self._predictor.fit(self.trained)
         known = [*self.trained, *self._believed(predictor)]
+        weights = self._weights(predictor.tasks)
         sign = -1.0 if self._scoring["higher_is_better"] else 1.0
-        weight = np.array(
-            [(self._scoring["weights"] or {}).get(task, 1.0) for task in predictor.tasks]
-        )
-        values = (
-            np.array(
-                [[sign * c.scores.get(task, np.nan) for task in predictor.tasks] for c in known]
-            )
-            * weight
-        )
-        unserved = np.nanmax(values, axis=0) + np.ptp(values[np.isfinite(values)]) + 1.0
-        partial = self._partial_assemblies(
-            np.where(np.isnan(values), unserved, values), known, unserved
-        )
-        best = float(partial.values.sum(axis=1).min())
+        scores = [[c.scores.get(task, np.nan) for task in predictor.tasks] for c in known]
+        values = sign * np.array(scores) * weights
+        # An unserved task is worse than all known values, so any network that serves it improves the assembly.
+        spread_of_all = np.ptp(values[np.isfinite(values)])
+        unserved = np.nanmax(values, axis=0) + spread_of_all + 1.0
+        values = np.where(np.isnan(values), unserved, values)
+        partial = self._partial_assemblies(values, known, unserved)
         expected = predictor.predict(left)
-        mean, spread = sign * expected.mean * weight, expected.spread * weight
-        uniform = np.clip(Sobol(len(weight), rng=self._rng).random(_DRAWS), _RARE, 1 - _RARE)
-        draws = student.ppf(uniform, _FREEDOM) / math.sqrt(_FREEDOM / (_FREEDOM - 2))
-        inside = np.isfinite(mean)
-
-        def improvements(rows: np.ndarray, outcomes: np.ndarray) -> np.ndarray:
-            totals = [
-                partial.totals_with(
-                    left[i].cost, inside[i], (mean[i] + spread[i] * outcomes)[:, inside[i]]
-                )
-                for i in rows
-            ]
-            return np.maximum(best - np.array(totals), 0.0).mean(axis=1)
-
-        found = 1e-9 * np.nansum(spread, axis=1)
+        predicted = _Predicted(
+            partial,
+            [network.cost for network in left],
+            sign * expected.mean * weights,
+            expected.spread * weights,
+        )
+        improvement = _TIE_BREAK * np.nansum(predicted.spread, axis=1)
         rows = np.arange(len(left))
-        if len(left) > _SHORTLIST:  # those of most promise where all their tasks turn out well
-            promise = improvements(rows, np.full((1, len(weight)), -1.0))
-            rows = np.argsort(-(promise + found), kind="stable")[:_SHORTLIST]
-        found[rows] += improvements(rows, draws)
-        return found
+        if len(left) > _SHORTLIST:
+            # The shortlist holds those that promise most where all their tasks turn out well.
+            all_well = np.full((1, len(weights)), -1.0)
+            promise = predicted.improvements(rows, all_well)
+            rows = np.argsort(-(promise + improvement), kind="stable")[:_SHORTLIST]
+        improvement[rows] += predicted.improvements(rows, self._draws(len(weights)))
+        return improvement
+
+    def _weights(self, tasks: Sequence[str]) -> np.ndarray:
+        given = self._scoring["weights"] or {}
+        return np.array([given.get(task, 1.0) for task in tasks])
+
+    def _draws(self, n_tasks: int) -> np.ndarray:
+        """Return draws [draws, tasks] of Student's t with unit variance."""
+        uniform = Sobol(n_tasks, rng=self._rng).random(_DRAWS)
+        draws = student.ppf(np.clip(uniform, _RAREST, 1 - _RAREST), _FREEDOM)
+        return draws / math.sqrt(_FREEDOM / (_FREEDOM - 2))
 
     @property
     def _budget(self) -> float:
-        return math.inf if self._limits["budget"] is None else self._limits["budget"] + 1e-9
+        budget = self._limits["budget"]
+        return math.inf if budget is None else budget + _TOLERANCE
 
     def _believed(self, predictor: GainPredictor) -> list[Candidate]:
-        """Pending networks with what is expected of them."""
-        mean = predictor.predict(self._pending).mean if self._pending else []
-        return [
-            Candidate(
-                c.tasks,
-                {t: float(m) for t, m in zip(predictor.tasks, row, strict=True) if np.isfinite(m)},
-                c.cost,
-                c.key,
-            )
-            for c, row in zip(self._pending, mean, strict=True)
-        ]
+        """Return pending networks with the scores that are expected of them."""
+        if not self._pending:
+            return []
+        believed = []
+        means = predictor.predict(self._pending).mean
+        for network, row in zip(self._pending, means.tolist(), strict=True):
+            pairs = zip(predictor.tasks, row, strict=True)
+            scores = {task: mean for task, mean in pairs if math.isfinite(mean)}
+            believed.append(Candidate(network.tasks, scores, network.cost, network.key))
+        return believed
 
     def _partial_assemblies(
         self, values: np.ndarray, known: list[Candidate], unserved: np.ndarray
     ) -> "_Assemblies":
-        """Every choice of known networks within the limits; where there are too many, of the networks of best ranks."""
-        prices = np.array([c.cost for c in known])
+        """Return every choice of known networks within the limits.
+
+        Where there are too many, the networks that rank worst are left out.
+        """
+        costs = np.array([network.cost for network in known])
         most = self._limits["groups"] or len(self._tasks)
-        affordable = int((np.cumsum(np.sort(prices)) <= self._budget).sum())
-        largest = min(most, len(self._tasks), affordable)
+        n_affordable = int((np.cumsum(np.sort(costs)) <= self._budget).sum())
+        largest = min(most, len(self._tasks), n_affordable)
         pool = list(range(len(known)))
-        while sum(math.comb(len(pool), size) for size in range(largest + 1)) > _PARTIAL:
+        while _n_choices(len(pool), largest) > _PARTIAL:
             pool = self._without_least(pool, values)
-        found = [(unserved[None], np.zeros(1), np.zeros(1))]
+        best_values = [unserved[None]]
+        room = [np.array([self._budget])]
         for size in range(1, min(largest, len(pool)) + 1):
             chosen = np.array(list(combinations(pool, size)))
-            paid = prices[chosen].sum(axis=1)
+            paid = costs[chosen].sum(axis=1)
             chosen, paid = chosen[paid <= self._budget], paid[paid <= self._budget]
-            found.append((values[chosen].min(axis=1), paid, np.full(len(paid), size)))
-        rows, costs, sizes = (np.concatenate(part) for part in zip(*found, strict=True))
-        return _Assemblies(rows, np.where(sizes < most, self._budget - costs, -1.0))
+            best_values.append(values[chosen].min(axis=1))
+            # A full assembly has no room for a further network, whatever it costs.
+            is_full = size >= most
+            room.append(np.full(len(paid), -1.0) if is_full else self._budget - paid)
+        return _Assemblies(np.concatenate(best_values), np.concatenate(room))
 
     @staticmethod
     def _without_least(pool: list[int], values: np.ndarray) -> list[int]:
-        """The pool without the network that comes last in the rankings of all tasks."""
-        ranks = np.argsort(np.argsort(values[pool], axis=0), axis=0).min(axis=1)
-        return [network for place, network in enumerate(pool) if place != int(np.argmax(ranks))]
+        """Return the pool without the network whose best rank among all tasks is lowest."""
+        ranks = np.argsort(np.argsort(values[pool], axis=0), axis=0)
+        worst = int(np.argmax(ranks.min(axis=1)))
+        return pool[:worst] + pool[worst + 1 :]
 
 
 @dataclass(frozen=True)
@@ -240,14 +260,39 @@ class _Assemblies:
     room: np.ndarray
 
     def totals_with(self, cost: float, inside: np.ndarray, drawn: np.ndarray) -> np.ndarray:
-        """[draws]: least total with one more network, for draws of its values on the tasks ``inside`` it."""
+        """Return the least total with one more network for each draw of its values on the tasks ``inside`` it."""
         fitting = self.values[self.room >= cost]
         if not len(fitting):
             return np.full(len(drawn), np.inf)
-        totals = np.repeat(fitting[:, ~inside].sum(axis=1)[None], len(drawn), axis=0)
+        outside_totals = fitting[:, ~inside].sum(axis=1)
+        totals = np.repeat(outside_totals[None], len(drawn), axis=0)
         for column, task in enumerate(np.flatnonzero(inside)):
             totals += np.minimum(drawn[:, column, None], fitting[None, :, task])
         return totals.min(axis=1)
+
+
+@dataclass(frozen=True)
+class _Predicted:
+    """Untrained networks: ``costs`` [networks], predicted ``mean`` and ``spread`` [networks, tasks]; less is better."""
+
+    partial: _Assemblies
+    costs: list[float]
+    mean: np.ndarray
+    spread: np.ndarray
+
+    def improvements(self, rows: np.ndarray, outcomes: np.ndarray) -> np.ndarray:
+        """Return how much some networks improve the best assembly, mean over outcomes [draws, tasks] in spreads."""
+        best = float(self.partial.values.sum(axis=1).min())
+        totals = []
+        for row in rows:
+            inside = np.isfinite(self.mean[row])
+            drawn = self.mean[row] + self.spread[row] * outcomes
+            totals.append(self.partial.totals_with(self.costs[row], inside, drawn[:, inside]))
+        return np.maximum(best - np.array(totals), 0.0).mean(axis=1)
+
+
+def _n_choices(n_networks: int, largest: int) -> int:
+    return sum(math.comb(n_networks, size) for size in range(largest + 1))
 
 
 def _key(network: Candidate) -> tuple[Any, ...]:

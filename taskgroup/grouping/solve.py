@@ -12,8 +12,8 @@
 >>> print(solve(table, budget=2, disjoint=True).grouping())
 {a} | {b}
 
-The problem: Standley et al., ICML 2020, arXiv:1905.07553, section 5. It is solved by scipy.optimize.milp (HiGHS) after
-bounds have removed what cannot matter; ties are broken by lower cost, then fewer networks, then canonical order.
+The problem: Standley et al., ICML 2020, arXiv:1905.07553, section 5. Few tasks are answered by dynamic programming,
+others by branch and bound; ties are broken by lower cost, then fewer networks, then canonical order.
 """
 
 import math
@@ -50,11 +50,11 @@ def solve(
     Args:
         candidates: the networks there are.
         budget: the summed cost must not exceed it.
-        groups: at most so many networks.
+        groups: number of networks at most.
         disjoint: a partition, every task in exactly one chosen set; else sets may overlap (a task that a network holds
             and does not serve is a helper).
         weights: of the tasks, 1 where not given.
-        max_group_size: only sets of at most so many tasks.
+        max_group_size: number of tasks of a set at most.
         together: tasks that one network must serve, e.g. ``[("a", "b")]``.
         apart: tasks that no chosen network may hold together.
         higher_is_better: the scores are gains, R2, accuracy...; default: losses.
@@ -65,7 +65,7 @@ def solve(
         GroupingError: bad input; or no choice found within the time limit.
         InfeasibleError: no choice meets the request; names the constraint.
     """
-    deadline = time.monotonic() + (math.inf if time_limit is None else time_limit)
+    deadline = math.inf if time_limit is None else time.monotonic() + time_limit
     if normalise:
         candidates = normalised(candidates, higher_is_better=higher_is_better)
     request = prepare(
@@ -90,38 +90,46 @@ def solve_each(
     weights: Mapping[str, float] | None = None,
     higher_is_better: bool = False,
 ) -> Iterator[Solution]:
-    """The best choices of at most 1, 2, ... ``most`` networks, each better than the one before.
+    """Yield the best choices of at most 1, 2, ... ``most`` networks, each better than the one before.
 
-    As ``solve(candidates, groups=number, ...)`` for each number, with the request made ready once. Where sets may
-    overlap it ends with the first number that adds nothing: what a set adds shrinks as a choice grows, so no larger one
-    does.
+    They are those of ``solve(candidates, groups=number, ...)`` for each number, with the request made ready once.
+    Where sets may overlap it ends with the first number that adds nothing: the gain of a further set shrinks as a
+    choice grows, so no larger choice is better.
     """
     request = prepare(
         candidates, budget=None, groups=None, disjoint=disjoint, weights=weights, max_group_size=None,
         together=(), apart=(), higher_is_better=higher_is_better,
     )  # fmt: skip
-    weight = checked_weights(weights, tasks_of(candidates))
-    last, tables = None, request.tables()
+    weight_of = checked_weights(weights, tasks_of(candidates))
+    tables = request.tables()
+    last = None
     for number in range(1, most + 1):
         choice = replace(request, groups=number).choose(math.inf, tables)
-        found = None if choice.rows is None else _solution(request, choice, weight)
-        if found is not None and found != last:
-            yield found
-        elif found is not None and not disjoint:
+        if choice.rows is None:
+            last = None
+            continue
+        solution = _solution(request, choice, weight_of)
+        if solution != last:
+            yield solution
+        elif not disjoint:
             return
-        last = found
+        last = solution
 
 
 def pareto(
     candidates: Sequence[Candidate], *, budget: float | None = None, **options: Any
 ) -> list[Solution]:
-    """The whole front of total against cost, cheapest first: each choice is the best one at its cost or below.
+    """Return the whole front of total against cost, cheapest first: the best choice at each cost or below.
 
     ``budget`` limits the cost from above; the other options are those of `solve` (``time_limit`` is of one point).
     """
     unit, _ = whole_costs([candidate.cost for candidate in candidates] or [1.0])
     front = [solve(candidates, budget=budget, **options)]
-    while (cheaper := float(Fraction(repr(front[-1].cost)) - unit)) >= 0:
+    while True:
+        # The next cheaper choice costs at least one unit less.
+        cheaper = float(Fraction(repr(front[-1].cost)) - unit)
+        if cheaper < 0:
+            break
         try:
             front.append(solve(candidates, budget=cheaper, **options))
         except InfeasibleError:
@@ -130,7 +138,7 @@ def pareto(
 
 
 @dataclass(frozen=True)
-class Evaluation:
+class Rescored:
     """A choice scored on another table: weighted total and the value of each task."""
 
     total: float
@@ -144,78 +152,90 @@ def evaluate(
     weights: Mapping[str, float] | None = None,
     higher_is_better: bool = False,
     normalise: bool = False,
-) -> Evaluation:
-    """The same choice on another table (test instead of validation), each task kept at the network that served it.
+) -> Rescored:
+    """Score the same choice on another table (test instead of validation).
 
-    A network is found again by its tasks, cost and key. Raises GroupingError where it is not in the other table.
+    Each task stays at the network that served it. A network is recognised by its tasks, cost and key. Raises
+    GroupingError where it is not in the other table.
     """
     if normalise:
         candidates = normalised(candidates, higher_is_better=higher_is_better)
-    found = {(c.tasks, c.cost, c.key): c for c in candidates}
+    candidate_of = {(c.tasks, c.cost, c.key): c for c in candidates}
     per_task = {}
     for group in solution.groups:
-        candidate = found.get((group.tasks, group.cost, group.key))
-        missing = (
-            group.serves
-            if candidate is None
-            else [t for t in group.serves if t not in candidate.scores]
-        )
-        if missing:
-            name = " ".join(group.tasks) + (f" {group.key}" if group.key else "")
-            raise GroupingError(
-                f"evaluate: the other table must hold the chosen set '{name}' at cost {group.cost:g} "
-                f"with a score of '{missing[0]}', but does not"
-            )
-        per_task |= {task: candidate.scores[task] for task in group.serves}
-    return Evaluation(
-        _total(per_task, checked_weights(weights, sorted(per_task))), dict(sorted(per_task.items()))
-    )
+        candidate = candidate_of.get((group.tasks, group.cost, group.key))
+        scores = {} if candidate is None else candidate.scores
+        for task in group.serves:
+            if task not in scores:
+                name = " ".join(group.tasks) + (f" {group.key}" if group.key else "")
+                raise GroupingError(
+                    f"evaluate: the other table must hold the chosen set '{name}' at cost {group.cost:g} "
+                    f"with a score of '{task}', but does not"
+                )
+            per_task[task] = scores[task]
+    per_task = dict(sorted(per_task.items()))
+    weight_of = checked_weights(weights, list(per_task))
+    return Rescored(_total(per_task, weight_of), per_task)
 
 
 def normalised(
     candidates: Sequence[Candidate], *, higher_is_better: bool = False
 ) -> list[Candidate]:
-    """Scores divided by the best network of the task alone; for losses below 1 = better than alone.
+    """Return scores divided by the best network of the task alone; for losses below 1 = better than alone.
 
     Raises GroupingError where a task has no network of its own, or one of score 0.
     """
-    pick = max if higher_is_better else min
+    best = max if higher_is_better else min
     alone = {}
     for task in tasks_of(candidates):
         values = [c.scores[task] for c in candidates if c.tasks == (task,) and task in c.scores]
-        if not values or pick(values) == 0:
+        if not values or best(values) == 0:
             found = "one of score 0" if values else "none"
             raise GroupingError(
                 f"normalise: a set of '{task}' alone with a score other than 0 is needed, found {found}"
             )
-        alone[task] = abs(pick(values))
-    return [
-        replace(c, scores={task: value / alone[task] for task, value in c.scores.items()})
-        for c in candidates
-    ]
+        alone[task] = abs(best(values))
+    relative = []
+    for candidate in candidates:
+        scores = {task: value / alone[task] for task, value in candidate.scores.items()}
+        relative.append(replace(candidate, scores=scores))
+    return relative
 
 
-def _total(per_task: Mapping[str, float], weight: Mapping[str, float]) -> float:
-    return math.fsum(weight[task] * value for task, value in per_task.items())
+def _total(per_task: Mapping[str, float], weight_of: Mapping[str, float]) -> float:
+    return math.fsum(weight_of[task] * value for task, value in per_task.items())
 
 
-def _solution(request: Request, choice: Choice, weight: Mapping[str, float]) -> Solution:
-    """Each part at the best chosen row (the first in canonical order on ties); rows that serve nothing are left out."""
+def _solution(request: Request, choice: Choice, weight_of: Mapping[str, float]) -> Solution:
+    """Return a choice as a solution, each part at the best chosen row (the first in canonical order on ties).
+
+    Rows that serve nothing are left out.
+    """
     rows = sorted(choice.rows or ())
     best = np.argmin(request.values[rows], axis=0)
-    groups, per_task = [], {}
+    served_by: dict[int, list[str]] = {}
+    for part, place in zip(request.parts, best.tolist(), strict=True):
+        served_by.setdefault(place, []).extend(part)
+    groups = []
+    per_task = {}
     for place, row in enumerate(rows):
+        if place not in served_by:
+            continue
         candidate = request.candidates[row]
-        serves = sorted(
-            t for part, at in zip(request.parts, best, strict=True) if at == place for t in part
-        )
-        if serves:
-            groups.append(
-                SolvedGroup(candidate.tasks, tuple(serves), candidate.cost, candidate.key)
-            )
-            per_task |= {task: candidate.scores[task] for task in serves}
-    total = _total(per_task, weight)
-    bound = abs(choice.bound)  # of the total with its sign turned where higher is better
-    gap = 0.0 if choice.proven else abs(abs(total) - bound) / max(abs(total), 1e-300)
+        serves = tuple(sorted(served_by[place]))
+        groups.append(SolvedGroup(candidate.tasks, serves, candidate.cost, candidate.key))
+        for task in serves:
+            per_task[task] = candidate.scores[task]
+    total = _total(per_task, weight_of)
     cost = sum(Fraction(repr(group.cost)) for group in groups)
-    return Solution(tuple(groups), total, dict(sorted(per_task.items())), float(cost), gap)
+    return Solution(
+        tuple(groups), total, dict(sorted(per_task.items())), float(cost), _gap(choice, total)
+    )
+
+
+def _gap(choice: Choice, total: float) -> float:
+    """Return the relative distance between a total and its bound; 0 where the choice is proven best."""
+    if choice.proven:
+        return 0.0
+    # The sign of the bound is turned where higher is better, so magnitudes are compared.
+    return abs(abs(total) - abs(choice.bound)) / max(abs(total), 1e-300)

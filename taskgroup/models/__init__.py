@@ -11,23 +11,29 @@
 torch.Size([2, 2])
 """
 
-from taskgroup.models.backbones.base import Backbone
-from taskgroup.models.backbones.descriptors import descriptors
-from taskgroup.models.config import ModelConfig
+from taskgroup.models.backbones.base import Backbone, BackboneSettings, Lesson
+from taskgroup.models.config import ModelConfig, setting_names
+from taskgroup.models.descriptors import descriptors
 from taskgroup.models.layers import PeriodicConv3d
+from taskgroup.models.meaning import meaning
+from taskgroup.models.migrate import migrate_state
 from taskgroup.models.multitask import MultiTaskNetwork, make_view
-from taskgroup.models.registry import BACKBONES, backbone_names, find_backbone
-from taskgroup.models.views import View
+from taskgroup.models.registry import BACKBONES
+from taskgroup.models.views import PreparedRows, View
 
 __all__ = [
     "BACKBONES",
     "Backbone",
+    "BackboneSettings",
+    "Lesson",
     "ModelConfig",
     "MultiTaskNetwork",
     "PeriodicConv3d",
+    "PreparedRows",
     "View",
-    "backbone_names",
     "descriptors",
-    "find_backbone",
     "make_view",
+    "meaning",
+    "migrate_state",
+    "setting_names",
 ]

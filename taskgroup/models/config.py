@@ -1,18 +1,45 @@
-"""What a network looks like: the settings a study may search over."""
+"""Settings of a network, all of which a study may search over."""
 
-from typing import Annotated, Literal
+from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
 
-from taskgroup.errors import did_you_mean
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializeAsAny,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+
+from taskgroup.errors import InputError, did_you_mean
+from taskgroup.models.backbones.base import BackboneSettings
+from taskgroup.models.registry import BACKBONES, backbones_with
 
 FieldName = Literal["density", "gradient", "laplacian", "reduced_gradient"]
 Width = Annotated[float, Field(gt=0, le=5)]
-Dilation = Annotated[int, Field(ge=1, le=8)]
+
+DEFAULT_BACKBONE = "msa3dcnn"
 
 
 class ModelConfig(BaseModel):
-    """View, backbone and heads of one network; part of a GroupResult's key, so every field changes what is trained."""
+    """View, backbone and heads of one network; part of a GroupResult's key, so every field changes what is trained.
+
+    >>> config = ModelConfig(backbone={"name": "msa3dcnn", "width": 8})
+    >>> config.backbone.name, config.backbone.width, config.backbone.stages
+    ('msa3dcnn', 8, 2)
+
+    Settings that only a backbone has may also be given flat. Those that the chosen backbone does not have, but another
+    registered one has, are ignored then: a search space over several backbones shares ``width``.
+
+    >>> config == ModelConfig(backbone="msa3dcnn", width=8)
+    True
+    >>> ModelConfig(backbone="descriptors", stages=3).backbone.width
+    16
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -24,13 +51,13 @@ class ModelConfig(BaseModel):
         16,
         ge=4,
         le=256,
-        description="most points an axis that the network sees; divides the stored grid",
+        description="most points per axis that the network sees; divides the stored grid",
     )
     edge: float = Field(8.0, gt=0, le=50, description="edge of the Cartesian view's cube, Å")
     fields: tuple[FieldName, ...] = Field(
         ("density", "gradient", "laplacian", "reduced_gradient"),
         min_length=1,
-        description="what is made of the density, a channel each",
+        description="what is made of the density, one channel each",
     )
     magnetisation: bool = Field(
         True,
@@ -38,7 +65,7 @@ class ModelConfig(BaseModel):
     )
     widths: tuple[Width, ...] = Field(
         (0.4, 0.8),
-        description="widths (Å) of further Gaussian low-passes, each adding all fields; the stored one is there",
+        description="widths (Å) of further Gaussian low-passes, each adding all fields to those of the stored density",
     )
     scaling: Literal["cbrt", "log", "none"] = Field(
         "cbrt",
@@ -49,36 +76,10 @@ class ModelConfig(BaseModel):
         description="the distribution of every field on the stored grid joins what the backbone pooled",
     )
     lattice_features: bool = Field(True, description="volume and shape of the cell join them too")
-
-    backbone: str = Field(
-        "msa3dcnn",
-        description="msa3dcnn, resnet3d, convnext3d, descriptors, peaks, or the name of a plug-in",
-    )
-    patch: int = Field(
-        2,
-        ge=1,
-        le=16,
-        description="edge of the blocks of points that the stem makes one of; divides grid",
-    )
-    width: int = Field(
-        16, ge=2, le=512, description="channels of the first stage; each further stage doubles them"
-    )
-    stages: int = Field(
-        2, ge=1, le=6, description="stages of the backbone; the grid is halved between them"
-    )
-    blocks: int = Field(1, ge=1, le=8, description="residual blocks a stage")
-    dilations: tuple[Dilation, ...] = Field(
-        (1, 2),
-        min_length=1,
-        description="of the parallel 3x3x3 kernels of an msa3dcnn block: reach 2 * dilation + 1",
-    )
-    symmetric: bool = Field(
-        False,
-        description="kernels alike along all axes and their signs, so that features are exactly invariant to both",
-    )
-    pooling: Literal["mean_max", "distribution", "attention"] = Field(
-        "distribution",
-        description="how the features of all grid points become features of the crystal",
+    backbone: SerializeAsAny[BackboneSettings] = Field(
+        default_factory=lambda: _backbone_settings({"name": DEFAULT_BACKBONE}),
+        description="name of the backbone (msa3dcnn, resnet3d, convnext3d, descriptors, peaks, or a plug-in's), "
+        "or a mapping of name and its own settings",
     )
     features: int = Field(
         64, ge=1, le=4096, description="shared features that the heads see, beside the cell's"
@@ -86,16 +87,32 @@ class ModelConfig(BaseModel):
     head_width: int = Field(32, ge=1, le=4096, description="hidden units of each target's head")
     dropout: float = Field(0.1, ge=0, lt=1, description="of the shared features")
 
-    @field_validator("backbone")
+    @model_validator(mode="before")
     @classmethod
-    def _known(cls, name: str) -> str:
-        from taskgroup.models.registry import backbone_names
+    def _move_flat_settings(cls, content: Any) -> Any:
+        """Move flat settings of the backbone to where they belong."""
+        if not isinstance(content, Mapping):
+            return content
+        flat = {name: value for name, value in content.items() if name not in cls.model_fields}
+        if not flat:
+            return content
+        common = {name: value for name, value in content.items() if name in cls.model_fields}
+        backbone = _as_mapping(common.get("backbone", DEFAULT_BACKBONE))
+        own_fields = _find(backbone.get("name", DEFAULT_BACKBONE)).Settings.model_fields
+        for name, value in flat.items():
+            if name in own_fields:
+                backbone[name] = value
+            elif not backbones_with(name):
+                known = setting_names()
+                raise ValueError(f"no setting '{name}'; {did_you_mean(name, known)}")
+        return common | {"backbone": backbone}
 
-        if name not in backbone_names():
-            raise ValueError(f"no backbone '{name}'; {did_you_mean(name, backbone_names())}")
-        return name
+    @field_validator("backbone", mode="before")
+    @classmethod
+    def _of_its_backbone(cls, content: Any) -> BackboneSettings:
+        return _backbone_settings(_as_mapping(content))
 
-    @field_validator("fields", "widths", "dilations")
+    @field_validator("fields", "widths")
     @classmethod
     def _distinct(cls, values: tuple[object, ...]) -> tuple[object, ...]:
         if len(set(values)) < len(values):
@@ -103,7 +120,68 @@ class ModelConfig(BaseModel):
         return values
 
     @model_validator(mode="after")
-    def _divides(self) -> "ModelConfig":
-        if self.grid % self.patch:
-            raise ValueError(f"patch must divide grid, found patch={self.patch}, grid={self.grid}")
+    def _divides(self) -> ModelConfig:
+        multiple = self.backbone.grid_multiple
+        if self.grid % multiple:
+            raise ValueError(f"patch must divide grid, found patch={multiple}, grid={self.grid}")
         return self
+
+    def updated(self, changes: Mapping[str, Any]) -> ModelConfig:
+        """Return these settings with some replaced, flat or nested; another backbone takes over what it has, too.
+
+        Raises ValidationError: the settings do not go together.
+        """
+        content = self.model_dump()
+        backbone = _as_mapping(changes.get("backbone", {}))
+        name = backbone.get("name", self.backbone.name)
+        shared = set(content["backbone"]) & set(_find(name).Settings.model_fields)
+        kept = {key: content["backbone"][key] for key in shared}
+        content |= dict(changes) | {"backbone": kept | {"name": name} | backbone}
+        return ModelConfig.model_validate(content)
+
+
+def setting_names() -> list[str]:
+    """Return all names that ``ModelConfig`` takes: its fields, then those of the registered backbones."""
+    names = dict.fromkeys(ModelConfig.model_fields)
+    for kind in BACKBONES.values():
+        names |= dict.fromkeys(kind.Settings.model_fields)
+    # the name of a backbone is given as ``backbone``
+    names.pop("name")
+    return list(names)
+
+
+def _as_mapping(content: Any) -> dict[str, Any]:
+    """Return the settings of a backbone, given as name, mapping or object, as a mapping."""
+    if isinstance(content, str):
+        return {"name": content}
+    if isinstance(content, BackboneSettings):
+        return content.model_dump()
+    if isinstance(content, Mapping):
+        return dict(content)
+    raise ValueError(f"must be a name or a mapping of name and settings, found {content!r}")
+
+
+def _backbone_settings(content: dict[str, Any]) -> BackboneSettings:
+    """Return the checked settings object of the backbone that the mapping names."""
+    name = content.get("name") or DEFAULT_BACKBONE
+    kind = _find(name)
+    try:
+        return kind.Settings.model_validate(content | {"name": name})
+    except ValidationError as error:
+        first = error.errors()[0]
+        setting = ".".join(str(part) for part in first["loc"])
+        if first["type"] == "extra_forbidden":
+            hint = did_you_mean(setting, kind.Settings.model_fields)
+            raise ValueError(f"{name} has no setting '{setting}'; {hint}") from None
+        message = first["msg"].removeprefix("Value error, ")
+        raise ValueError(f"{setting}: {message}, found {first['input']!r}") from None
+
+
+def _find(name: Any) -> Any:
+    """Return the class of a backbone; raise ValueError, which pydantic reports, where there is none."""
+    if not isinstance(name, str):
+        raise ValueError(f"name must be text, found {name!r}")
+    try:
+        return BACKBONES.find(name)
+    except InputError as error:
+        raise ValueError(str(error)) from None

@@ -22,7 +22,7 @@ _MOST = 1 << 21  # distances at a time
 
 
 def nearness(at: Tensor, present: Tensor, lattice: Tensor) -> Tensor:
-    """How near to each peak every peak is: [B, K, distances * K], zero where there is none.
+    """How near to each peak every peak is: [B, K, distances, K], zero where there is none.
 
     Of fractional positions [B, K, 3] that are there, ``present`` [B, K], in cells [B, 3, 3] (Å). For each distance and
     each peak the Gaussians are summed over the periodic images.
@@ -36,7 +36,7 @@ def nearness(at: Tensor, present: Tensor, lattice: Tensor) -> Tensor:
             .transpose(1, 2)
         )
         both = present.flatten()[:, None, None] * present[owner, None]
-        return (weights * both).flatten(1).unflatten(0, present.shape)
+        return (weights * both).unflatten(0, present.shape)
     owner, slot = present.nonzero(as_tuple=True)
     last = int(slot.max()) + 1 if len(slot) else 0
     found = lattice.new_zeros(*present.shape, len(DISTANCES), at.shape[1])
@@ -50,7 +50,7 @@ def nearness(at: Tensor, present: Tensor, lattice: Tensor) -> Tensor:
         near = found.new_zeros(len(rows), last, len(DISTANCES))
         near.index_put_((which, other), _weights(distance[which, other, image]), accumulate=True)
         found[rows, peaks, :, :last] = near.transpose(1, 2)
-    return found.flatten(2)
+    return found
 
 
 def _images(lattice: Tensor) -> Tensor:

@@ -1,35 +1,36 @@
 """Backbones by name: ours, then those of plug-ins."""
 
-from functools import cache
-from importlib.metadata import entry_points
-
-from taskgroup.errors import ConfigError, did_you_mean
+from taskgroup.errors import ConfigError
 from taskgroup.models.backbones.base import Backbone
 from taskgroup.models.backbones.convnext3d import ConvNeXt3D
 from taskgroup.models.backbones.descriptors import DescriptorNetwork
 from taskgroup.models.backbones.msa3dcnn import MSA3DCNN
 from taskgroup.models.backbones.peak_network import PeakNetwork
 from taskgroup.models.backbones.resnet3d import ResNet3D
+from taskgroup.registry import Registry
 
-BACKBONES: dict[str, type[Backbone]] = {
-    "msa3dcnn": MSA3DCNN,
-    "resnet3d": ResNet3D,
-    "convnext3d": ConvNeXt3D,
-    "descriptors": DescriptorNetwork,
-    "peaks": PeakNetwork,
-}
+BACKBONES: Registry[type[Backbone]] = Registry(
+    "backbone",
+    "taskgroup.backbones",
+    {
+        "msa3dcnn": MSA3DCNN,
+        "resnet3d": ResNet3D,
+        "convnext3d": ConvNeXt3D,
+        "descriptors": DescriptorNetwork,
+        "peaks": PeakNetwork,
+    },
+    ConfigError,
+)
 
 
-@cache
-def backbone_names() -> tuple[str, ...]:
-    """Names that ``ModelConfig.backbone`` may take."""
-    return (*BACKBONES, *(point.name for point in entry_points(group="taskgroup.backbones")))
+def backbones_with(setting: str) -> list[str]:
+    """Return the names of the backbones that have a setting of this name.
 
-
-def find_backbone(name: str) -> type[Backbone]:
-    """A backbone's class. Raises ConfigError for an unknown name."""
-    if name in BACKBONES:
-        return BACKBONES[name]
-    for point in entry_points(group="taskgroup.backbones", name=name):
-        return point.load()
-    raise ConfigError(f"backbone: no backbone '{name}'; {did_you_mean(name, backbone_names())}")
+    Plug-ins are imported only if none of ours has it.
+    """
+    ours = BACKBONES.builtin_names
+    found = [name for name in ours if setting in BACKBONES[name].Settings.model_fields]
+    if found:
+        return found
+    plugins = [name for name in BACKBONES if name not in ours]
+    return [name for name in plugins if setting in BACKBONES[name].Settings.model_fields]

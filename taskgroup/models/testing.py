@@ -12,6 +12,7 @@ from taskgroup.models.config import ModelConfig
 from taskgroup.models.neighbours import DISTANCES
 from taskgroup.models.peak_finding import n_columns
 from taskgroup.models.registry import find_backbone
+from taskgroup.models.views import PreparedRows
 
 _CHANNELS, _ROWS, _GRID, _PEAKS, _COLUMNS = 3, 5, 8, 6, n_columns(1)
 
@@ -38,19 +39,24 @@ class BackboneConformance:
         config = ModelConfig(backbone=self.name, **self.settings)
         return kind(config, _COLUMNS if kind.sees == "peaks" else _CHANNELS)
 
-    def inputs(self, rows: int = _ROWS, seed: int = 0, grid: int = _GRID) -> tuple[Tensor, Tensor]:
-        """Random fields (of a network on peaks: rows of its table) and cells."""
+    def inputs(
+        self, rows: int = _ROWS, seed: int = 0, grid: int = _GRID
+    ) -> tuple[PreparedRows, Tensor]:
+        """Random prepared rows of the backbone's view, and cells."""
         generator = torch.Generator().manual_seed(seed)
-        shapes = {
-            "grid": (_CHANNELS, grid, grid, grid),
-            "distribution": (_CHANNELS,),
-            "peaks": (_PEAKS, _COLUMNS + len(DISTANCES) * _PEAKS),
-        }
         sees = find_backbone(self.name).sees
-        fields = torch.randn(rows, *shapes[sees], generator=generator)
-        if sees == "peaks":  # the first column says that a peak is there
-            fields[:, :, 0] = torch.arange(_PEAKS) < 1 + torch.arange(rows)[:, None]
-        return fields, torch.eye(3) * 4 + torch.rand(rows, 3, 3, generator=generator)
+        if sees == "grid":
+            values = torch.randn(rows, _CHANNELS, grid, grid, grid, generator=generator)
+            prepared = PreparedRows.of(grid=values)
+        elif sees == "distribution":
+            prepared = PreparedRows.of(statistics=torch.randn(rows, _CHANNELS, generator=generator))
+        else:
+            peaks = torch.randn(rows, _PEAKS, _COLUMNS, generator=generator)
+            # the first column says that a peak is there
+            peaks[:, :, 0] = torch.arange(_PEAKS) < 1 + torch.arange(rows)[:, None]
+            near = torch.randn(rows, _PEAKS, len(DISTANCES), _PEAKS, generator=generator)
+            prepared = PreparedRows.of(peaks=peaks, nearness=near)
+        return prepared, torch.eye(3) * 4 + torch.rand(rows, 3, 3, generator=generator)
 
     def test_features_have_the_length_it_promises(self) -> None:
         backbone = self.make()
@@ -59,9 +65,9 @@ class BackboneConformance:
         assert torch.isfinite(features).all()
 
     def test_rows_do_not_see_each_other_in_evaluation(self) -> None:
-        backbone, (fields, lattice) = self.make(), self.inputs()
-        together = backbone(fields, lattice)
-        alone = torch.cat([backbone(fields[i : i + 1], lattice[i : i + 1]) for i in range(_ROWS)])
+        backbone, (rows, lattice) = self.make(), self.inputs()
+        together = backbone(rows, lattice)
+        alone = torch.cat([backbone(rows[i : i + 1], lattice[i : i + 1]) for i in range(_ROWS)])
         torch.testing.assert_close(alone, together, rtol=1e-4, atol=1e-5)
 
     def test_equal_inputs_give_equal_features(self) -> None:
@@ -69,8 +75,9 @@ class BackboneConformance:
         assert torch.equal(backbone(*inputs), backbone(*inputs))
 
     def test_different_fields_give_different_features(self) -> None:
-        backbone, (fields, lattice) = self.make(), self.inputs()
-        assert (backbone(fields, lattice) - backbone(2 * fields, lattice)).abs().max() > 1e-3
+        backbone, (rows, lattice) = self.make(), self.inputs()
+        doubled = rows.map(lambda tensor: 2 * tensor)
+        assert (backbone(rows, lattice) - backbone(doubled, lattice)).abs().max() > 1e-3
 
     def test_every_parameter_gets_a_finite_gradient(self) -> None:
         backbone = self.make().train()

@@ -1,8 +1,12 @@
-"""How the next trial is chosen: Optuna proposes settings, clustering makes a grouping of them, an evaluator trains it.
+"""How the next trial is chosen: Optuna proposes settings, clustering makes a grouping, an evaluator trains it.
 
 loop           the search loop
-optuna_trials  trials in Optuna's storage and in the sampler's memory
-groupings      from clustering settings to a grouping (affinities: from what)
+trial          one trial: from settings to a record
+history        finished trials: repeats, gains, early failures
+budget         the number of trials, over all processes
+storage        the Optuna storage: opening it, baselines, interrupted trials
+optuna_trials  asking and telling the sampler
+groupings      from clustering settings to a grouping (affinities: what it is made from)
 pruner         which groups to stop early
 assembly       the exact best choice out of everything trained
 """

@@ -1,19 +1,13 @@
 """The affinities of a study, each computed once: from labels of training rows, or in one joint run of all targets."""
 
-import json
-import subprocess
-import sys
 import threading
 from pathlib import Path
-from uuid import uuid4
 
 from taskgroup.affinity import Affinity, affinity_matrix
-from taskgroup.errors import TrainingFailed
+from taskgroup.execution.measure import measured_affinity
+from taskgroup.files import write_text
 from taskgroup.spec.plan import Recipe, StudyData
 from taskgroup.spec.space import MEASURED_IN_TRAINING
-from taskgroup.training import GroupJob
-
-_WORKER = "from taskgroup.execution.worker import measure; measure()"
 
 
 class Affinities:
@@ -23,54 +17,41 @@ class Affinities:
     ----------
     data: the rows and targets of the study.
     folder: the run folder.
-    recipe: of the joint run that ``gradient``, ``look_ahead`` and ``projected`` are measured in.
-    seed: of that run.
+    recipe: recipe of the joint run in which ``gradient``, ``look_ahead`` and ``projected`` are measured.
+    seed: seed of that run.
     """
 
     def __init__(self, data: StudyData, folder: Path, recipe: Recipe, seed: int) -> None:
         self._data = data
         self._folder = folder / "affinity"
-        self._recipe, self._seed = recipe, seed
-        self._known: dict[str, Affinity] = {}
+        self._recipe = recipe
+        self._seed = seed
+        self._computed: dict[str, Affinity] = {}
         self._lock = threading.Lock()
 
     def __call__(self, name: str) -> Affinity:
-        """The affinity of that name. Raises GroupingError (unknown name), TrainingFailed (of the joint run)."""
+        """Return the affinity of a name. Raises GroupingError (unknown name), TrainingFailed (of the joint run)."""
+        # Under the lock, since two threads must not start the same joint run.
         with self._lock:
-            if name not in self._known:
-                self._known[name] = (
-                    self._measured(name) if name in MEASURED_IN_TRAINING else self._of_labels(name)
-                )
-            return self._known[name]
+            if name not in self._computed:
+                self._computed[name] = self._compute(name)
+            return self._computed[name]
 
-    def _of_labels(self, name: str) -> Affinity:
-        found = affinity_matrix(self._data.targets.rows(self._data.training_rows), measure=name)
-        self._folder.mkdir(parents=True, exist_ok=True)
-        partial = self._folder / f"{name}.{uuid4().hex[:8]}.part"
-        partial.write_text(found.to_json(), encoding="utf-8")
-        partial.replace(self._folder / f"{name}.json")
-        return found
+    def _compute(self, name: str) -> Affinity:
+        if name in MEASURED_IN_TRAINING:
+            return self._measured_in_training(name)
+        labels = self._data.targets.rows(self._data.training_rows)
+        affinity = affinity_matrix(labels, measure=name)
+        write_text(self._folder / f"{name}.json", affinity.to_json())
+        return affinity
 
-    def _measured(self, name: str) -> Affinity:
+    def _measured_in_training(self, name: str) -> Affinity:
         fold = self._data.split.validation_folds[0]
         job = self._data.job(self._data.targets.names, self._recipe, self._seed, fold)
+        # The key of the job in the name: another recipe or seed is another measurement.
         path = self._folder / f"{name}-{job.key[:12]}.json"
         if not path.exists():
-            self._folder.mkdir(parents=True, exist_ok=True)
-            _joint_run(job, MEASURED_IN_TRAINING[name], path)
+            log = self._folder.parent / "log" / f"affinity-{name}.log"
+            affinity = measured_affinity(job, name, log)
+            write_text(path, affinity.to_json())
         return Affinity.from_json(path.read_text(encoding="utf-8"))
-
-
-def _joint_run(job: GroupJob, measure: str, path: Path) -> None:
-    """Train in a process apart, as trials do: what crashes there fails a trial, not the study."""
-    request = {"job": job.to_dict(), "measure": measure, "path": str(path)}
-    done = subprocess.run(
-        [sys.executable, "-c", _WORKER],
-        input=json.dumps(request),
-        text=True,
-        capture_output=True,
-        check=False,
-    )
-    if done.returncode:
-        reason = (done.stderr.strip().splitlines() or [f"code {done.returncode}"])[-1]
-        raise TrainingFailed(f"affinity '{measure}': the joint run of all targets failed: {reason}")

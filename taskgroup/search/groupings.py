@@ -2,16 +2,23 @@
 
 from collections.abc import Callable, Sequence
 
+import networkx as nx
+
 from taskgroup.affinity import Affinity
 from taskgroup.grouping import Grouping, cluster, target_graph
+from taskgroup.grouping.cluster import find_clusterer
+from taskgroup.spec.sections import RANDOM
 from taskgroup.spec.space import MEASURED_IN_TRAINING, GroupingSettings
 
 
 class GroupingBuilder:
-    """Makes groupings of ``targets`` out of clustering settings; ``affinity_of`` gives the affinity of a name.
+    """Makes groupings of targets out of clustering settings; equal settings are clustered once.
 
-    Besides the clusterers of taskgroup.grouping there are three methods that baselines use: ``singles`` (every target
-    alone), ``together`` (all in one network) and ``random`` (as many groups as ``default`` makes, dealt at random).
+    Parameters
+    ----------
+    targets: names of the targets.
+    default: the settings that baselines use.
+    affinity_of: returns the affinity of a name.
     """
 
     def __init__(
@@ -23,36 +30,38 @@ class GroupingBuilder:
         self.targets = tuple(sorted(targets))
         self._default = default
         self._affinity_of = affinity_of
-        self._clustered: dict[GroupingSettings, Grouping] = {}
+        self._groupings: dict[GroupingSettings, Grouping] = {}
 
     def grouping(self, settings: GroupingSettings) -> Grouping:
-        """The grouping of these settings."""
-        if settings.method == "singles":
-            return Grouping.singles(self.targets)
-        if settings.method == "together":
-            return Grouping.together(self.targets)
-        if settings.method == "random":
-            k = settings.k or len(self.grouping(self._default))
-            return Grouping.random(self.targets, k, settings.seed)
-        if settings not in self._clustered:
-            self._clustered[settings] = self._cluster(settings)
-        return self._clustered[settings]
+        """Return the grouping of these settings. Raises GroupingError or TrainingFailed: it cannot be made."""
+        if settings not in self._groupings:
+            self._groupings[settings] = cluster(
+                self._graph(settings),
+                method=settings.method,
+                resolution=settings.resolution,
+                k=self._number_of_groups(settings),
+                seed=settings.seed,
+                # Opposite labels are as much alike as equal ones; opposite gradients harm each other.
+                sign="positive" if settings.affinity in MEASURED_IN_TRAINING else "absolute",
+            )
+        return self._groupings[settings]
 
-    def _cluster(self, settings: GroupingSettings) -> Grouping:
-        graph = target_graph(
+    def _graph(self, settings: GroupingSettings) -> nx.Graph:
+        # An affinity may take a joint training run: it is not computed for methods that ignore it.
+        if not find_clusterer(settings.method).reads_edges:
+            return nx.empty_graph(self.targets)
+        return target_graph(
             self._affinity_of(settings.affinity),
             sparsifier=settings.sparsifier,
             alpha=settings.alpha,
             threshold=settings.threshold,
             k=settings.neighbours,
         )
-        k = None if settings.k is None else min(settings.k, len(self.targets))
-        sign = "positive" if settings.affinity in MEASURED_IN_TRAINING else "absolute"
-        return cluster(
-            graph,
-            method=settings.method,
-            resolution=settings.resolution,
-            k=k,
-            seed=settings.seed,
-            sign=sign,
-        )
+
+    def _number_of_groups(self, settings: GroupingSettings) -> int | None:
+        if settings.k is not None:
+            return min(settings.k, len(self.targets))
+        # Random groups are compared with the default grouping: with as many groups, the comparison is fair.
+        if settings.method == RANDOM:
+            return len(self.grouping(self._default))
+        return None

@@ -1,39 +1,55 @@
-"""The trials of a study in Optuna: all of them in its storage, those the sampler looks at in memory.
+"""Asking Optuna's sampler for trials and telling it what they gave.
 
 TPE fits every parameter to its whole history at each proposal, and a storage commits every parameter by itself: both
-grow, or wait for a disk. So the sampler works on a study in memory (*near*) that holds the best trials and the latest,
-and a trial goes to the storage in one piece. What TPE proposes hardly changes: it divides the history into at most 25
-best trials, which near holds, and the others, whose weights fall with their age (Optuna's defaults).
+grow, or wait for a disk. So the sampler works on a study in memory that holds only the best and the latest trials, and
+a trial goes to the storage in one piece. TPE proposes nearly the same: it divides its history into at most 25 best
+trials, all of which are kept, and the others, whose weights fall with their age (Optuna's defaults).
 """
 
-import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import optuna
-from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from taskgroup.spec.config import SearchConfig
+from taskgroup.search.storage import TrialStorage
+from taskgroup.spec.sections import SearchConfig
 from taskgroup.spec.space import Space
 from taskgroup.tracking import TrialRecord
 from taskgroup.training import mean_skill
 
-BEST, LATEST = (
-    25,
-    175,
-)  # trials near is refilled with; 25 is the most that Optuna's TPE counts as good
-_FULL = 300  # trials near holds before it is refilled
+# Trials that the sampler's study is refilled with. 25 is the most that Optuna's TPE counts as good.
+BEST, LATEST = 25, 175
+# Trials that the sampler's study holds before it is refilled.
+_FULL = 300
 
 
 @dataclass(frozen=True)
 class TrialSettings:
-    """A trial to be evaluated: its number, its settings a section each, and the name and kind of a baseline."""
+    """A trial to be run: its number, its settings by section, and its attributes in Optuna's storage.
+
+    The attributes ``name`` and ``kind`` are set for baselines.
+    """
 
     number: int
     settings: dict[str, dict[str, Any]]
     attributes: dict[str, Any]
+
+    @property
+    def kind(self) -> str:
+        """Kind of its record: ``baseline`` or ``trial``."""
+        return self.attributes.get("kind", "trial")
+
+    @property
+    def name(self) -> str:
+        """Name of its record."""
+        return self.attributes.get("name", f"trial-{self.number}")
+
+    @property
+    def is_baseline(self) -> bool:
+        """Whether it is a baseline."""
+        return self.kind == "baseline"
 
 
 class OptunaTrials:
@@ -41,131 +57,146 @@ class OptunaTrials:
 
     Parameters
     ----------
-    study: the Optuna study in its storage.
+    storage: the trials in Optuna's storage.
     space: what a trial may choose.
     search: the sampler and its seed.
     records: finished trials of earlier runs.
-    owner: the name of this process, which tells its trials from those of others.
-    stream: which random numbers the sampler draws; processes that search together need different ones.
+    owner: name of this process; tells its trials from those of other processes.
+    stream: added to the sampler's seed; processes that search together need different random numbers.
     """
 
     def __init__(
         self,
-        study: optuna.Study,
+        storage: TrialStorage,
         space: Space,
         search: SearchConfig,
         records: Sequence[TrialRecord] = (),
         owner: str = "",
         stream: int = 0,
     ) -> None:
-        self._study, self._space, self._search, self._owner = study, space, search, owner
-        self._asked: dict[int, tuple[optuna.Study | None, optuna.Trial | FrozenTrial]] = {}
-        self._waiting = True  # trials may be queued: baselines, and those a kill interrupted
+        self._storage = storage
+        self._space = space
+        self._search = search
+        self._owner = owner
+        self._asked: dict[int, tuple[optuna.Study | None, optuna.Trial]] = {}
+        self.may_have_queued = True
+        """Whether trials may wait in the queue: baselines, and those that a kill interrupted."""
+        # A resumed search must not draw the numbers of the first run again.
         self._seed = (search.seed * 100_003 + len(records) + stream) % 2**32
-        values = {
-            record.number: _value(record)
-            for record in records
-            if record.kind in ("baseline", "trial")
-        }
-        done = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.PRUNED))
-        known = [
-            (trial, values[trial.number]) for trial in done if values.get(trial.number) is not None
-        ]
-        self._fill([_finished(trial, value) for trial, value in known])
+        self._refill(self._finished_before(records))
+
+    def _finished_before(self, records: Sequence[TrialRecord]) -> list[FrozenTrial]:
+        """Return the trials of earlier runs with what the sampler is told of them."""
+        value_of_number = {record.number: _value(record) for record in records if record.is_trial}
+        finished = []
+        for trial in self._storage.trials(TrialState.COMPLETE, TrialState.PRUNED):
+            value = value_of_number.get(trial.number)
+            if value is not None:
+                finished.append(_told(trial, value))
+        return finished
 
     def ask(self) -> TrialSettings:
-        """The next trial: a queued one, or what the sampler proposes."""
-        if self._waiting and self._study.get_trials(deepcopy=False, states=(TrialState.WAITING,)):
-            trial = self._study.ask()
-            trial.set_user_attr("owner", self._owner)
-            settings = self._space.suggest(trial)
-            self._asked[trial.number] = None, trial
-            return TrialSettings(trial.number, settings, trial.user_attrs)
-        self._waiting = False
-        near = self._near.ask()
-        settings = self._space.suggest(near)
+        """Begin the next trial: a queued one, or what the sampler proposes."""
+        if self.next_queued() is not None:
+            return self._begin_queued()
+        self.may_have_queued = False
+        proposal = self._sampled.ask()
+        settings = self._space.suggest(proposal)
         attributes = {"owner": self._owner}
-        running = create_trial(
-            state=TrialState.RUNNING,
-            params=near.params,
-            distributions=near.distributions,
-            user_attrs=attributes,
-        )
-        storage = self._study._storage  # study.add_trial does not say which number the trial got
-        number = storage.get_trial_number_from_id(
-            storage.create_new_trial(self._study._study_id, running)
-        )
-        self._asked[number] = self._near, near
+        number = self._storage.add_running(proposal.params, proposal.distributions, attributes)
+        self._asked[number] = self._sampled, proposal
         return TrialSettings(number, settings, attributes)
 
+    def _begin_queued(self) -> TrialSettings:
+        trial = self._storage.study.ask()
+        trial.set_user_attr("owner", self._owner)
+        settings = self._space.suggest(trial)
+        self._asked[trial.number] = None, trial
+        return TrialSettings(trial.number, settings, trial.user_attrs)
+
     def tell(self, record: TrialRecord) -> None:
-        """Close a trial in the storage and show it to the sampler."""
-        tell(self._study, record)
-        origin, trial = self._asked.pop(record.number)
-        value = _value(record)
-        if origin is self._near:
-            self._near.tell(trial, value, None if value is not None else TrialState.FAIL)
-        elif value is not None:  # near was refilled meanwhile, or the trial was queued
-            self._near.add_trial(_finished(trial, value))
-        self._grown()
+        """Close a trial in the storage as its record says, and show it to the sampler."""
+        self._storage.close_as_recorded(record)
+        self._show(record)
+
+    def tell_repeat(self, record: TrialRecord, earlier: int) -> None:
+        """Close a trial that repeats an earlier one, and show it to the sampler, which else proposes it for ever.
+
+        In the storage it fails: it gave no value that the earlier trial had not given.
+        """
+        self._storage.close(record.number, TrialState.FAIL, attributes={"repeats": earlier})
+        self._show(record)
+
+    def withdraw(self, trial: TrialSettings) -> None:
+        """Close a trial that has no place in the budget; the sampler forgets it."""
+        study, asked = self._asked.pop(trial.number)
+        self._storage.close(trial.number, TrialState.FAIL, attributes={"withdrawn": True})
+        if study is not None:
+            study.tell(asked, state=TrialState.FAIL)
 
     def learn(self, record: TrialRecord) -> None:
-        """Show the sampler what another process has finished."""
+        """Show the sampler a trial that another process has finished."""
         value = _value(record)
         if value is None:
             return
-        self._near.add_trial(
-            _finished(self._study.get_trials(deepcopy=False)[record.number], value)
-        )
-        self._grown()
+        trial = self._storage.trials()[record.number]
+        self._sampled.add_trial(_told(trial, value))
+        self._count_one_more()
 
-    def running(self) -> list[str]:
-        """The owners of trials that run, in all processes."""
-        running = self._study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+    def running_owners(self) -> list[str]:
+        """Return the owners of the trials that run, in all processes."""
+        running = self._storage.trials(TrialState.RUNNING)
         return [trial.user_attrs.get("owner", "") for trial in running]
 
-    def to_retry(self) -> bool:
-        """Whether trials wait that a kill interrupted."""
-        waiting = self._waiting and self._study.get_trials(
-            deepcopy=False, states=(TrialState.WAITING,)
-        )
-        return any("retry_of" in trial.user_attrs for trial in waiting or ())
+    def open_numbers(self) -> set[int]:
+        """Return the numbers of the trials that run or wait in the queue, in all processes."""
+        open_trials = self._storage.trials(TrialState.RUNNING, TrialState.WAITING)
+        return {trial.number for trial in open_trials}
 
-    def look_again(self) -> None:
-        """OptunaTrials may have been queued."""
-        self._waiting = True
+    def next_queued(self) -> int | None:
+        """Return the number of the first trial in the queue; None where the queue is empty."""
+        if not self.may_have_queued:
+            return None
+        waiting = self._storage.trials(TrialState.WAITING)
+        return waiting[0].number if waiting else None
 
-    def _grown(self) -> None:
+    def expect_queued(self) -> None:
+        """Look into the queue again: trials may have been added to it."""
+        self.may_have_queued = True
+
+    def _show(self, record: TrialRecord) -> None:
+        """Show the sampler a trial that ended here."""
+        study, trial = self._asked.pop(record.number)
+        value = _value(record)
+        if study is self._sampled:
+            self._sampled.tell(trial, value, TrialState.FAIL if value is None else None)
+        elif value is not None:
+            # It came from the queue, or the sampler's study was refilled meanwhile.
+            self._sampled.add_trial(_told(trial, value))
+        self._count_one_more()
+
+    def _count_one_more(self) -> None:
         self._count += 1
         if self._count >= _FULL:
-            self._fill(self._near.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)))
+            self._refill(self._sampled.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)))
 
-    def _fill(self, done: Sequence[FrozenTrial]) -> None:
-        """A new near with the best and the latest of these trials, and a sampler that draws new numbers."""
-        best = sorted(done, key=lambda trial: -trial.value)[:BEST]
-        latest = list(done[-LATEST:])
-        taken = {id(trial) for trial in latest}
-        kept = [trial for trial in best if id(trial) not in taken] + latest
-        sampler = _sampler(self._search, self._seed)
+    def _refill(self, finished: Sequence[FrozenTrial]) -> None:
+        """Begin a new study for the sampler, with the best and the latest of these trials."""
+        latest = list(finished[-LATEST:])
+        ids_of_latest = {id(trial) for trial in latest}
+        best = sorted(finished, key=lambda trial: -trial.value)[:BEST]
+        kept = [trial for trial in best if id(trial) not in ids_of_latest] + latest
+        self._sampled = optuna.create_study(
+            sampler=_sampler(self._search, self._seed), direction="maximize"
+        )
+        # The next sampler must draw other numbers than this one.
         self._seed += _FULL
-        self._near = optuna.create_study(sampler=sampler, direction="maximize")
-        self._near.add_trials(kept)
+        self._sampled.add_trials(kept)
         self._count = len(kept)
 
 
-def tell(study: optuna.Study, record: TrialRecord) -> None:
-    """Close a running trial as its record says, unless others have taken this process for dead and closed it.
-
-    To the storage itself: ``study.tell`` reads the trial back first, and so takes twice as long.
-    """
-    storage, values = study._storage, None if record.objective is None else [record.objective]
-    trial = storage.get_trial_id_from_study_id_trial_number(study._study_id, record.number)
-    with contextlib.suppress(UpdateFinishedTrialError):
-        storage.set_trial_state_values(trial, TrialState[record.state], values)
-
-
 def _value(record: TrialRecord) -> float | None:
-    """What the sampler is told of a trial: a group that was stopped counts with the skill it had reached."""
+    """Return what the sampler is told of a trial: one whose groups were stopped counts with what it had reached."""
     if record.state == "PRUNED" and record.curve:
         return mean_skill(record.curve[-1])
     return record.objective
@@ -177,6 +208,6 @@ def _sampler(search: SearchConfig, seed: int) -> optuna.samplers.BaseSampler:
     return optuna.samplers.TPESampler(seed=seed, n_startup_trials=search.startup_trials)
 
 
-def _finished(trial: optuna.Trial | FrozenTrial, value: float) -> FrozenTrial:
-    """A finished trial as near keeps it."""
+def _told(trial: optuna.Trial | FrozenTrial, value: float) -> FrozenTrial:
+    """Return a finished trial as the sampler's study keeps it."""
     return create_trial(value=value, params=trial.params, distributions=trial.distributions)

@@ -5,30 +5,37 @@ and ``training`` (fields of TrainConfig). A parameter is a value (fixed), ``{cho
 ``{low:, high:, step:, log:}``; ``default:`` is what baselines use (else the first choice, or the middle);
 ``when: {method: [spectral]}`` makes it conditional on another parameter of its section.
 
-Values are best kept discrete: a group that is met again with equal hyper-parameters costs nothing.
+Settings of a backbone stand below its name, and each may be searched:
+
+    model:
+      backbone: {name: {choices: [peaks, msa3dcnn]}, stages: {choices: [1, 2]}}
+
+They are parameters with dotted names, here ``backbone.name`` and ``backbone.stages``. One that the chosen backbone does
+not have is not asked for. In their ``when:`` they name each other without the dot.
+
+Values are best kept discrete: a group that comes again with equal hyper-parameters costs nothing.
 """
 
-import json
-import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import optuna
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from taskgroup.affinity import find_measure
+from taskgroup.affinity.gradients import JOINT_AFFINITIES
 from taskgroup.errors import ConfigError, GroupingError, did_you_mean
 from taskgroup.grouping.cluster import find_clusterer
 from taskgroup.grouping.graph import SPARSIFIERS
-from taskgroup.models import ModelConfig
+from taskgroup.models import BACKBONES, ModelConfig, setting_names
+from taskgroup.spec.parameter import Parameter, Value, as_list, encode
 from taskgroup.training import TrainConfig
 
-MEASURED_IN_TRAINING = {"gradient": "cosine", "look_ahead": "tag", "projected": "projected"}
-"""Affinities that one joint run of all targets gives: their name in a space -> in taskgroup.training."""
-PLAIN_METHODS = ("singles", "together", "random")
+MEASURED_IN_TRAINING = tuple(JOINT_AFFINITIES)
+"""Names of the affinities that one joint run of all targets gives."""
 SECTIONS = ("grouping", "model", "training")
-Scalar = bool | int | float | str | None
-Value = Scalar | list[Scalar]
+_BACKBONE = "backbone"
+_BACKBONE_NAME = "backbone.name"
 
 
 class GroupingSettings(BaseModel):
@@ -50,7 +57,7 @@ class GroupingSettings(BaseModel):
         3, ge=1, description="strongest edges a target keeps, of the knn sparsifier"
     )
     alpha: float = Field(0.05, gt=0, lt=1, description="false discovery rate of the fdr sparsifier")
-    method: str = Field("louvain", description="clusterer, or singles, together, random")
+    method: str = Field("louvain", description="clusterer, see taskgroup.grouping.cluster")
     resolution: float = Field(1.0, gt=0, description="of louvain and greedy modularity")
     k: int | None = Field(None, ge=1, description="number of groups where the method takes one")
     seed: int = Field(0, ge=0, description="seed of the clusterer")
@@ -59,7 +66,7 @@ class GroupingSettings(BaseModel):
     @classmethod
     def _known_affinity(cls, name: str) -> str:
         if name not in MEASURED_IN_TRAINING:
-            _found(find_measure, name, MEASURED_IN_TRAINING)
+            _check_name(find_measure, name, MEASURED_IN_TRAINING)
         return name
 
     @field_validator("sparsifier")
@@ -72,89 +79,17 @@ class GroupingSettings(BaseModel):
     @field_validator("method")
     @classmethod
     def _known_method(cls, name: str) -> str:
-        if name not in PLAIN_METHODS:
-            _found(find_clusterer, name, PLAIN_METHODS)
+        _check_name(find_clusterer, name)
         return name
 
 
-def _found(find: Callable[[str], Any], name: str, others: Iterable[str]) -> None:
-    """Look a name up; pydantic wants a ValueError, and the names that are known here besides."""
+def _check_name(find: Callable[[str], Any], name: str, others: Iterable[str] = ()) -> None:
+    """Look a name up; raise ValueError, which pydantic reports, and say which names are known here besides."""
     try:
         find(name)
     except GroupingError as error:
-        raise ValueError(
-            f"{str(error)[0].lower()}{str(error)[1:]} (here also: {', '.join(others)})"
-        ) from None
-
-
-class Parameter(BaseModel):
-    """One searchable parameter: choices, or a range."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-    choices: tuple[Any, ...] | None = Field(
-        None, description="categorical values; lists are allowed"
-    )
-    low: float | int | None = None
-    high: float | int | None = None
-    step: float | int | None = Field(None, gt=0)
-    log: bool = False
-    default: Any = Field(None, description="what baselines use")
-    when: dict[str, Any] = Field(
-        default_factory=dict, description="other parameter -> value or values"
-    )
-
-    @model_validator(mode="after")
-    def _complete(self) -> "Parameter":
-        is_range = self.low is not None and self.high is not None
-        if is_range == (self.choices is not None) or (
-            self.choices and (self.low, self.high) != (None, None)
-        ):
-            raise ValueError("give either choices, or low and high")
-        if self.choices is not None:
-            if not self.choices:
-                raise ValueError("choices must not be empty, found []")
-            if self.default is not None and self.default not in [
-                _plain(choice) for choice in self.choices
-            ]:
-                raise ValueError(f"default must be one of the choices, found {self.default!r}")
-            return self
-        if not self.low <= self.high:
-            raise ValueError(f"low <= high must hold, found low={self.low}, high={self.high}")
-        if self.log and self.low <= 0:
-            raise ValueError(f"a log range needs low > 0, found low={self.low}")
-        if self.log and self.step is not None:
-            raise ValueError("log and step exclude each other")
-        return self
-
-    @property
-    def is_integer(self) -> bool:
-        """Whether the range runs over integers."""
-        return all(
-            isinstance(x, int) for x in (self.low, self.high) + ((self.step,) if self.step else ())
-        )
-
-    def baseline(self) -> Any:
-        """The value that baselines use."""
-        if self.default is not None:
-            return self.default
-        if self.choices is not None:
-            return _plain(self.choices[0])
-        if self.log:
-            return math.sqrt(self.low * self.high)
-        if self.step is None and not self.is_integer:
-            return (self.low + self.high) / 2
-        step = self.step or 1
-        return self.low + step * round((self.high - self.low) / step / 2)
-
-    def suggest(self, trial: optuna.Trial, name: str) -> Any:
-        """Ask Optuna for a value."""
-        if self.choices is not None:
-            return _decode(
-                trial.suggest_categorical(name, [_encode(choice) for choice in self.choices])
-            )
-        if self.is_integer:
-            return trial.suggest_int(name, self.low, self.high, step=self.step or 1, log=self.log)
-        return trial.suggest_float(name, self.low, self.high, step=self.step, log=self.log)
+        also = f" (here also: {', '.join(others)})" if others else ""
+        raise ValueError(f"{error}{also}") from None
 
 
 class Space(BaseModel):
@@ -165,49 +100,62 @@ class Space(BaseModel):
     model: dict[str, Parameter | Value] = Field(default_factory=dict)
     training: dict[str, Parameter | Value] = Field(default_factory=dict)
 
+    @model_validator(mode="before")
+    @classmethod
+    def _with_dotted_names(cls, content: Any) -> Any:
+        """Bring nested settings of the backbone to dotted names."""
+        if not isinstance(content, Mapping) or not isinstance(content.get("model"), Mapping):
+            return content
+        return dict(content) | {"model": _dotted(content["model"])}
+
     def parameters(self) -> dict[str, Parameter]:
-        """``section.name`` -> Parameter, without the fixed values."""
-        items = ((s, n, p) for s in SECTIONS for n, p in getattr(self, s).items())
-        return {f"{section}.{name}": p for section, name, p in items if isinstance(p, Parameter)}
+        """Return ``section.name`` -> Parameter, without the fixed values."""
+        found = {}
+        for section in SECTIONS:
+            for name, parameter in getattr(self, section).items():
+                if isinstance(parameter, Parameter):
+                    found[f"{section}.{name}"] = parameter
+        return found
 
     def baseline(self) -> dict[str, dict[str, Any]]:
-        """The settings that baselines use, a section each."""
+        """Return the settings that baselines use, by section."""
         return self._walk(lambda parameter, name: parameter.baseline())
 
     def suggest(self, trial: optuna.Trial) -> dict[str, dict[str, Any]]:
-        """The settings of a trial, a section each."""
+        """Return the settings of a trial, by section."""
         return self._walk(lambda parameter, name: parameter.suggest(trial, name))
 
     def encode(self, settings: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-        """Settings as Optuna parameters, for ``enqueue_trial``."""
+        """Return settings as Optuna parameters, for ``enqueue_trial``."""
         parameters = self.parameters()
-        flat = {
-            f"{section}.{name}": value
-            for section, values in settings.items()
-            for name, value in values.items()
-        }
-        return {name: _encode(value) for name, value in flat.items() if name in parameters}
+        encoded = {}
+        for section, values in settings.items():
+            for name, value in values.items():
+                if f"{section}.{name}" in parameters:
+                    encoded[f"{section}.{name}"] = encode(value)
+        return encoded
 
-    def _walk(self, choose: Any) -> dict[str, dict[str, Any]]:
-        settings: dict[str, dict[str, Any]] = {}
+    def _walk(self, choose: Callable[[Parameter, str], Any]) -> dict[str, dict[str, Any]]:
+        """Return all settings, each parameter chosen by a function of itself and its full name."""
+        settings = {}
         for section in SECTIONS:
             chosen: dict[str, Any] = {}
-            for name, parameter in _ordered(getattr(self, section)):
+            for name, parameter in _in_order(getattr(self, section)):
+                if not _backbone_has(name, chosen):
+                    continue
                 if not isinstance(parameter, Parameter):
                     chosen[name] = parameter
-                elif all(
-                    _matches(chosen.get(key), wanted) for key, wanted in parameter.when.items()
-                ):
+                elif _is_asked_for(parameter, name, chosen):
                     chosen[name] = choose(parameter, f"{section}.{name}")
             settings[section] = chosen
         return settings
 
     def with_methods(self, methods: tuple[str, ...]) -> "Space":
-        """This space with further clustering methods to choose from (those the baselines need)."""
+        """Return this space with further clustering methods to choose from (those the baselines need)."""
         method = self.grouping.get("method", "louvain")
         choices = list(method.choices) if isinstance(method, Parameter) else [method]
         default = method.baseline() if isinstance(method, Parameter) else method
-        choices += [m for m in methods if m not in choices]
+        choices += [name for name in methods if name not in choices]
         parameter = Parameter(choices=tuple(choices), default=default)
         return self.model_copy(update={"grouping": {**self.grouping, "method": parameter}})
 
@@ -215,10 +163,10 @@ class Space(BaseModel):
 def settings_of(
     settings: Mapping[str, Mapping[str, Any]],
 ) -> tuple[GroupingSettings, ModelConfig, TrainConfig]:
-    """The three settings objects of a trial, checked."""
+    """Return the three settings objects of a trial, checked."""
     return (
         GroupingSettings(**settings["grouping"]),
-        ModelConfig(**settings["model"]),
+        ModelConfig.model_validate(_nested(settings["model"])),
         TrainConfig(**settings["training"]),
     )
 
@@ -228,9 +176,9 @@ def load_space(content: Mapping[str, Any], where: str = "space") -> Space:
 
     Raises ConfigError naming section, parameter and rule.
     """
-    fields = {"grouping": GroupingSettings, "model": ModelConfig, "training": TrainConfig}
+    flat: dict[str, Mapping[str, Any]] = {}
     for section, values in content.items():
-        if section not in fields:
+        if section not in SECTIONS:
             raise ConfigError(
                 f"{where}.{section}: unknown section; {did_you_mean(section, SECTIONS)}"
             )
@@ -238,84 +186,178 @@ def load_space(content: Mapping[str, Any], where: str = "space") -> Space:
             raise ConfigError(
                 f"{where}.{section}: a mapping of parameters is expected, found {values!r}"
             )
-        for name, value in values.items():
-            at = f"{where}.{section}.{name}"
-            if name not in fields[section].model_fields:
-                raise ConfigError(
-                    f"{at}: unknown key; {did_you_mean(name, fields[section].model_fields)}"
-                )
-            if isinstance(value, Mapping):
-                _check_parameter(value, values, at)
-    space = Space.model_validate(dict(content))
-    _check_values(space, fields, where)
+        flat[section] = _dotted(values) if section == "model" else values
+        _check_section(section, flat[section], f"{where}.{section}")
+    space = Space.model_validate(flat)
+    _check_values(space, where)
     return space
 
 
-def _check_parameter(value: Mapping[str, Any], siblings: Mapping[str, Any], at: str) -> None:
+def _check_section(section: str, values: Mapping[str, Any], where: str) -> None:
+    """Refuse unknown names and parameters that contradict themselves."""
+    known = _known_names(section, values)
+    for name, value in values.items():
+        if name not in known:
+            # of a nested name only the last part is compared, with its own kind
+            prefix, _, last = name.rpartition(".")
+            alike = [other.rpartition(".")[2] for other in known if other.startswith(prefix)]
+            raise ConfigError(f"{where}.{name}: unknown key; {did_you_mean(last, alike)}")
+        if isinstance(value, Mapping):
+            _check_parameter(value, name, values, f"{where}.{name}")
+
+
+def _known_names(section: str, values: Mapping[str, Any]) -> list[str]:
+    """Return the names that a section may have; of nested settings those of the backbones it may choose."""
+    if section == "grouping":
+        return list(GroupingSettings.model_fields)
+    if section == "training":
+        return list(TrainConfig.model_fields)
+    known = dict.fromkeys(setting_names())
+    for backbone in _possible_backbones(values):
+        fields = BACKBONES[backbone].Settings.model_fields
+        known |= dict.fromkeys(f"{_BACKBONE}.{field}" for field in fields)
+    return list(known)
+
+
+def _check_parameter(
+    value: Mapping[str, Any], name: str, siblings: Mapping[str, Any], where: str
+) -> None:
     for key in value:
         if key not in Parameter.model_fields:
             raise ConfigError(
-                f"{at}.{key}: unknown key; {did_you_mean(key, Parameter.model_fields)}"
+                f"{where}.{key}: unknown key; {did_you_mean(key, Parameter.model_fields)}"
             )
     for key in value.get("when") or {}:
-        if key not in siblings:
+        if _sibling(key, name, siblings) not in siblings:
             raise ConfigError(
-                f"{at}.when: no parameter '{key}' in this section; {did_you_mean(key, siblings)}"
+                f"{where}.when: no parameter '{key}' in this section; {did_you_mean(key, siblings)}"
             )
     try:
         Parameter.model_validate(dict(value))
     except ValidationError as error:
-        raise ConfigError(
-            f"{at}: {error.errors()[0]['msg'].removeprefix('Value error, ')}"
-        ) from None
+        raise ConfigError(f"{where}: {_message(error)}") from None
 
 
-def _check_values(space: Space, fields: Mapping[str, type[BaseModel]], where: str) -> None:
-    """Every fixed value, choice and range end must be one the settings accept."""
-    for section, model in fields.items():
-        for name, parameter in getattr(space, section).items():
-            if isinstance(parameter, Parameter):
-                values = (
-                    parameter.choices
-                    if parameter.choices is not None
-                    else (parameter.low, parameter.high)
-                )
-            else:
-                values = (parameter,)
-            for value in values:
-                try:
-                    model(**{name: _plain(value)})
-                except ValidationError as error:
-                    first = error.errors()[0]
-                    if name in first["loc"] or not first["loc"]:
-                        message = first["msg"].removeprefix("Value error, ")
-                        raise ConfigError(
-                            f"{where}.{section}.{name}: {message}, found {value!r}"
-                        ) from None
+def _check_values(space: Space, where: str) -> None:
+    """Refuse fixed values, choices and ends of ranges that the settings do not accept."""
+    for section in SECTIONS:
+        values = getattr(space, section)
+        for name, parameter in values.items():
+            is_parameter = isinstance(parameter, Parameter)
+            for value in parameter.values if is_parameter else (parameter,):
+                fault = _fault(section, name, as_list(value), values)
+                if fault:
+                    raise ConfigError(f"{where}.{section}.{name}: {fault}, found {value!r}")
 
 
-def _ordered(section: Mapping[str, Any]) -> list[tuple[str, Any]]:
-    """Parameters with those that others depend on first."""
-    return sorted(
-        section.items(), key=lambda item: bool(isinstance(item[1], Parameter) and item[1].when)
-    )
+def _fault(section: str, name: str, value: Any, values: Mapping[str, Any]) -> str | None:
+    """Return what is wrong with a value of a setting by itself; faults of other settings are not its own."""
+    for settings, field in _owners(section, name, values):
+        try:
+            settings.model_validate({field: value})
+        except ValidationError as error:
+            location = error.errors()[0]["loc"]
+            if field in location or not location:
+                return _message(error)
+    return None
 
 
-def _matches(value: Any, wanted: Any) -> bool:
-    return value in wanted if isinstance(wanted, list | tuple) else value == wanted
+def _owners(
+    section: str, name: str, values: Mapping[str, Any]
+) -> Iterator[tuple[type[BaseModel], str]]:
+    """Yield the settings that a name of a section belongs to, and its name there."""
+    if section == "grouping":
+        yield GroupingSettings, name
+    elif section == "training":
+        yield TrainConfig, name
+    elif name in ModelConfig.model_fields or name == _BACKBONE_NAME:
+        yield ModelConfig, _BACKBONE if name == _BACKBONE_NAME else name
+    else:
+        field = name.removeprefix(f"{_BACKBONE}.")
+        for backbone in _possible_backbones(values):
+            settings = BACKBONES[backbone].Settings
+            if field in settings.model_fields:
+                yield settings, field
 
 
-def _encode(value: Any) -> Scalar:
-    """Optuna's categories are scalars: lists travel as JSON text."""
-    return json.dumps(value) if isinstance(value, list | tuple) else value
+def _message(error: ValidationError) -> str:
+    return error.errors()[0]["msg"].removeprefix("Value error, ")
 
 
-def _decode(value: Scalar) -> Any:
-    return json.loads(value) if isinstance(value, str) and value.startswith("[") else value
+def _dotted(section: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a section in which nested settings of the backbone have dotted names."""
+    backbone = section.get(_BACKBONE)
+    is_nested = isinstance(backbone, Mapping) and not set(backbone) & set(Parameter.model_fields)
+    if not is_nested:
+        return dict(section)
+    flat = {}
+    for name, value in section.items():
+        if name == _BACKBONE:
+            flat |= {f"{_BACKBONE}.{setting}": inner for setting, inner in value.items()}
+        else:
+            flat[name] = value
+    return flat
 
 
-def _plain(value: Any) -> Any:
-    return list(value) if isinstance(value, tuple) else value
+def _nested(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Undo ``_dotted`` for chosen values."""
+    nested: dict[str, Any] = {}
+    for name, value in settings.items():
+        if name.startswith(f"{_BACKBONE}."):
+            own = nested.setdefault(_BACKBONE, {})
+            own[name.removeprefix(f"{_BACKBONE}.")] = value
+        else:
+            nested[name] = value
+    return nested
+
+
+def _possible_backbones(model: Mapping[str, Any]) -> list[str]:
+    """Return the registered backbones that a section with dotted names may choose."""
+    default = ModelConfig().backbone.name
+    chosen = model.get(_BACKBONE_NAME, model.get(_BACKBONE, default))
+    if isinstance(chosen, Parameter):
+        names = chosen.values
+    elif isinstance(chosen, Mapping):
+        names = chosen.get("choices") or ()
+    else:
+        names = (chosen,)
+    return [name for name in names if isinstance(name, str) and name in BACKBONES]
+
+
+def _backbone_has(name: str, chosen: Mapping[str, Any]) -> bool:
+    """Return False for a dotted setting that the chosen backbone does not have."""
+    if not name.startswith(f"{_BACKBONE}.") or name == _BACKBONE_NAME:
+        return True
+    backbone = chosen.get(_BACKBONE_NAME, ModelConfig().backbone.name)
+    return name.removeprefix(f"{_BACKBONE}.") in BACKBONES[backbone].Settings.model_fields
+
+
+def _in_order(section: Mapping[str, Any]) -> list[tuple[str, Any]]:
+    """Return parameters with those that others depend on first."""
+
+    def rank(item: tuple[str, Any]) -> tuple[bool, bool]:
+        name, parameter = item
+        is_conditional = isinstance(parameter, Parameter) and bool(parameter.when)
+        return is_conditional, name.startswith(f"{_BACKBONE}.") and name != _BACKBONE_NAME
+
+    return sorted(section.items(), key=rank)
+
+
+def _is_asked_for(parameter: Parameter, name: str, chosen: Mapping[str, Any]) -> bool:
+    """Return whether the conditions of a parameter hold."""
+    for key, wanted in parameter.when.items():
+        value = chosen.get(_sibling(key, name, chosen))
+        matches = value in wanted if isinstance(wanted, list | tuple) else value == wanted
+        if not matches:
+            return False
+    return True
+
+
+def _sibling(key: str, name: str, names: Iterable[str]) -> str:
+    """Return the full name that ``key`` has in a condition of the parameter ``name``: a nested one if there is one."""
+    prefix = name.rpartition(".")[0]
+    nested = f"{prefix}.{key}"
+    return nested if prefix and nested in names else key
 
 
 __all__ = ["GroupingSettings", "Parameter", "Space", "load_space", "settings_of"]

@@ -1,8 +1,12 @@
 """The life of a study: search, assemble, train again, test once, export; and what may be asked of it afterwards.
 
-study           run and resume
+study           the public object: run, resume, join, read
+conduct         a study from its first trial to its bundle
+session         one process that searches
 finalise        assemble, train again, choose
-release         the bundle, and the one look at the test rows
+refit           training a plan again, and the bundle of its networks
+release         the one look at the test rows, and the exported bundle
+recorded_plans  plans of records and bundles, those of older versions included
 compare         groupings with and without a search, on test rows
 learning_curve  test skill against training rows
 transfer        which target helped which

@@ -10,27 +10,27 @@ class BackgroundQueue:
     """Runs calls in a thread of its own, one after the other.
 
     What a call raises is raised by the next ``call``, or by ``wait``. What a kill leaves undone is lost: only for work
-    that is found and made up for later, as ``Tracker.sync`` does.
+    that is found missing and done later, as ``Tracker.sync`` does.
     """
 
     def __init__(self) -> None:
-        self._pool = ThreadPoolExecutor(1, thread_name_prefix="later")
-        self._open: deque[Future] = deque()
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="tracking")
+        self._pending: deque[Future] = deque()
 
     def call(self, function: Callable[..., Any], *arguments: Any) -> None:
         """Run a function soon."""
-        while self._open and self._open[0].done():
-            self._open.popleft().result()
-        self._open.append(self._pool.submit(function, *arguments))
+        while self._pending and self._pending[0].done():
+            self._pending.popleft().result()
+        self._pending.append(self._thread.submit(function, *arguments))
 
     def wait(self) -> None:
         """Return when everything is done."""
-        while self._open:
-            self._open.popleft().result()
+        while self._pending:
+            self._pending.popleft().result()
 
     def close(self) -> None:
         """Wait and end the thread."""
         try:
             self.wait()
         finally:
-            self._pool.shutdown()
+            self._thread.shutdown()

@@ -1,6 +1,5 @@
 """Talking to MLflow: a quiet client, names it accepts, and reading a study back."""
 
-import json
 import logging
 import os
 import re
@@ -8,32 +7,57 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from taskgroup.files import read_json
+from taskgroup.urls import resolve, sqlite_url
+
 if TYPE_CHECKING:
+    from mlflow.entities import Run
     from mlflow.tracking import MlflowClient
 
-_QUIET = {
+_ENVIRONMENT = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
+    # A server that is away must not hold up a study for minutes.
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "15",
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+    # Standard output belongs to us: with --json it holds one document.
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
 }
+
+# Remembers experiment and parent run of a study, so that a resumed one goes on there.
+MEMORY_FILE = "mlflow.json"
+
+# Names of the summary metrics beside the targets' gains; no target may take one.
+_RESERVED_SLUGS = ("mean", "min")
+
+# Runs asked for at a time, below MLflow's limit of 1000.
+_PAGE = 500
 
 
 def default_uri(run_dir: str | Path) -> str:
-    """The tracking URI of a run without a server: SQLite in its folder."""
-    return f"sqlite:///{Path(run_dir).resolve() / 'mlflow.db'}"
+    """Return the tracking URI of a run without a server: SQLite in its folder."""
+    return _mlflow_url(Path(run_dir).resolve() / "mlflow.db")
 
 
 def tracking_uri(run_dir: str | Path) -> str:
-    """Where the records of a run went: the URI its Tracker used, or else would use."""
-    path = Path(run_dir) / "mlflow.json"
-    remembered = json.loads(path.read_text())["uri"] if path.exists() else None
-    return remembered or default_uri(run_dir)
+    """Return where the records of a run went: the URI its Tracker used, or else would use."""
+    path = Path(run_dir) / MEMORY_FILE
+    remembered = None
+    if path.exists():
+        remembered = read_json(path)["uri"]
+    if remembered is None:
+        return default_uri(run_dir)
+    return resolve("tracking.uri", remembered)
+
+
+def is_server(uri: str) -> bool:
+    """Return whether a tracking URI is that of a server, which keeps artifacts itself."""
+    return uri.startswith("http")
 
 
 def connect(uri: str) -> "MlflowClient":
-    """An MLflow client that neither chatters nor waits long for a server that is away."""
-    for name, value in _QUIET.items():
+    """Return an MLflow client that neither chatters nor waits long for a server that is away."""
+    for name, value in _ENVIRONMENT.items():
         os.environ.setdefault(name, value)
     from mlflow.tracking import MlflowClient
 
@@ -46,64 +70,102 @@ def create_database(path: Path) -> None:
     """Make MLflow's tables whole or not at all: it takes seconds, and half of them could not be opened ever after."""
     if path.exists():
         return
-    for left_by_a_kill in path.parent.glob("*.draft"):
-        left_by_a_kill.unlink()
+    # Only the process that holds the run's lock comes here, so every draft was left by a kill.
+    for abandoned in path.parent.glob("*.draft"):
+        abandoned.unlink()
     draft = path.with_suffix(f".{os.getpid()}.draft")
-    connect(f"sqlite:///{draft.resolve()}").search_experiments(max_results=1)
+    # Any request makes the tables.
+    connect(_mlflow_url(draft.resolve())).search_experiments(max_results=1)
     os.replace(draft, path)
 
 
 def slugs(targets: Iterable[str]) -> dict[str, str]:
-    """A distinct name MLflow accepts for each target; the same for any order of targets."""
-    found: dict[str, str] = {}
-    taken = {"mean", "min"}  # of the summary metrics beside the targets' gains
+    """Return a distinct name MLflow accepts for each target; the same for any order of targets."""
+    slug_by_target: dict[str, str] = {}
+    taken = set(_RESERVED_SLUGS)
     for target in sorted(targets):
         plain = re.sub(r"[^0-9A-Za-z_-]+", "_", target).strip("_") or "target"
-        slug, count = plain, 2
+        slug = plain
+        count = 2
         while slug in taken:
-            slug, count = f"{plain}-{count}", count + 1
+            slug = f"{plain}-{count}"
+            count += 1
         taken.add(slug)
-        found[target] = slug
-    return found
+        slug_by_target[target] = slug
+    return slug_by_target
 
 
-def search_runs(client: "MlflowClient", experiment_id: str, query: str) -> Iterator[Any]:
-    """All runs of an experiment that match an MLflow query, page by page."""
+def child_runs(client: "MlflowClient", experiment_id: str, parent_run_id: str) -> "Iterator[Run]":
+    """Yield the runs of a study's records."""
+    query = f"tags.`mlflow.parentRunId` = '{parent_run_id}'"
+    return search_runs(client, experiment_id, query)
+
+
+def search_runs(client: "MlflowClient", experiment_id: str, query: str) -> "Iterator[Run]":
+    """Yield all runs of an experiment that match an MLflow query, page by page."""
     token = None
     while True:
-        page = client.search_runs([experiment_id], query, max_results=500, page_token=token)
+        page = client.search_runs([experiment_id], query, max_results=_PAGE, page_token=token)
         yield from page
         token = page.token
         if not token:
             return
 
 
+def record_key(tags: Mapping[str, str]) -> tuple[str, int]:
+    """Return kind and number of the record that a child run was made from: what no two records share."""
+    return tags["kind"], int(tags["trial"])
+
+
 def rows_from_mlflow(uri: str, parent_run_id: str) -> list[dict[str, Any]]:
-    """What MLflow holds of a study, a row a child run.
+    """Return what MLflow holds of a study, one row per child run.
 
     Rows are ``{name, kind, number, state, grouping_id, objective, skills, gains}``, read from tags and metrics.
     """
     client = connect(uri)
-    parent = client.get_run(parent_run_id)
-    labels = json.loads(Path(client.download_artifacts(parent_run_id, "labels.json")).read_text())
-    runs = search_runs(
-        client, parent.info.experiment_id, f"tags.`mlflow.parentRunId` = '{parent_run_id}'"
-    )
-    return [_row_of(run, labels) for run in runs]
+    experiment_id = client.get_run(parent_run_id).info.experiment_id
+    labels = read_json(client.download_artifacts(parent_run_id, "labels.json"))
+    rows = []
+    for run in child_runs(client, experiment_id, parent_run_id):
+        rows.append(_row(run.data.tags, run.data.metrics, labels))
+    return rows
 
 
-def _row_of(run: Any, labels: Mapping[str, str]) -> dict[str, Any]:
-    tags, metrics = run.data.tags, run.data.metrics
-    part = "test" if tags["kind"] == "refit" else "val"
-    skills = {label: metrics.get(f"{part}/{slug}/skill") for slug, label in labels.items()}
-    gains = {label: metrics.get(f"gain/{slug}") for slug, label in labels.items()}
+def _mlflow_url(path: Path) -> str:
+    """Return the URL of an SQLite file for MLflow.
+
+    Of a URL that begins with ``sqlite:///`` MLflow makes the folder as it is spelled in the URL, so ``%3F`` for a
+    question mark. It leaves URLs alone that name the driver too.
+    """
+    url = sqlite_url(path)
+    if url == f"sqlite:///{path}":
+        return url
+    return url.replace("sqlite:", "sqlite+pysqlite:", 1)
+
+
+def _row(
+    tags: Mapping[str, str], metrics: Mapping[str, float], labels: Mapping[str, str]
+) -> dict[str, Any]:
+    kind, number = record_key(tags)
+    skills = {}
+    gains = {}
+    skill_prefix, objective = "val", "objective"
+    if kind == "refit":
+        skill_prefix, objective = "test", "test/objective"
+    for slug, target in labels.items():
+        skill = metrics.get(f"{skill_prefix}/{slug}/skill")
+        gain = metrics.get(f"gain/{slug}")
+        if skill is not None:
+            skills[target] = skill
+        if gain is not None:
+            gains[target] = gain
     return {
         "name": tags["name"],
-        "kind": tags["kind"],
-        "number": int(tags["trial"]),
+        "kind": kind,
+        "number": number,
         "state": tags["state"],
         "grouping_id": tags["grouping_id"],
-        "objective": metrics.get("test/objective" if part == "test" else "objective"),
-        "skills": {target: skill for target, skill in skills.items() if skill is not None},
-        "gains": {target: gain for target, gain in gains.items() if gain is not None},
+        "objective": metrics.get(objective),
+        "skills": skills,
+        "gains": gains,
     }

@@ -1,4 +1,4 @@
-"""The transfer report: what learning together gave each target, how sure that is, and whether any measure foretells it.
+"""The transfer report: what learning together gave each target, how sure that is, and whether any measure predicts it.
 
 - A gain compares a target in a group with the same target alone: same recipe, same seed, same fold. Anything else would
   measure luck or tuning.
@@ -8,25 +8,31 @@
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.stats import rankdata
 
 from taskgroup.affinity import Affinity
-from taskgroup.tracking.gains import Gain, SetRun, bounds, measured_gains, pairwise_gains
-from taskgroup.tracking.record import FinalRecord, write_json
+from taskgroup.files import write_json
+from taskgroup.intervals import percentile_bounds
+from taskgroup.tracking.gains import Gain, SetRun, measured_gains, pairwise_gains
+from taskgroup.tracking.record import FinalRecord
 
 if TYPE_CHECKING:
     from taskgroup.datasets import TargetTable
 
 Row = dict[str, Any]
 
+# Fewer pairs correlate perfectly or not at all, whatever they mean.
+_FEWEST_PAIRS = 3
+
 
 @dataclass(frozen=True)
-class Foretelling:
+class MeasureScore:
     """Spearman rank correlation of a measure with the measured pairwise gains, over ``pairs`` ordered pairs.
 
     The interval redraws both the targets and the gains (within their own uncertainty).
@@ -53,8 +59,9 @@ class WinnersCurse:
     @property
     def optimism(self) -> float | None:
         """Validation minus re-evaluation."""
-        known = self.validation is not None and self.reevaluation is not None
-        return self.validation - self.reevaluation if known else None
+        if self.validation is None or self.reevaluation is None:
+            return None
+        return self.validation - self.reevaluation
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,53 +70,46 @@ class TransferReport:
 
     gains: tuple[Gain, ...]
     pairwise: Affinity
-    foretelling: tuple[Foretelling, ...]
+    measures: tuple[MeasureScore, ...]
     curse: WinnersCurse | None
     unpaired: int
 
     @property
     def negative(self) -> tuple[Gain, ...]:
         """The gains that are surely losses, worst first."""
-        return tuple(
-            sorted(
-                (g for g in self.gains if g.verdict == "negative transfer"), key=lambda g: g.mean
-            )
-        )
+        losses = [gain for gain in self.gains if gain.verdict == "negative transfer"]
+        return tuple(sorted(losses, key=lambda gain: gain.mean))
 
     def gain_rows(self) -> list[Row]:
-        """Rows ``{target, group, gain, low, high, runs, verdict}``, target by target, best gain first."""
-        ordered = sorted(self.gains, key=lambda g: (g.target, -g.mean))
-        return [
-            {
-                "target": g.target,
-                "group": " + ".join(g.group),
-                "gain": g.mean,
-                "low": g.low,
-                "high": g.high,
-            }
-            | {"runs": g.n, "verdict": g.verdict}
-            for g in ordered
-        ]
+        """Return rows ``{target, group, gain, low, high, runs, verdict}``, target by target, best gain first."""
+        rows = []
+        for gain in sorted(self.gains, key=lambda gain: (gain.target, -gain.mean)):
+            row = {"target": gain.target, "group": " + ".join(gain.group)}
+            row |= {"gain": gain.mean, "low": gain.low, "high": gain.high}
+            row |= {"runs": gain.n, "verdict": gain.verdict}
+            rows.append(row)
+        return rows
 
     def measure_rows(self) -> list[Row]:
-        """Rows ``{measure, correlation, low, high, pairs}``, the best foreteller first."""
-        ordered = sorted(
-            self.foretelling, key=lambda f: -np.inf if f.correlation is None else f.correlation
-        )[::-1]
-        return [vars(f) | {} for f in ordered]
+        """Return rows ``{measure, correlation, low, high, pairs}``, the best predictor first."""
+        ranked = sorted(self.measures, key=_correlation)
+        return [asdict(score) for score in reversed(ranked)]
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain JSON: ``gains``, ``negative``, ``measures``, ``winners_curse``, ``unpaired``."""
-        curse = None if self.curse is None else vars(self.curse) | {"optimism": self.curse.optimism}
-        negative = [
-            {"target": g.target, "group": list(g.group), "gain": g.mean} for g in self.negative
-        ]
-        measures = {
+        """Return plain JSON: ``gains``, ``negative``, ``measures``, ``winners_curse``, ``unpaired``."""
+        curse = None
+        if self.curse is not None:
+            curse = asdict(self.curse) | {"optimism": self.curse.optimism}
+        negative = []
+        for gain in self.negative:
+            negative.append({"target": gain.target, "group": list(gain.group), "gain": gain.mean})
+        return {
             "gains": self.gain_rows(),
             "negative": negative,
             "measures": self.measure_rows(),
+            "winners_curse": curse,
+            "unpaired": self.unpaired,
         }
-        return measures | {"winners_curse": curse, "unpaired": self.unpaired}
 
 
 def transfer_report(
@@ -119,7 +119,7 @@ def transfer_report(
     final: FinalRecord | None = None,
     seed: int = 0,
 ) -> TransferReport:
-    """Measured gains of every group trained, and how well each affinity ranks the pairwise ones.
+    """Return the measured gains of every group trained, and how well each affinity ranks the pairwise ones.
 
     Args:
         runs: all networks of a study; singles and groups.
@@ -132,9 +132,9 @@ def transfer_report(
     gains, unpaired = measured_gains(list(runs), table, seed)
     names = tuple(sorted({name for gain in gains for name in gain.group}))
     pairwise, draws = pairwise_gains(gains, names)
-    scores = [
-        _foretelling(name, affinity, pairwise, draws, seed) for name, affinity in affinities.items()
-    ]
+    scores = []
+    for name, affinity in affinities.items():
+        scores.append(_measure_score(name, affinity, pairwise, draws, seed))
     curse = None
     if final is not None:
         curse = WinnersCurse(final.search_value, final.reevaluation.mean, final.test_value.mean)
@@ -148,35 +148,68 @@ def write_transfer(report: TransferReport, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     pd.DataFrame(report.gain_rows()).to_csv(folder / "gains.csv", index=False)
     pd.DataFrame(report.measure_rows()).to_csv(folder / "measures.csv", index=False)
-    write_json(folder / "transfer.json", report.to_dict())
+    write_json(folder / "transfer.json", report.to_dict(), indent=1)
 
 
-def _foretelling(
-    name: str, affinity: Affinity, gains: Affinity, draws: np.ndarray, seed: int
-) -> Foretelling:
-    """Rank correlation on the ordered pairs that both sides know, and its interval."""
+def _correlation(score: MeasureScore) -> float:
+    """Return a sort key: measures without a correlation rank last."""
+    return -np.inf if score.correlation is None else score.correlation
+
+
+def _measure_score(
+    name: str, affinity: Affinity, gains: Affinity, draws: NDArray[np.float64], seed: int
+) -> MeasureScore:
+    """Return the rank correlation on the ordered pairs that measure and gains both know, and its interval."""
     shared = [target for target in gains.names if target in affinity.names]
-    at = np.array([gains.names.index(target) for target in shared], dtype=int)
-    ours = affinity.select(shared).values if shared else np.empty((0, 0))
-    theirs = gains.values[np.ix_(at, at)]
-    known = np.isfinite(ours) & np.isfinite(theirs) & ~np.eye(len(shared), dtype=bool)
-    value = _spearman(ours[known], theirs[known]) if known.sum() >= 3 else None
+    index = np.array([gains.names.index(target) for target in shared], dtype=int)
+    predicted = np.empty((0, 0))
+    if shared:
+        predicted = affinity.select(shared).values
+    measured = gains.values[np.ix_(index, index)]
+    off_diagonal = ~np.eye(len(shared), dtype=bool)
+    known = np.isfinite(predicted) & np.isfinite(measured) & off_diagonal
+    n_pairs = int(known.sum())
+    correlation, low, high = None, None, None
+    if n_pairs >= _FEWEST_PAIRS:
+        correlation = _spearman(predicted[known], measured[known])
+    if correlation is not None:
+        shared_draws = draws[:, index[:, None], index]
+        low, high = _correlation_bounds(predicted, shared_draws, known, seed)
+    return MeasureScore(name, correlation, low, high, n_pairs)
+
+
+def _correlation_bounds(
+    predicted: NDArray[np.float64],
+    draws: NDArray[np.float64],
+    known: NDArray[np.bool_],
+    seed: int,
+) -> tuple[float | None, float | None]:
+    """Return the percentile interval over draws of the targets (with replacement) and of the gains."""
     random = np.random.default_rng(seed)
-    sample = []
-    for draw in draws if value is not None else ():
-        times = np.bincount(random.integers(len(shared), size=len(shared)), minlength=len(shared))
+    n_targets = len(predicted)
+    correlations = []
+    for gains_drawn in draws:
+        drawn_targets = random.integers(n_targets, size=n_targets)
+        times = np.bincount(drawn_targets, minlength=n_targets)
+        # A pair counts as often as both its targets were drawn together.
         weight = np.outer(times, times)[known]
-        if (
-            weight > 0
-        ).sum() >= 3:  # fewer pairs correlate perfectly or not at all, whatever they mean
-            gains_drawn = draw[np.ix_(at, at)][known]
-            sample.append(_spearman(np.repeat(ours[known], weight), np.repeat(gains_drawn, weight)))
-    found = np.array([correlation for correlation in sample if correlation is not None])
-    low, high = bounds(found) if len(found) else (None, None)
-    return Foretelling(name, value, low, high, int(known.sum()))
+        if (weight > 0).sum() < _FEWEST_PAIRS:
+            continue
+        repeated_prediction = np.repeat(predicted[known], weight)
+        repeated_gain = np.repeat(gains_drawn[known], weight)
+        correlation = _spearman(repeated_prediction, repeated_gain)
+        if correlation is not None:
+            correlations.append(correlation)
+    if not correlations:
+        return None, None
+    return percentile_bounds(correlations)
 
 
-def _spearman(x: np.ndarray, y: np.ndarray) -> float | None:
-    ranks = [rankdata(v) - (len(v) + 1) / 2 for v in (x, y)]
-    scale = np.sqrt((ranks[0] @ ranks[0]) * (ranks[1] @ ranks[1]))
-    return float(ranks[0] @ ranks[1] / scale) if scale > 0 else None
+def _spearman(x: NDArray[np.float64], y: NDArray[np.float64]) -> float | None:
+    """Return Spearman's rank correlation; None where one side is constant."""
+    x_ranks = rankdata(x) - (len(x) + 1) / 2
+    y_ranks = rankdata(y) - (len(y) + 1) / 2
+    scale = np.sqrt((x_ranks @ x_ranks) * (y_ranks @ y_ranks))
+    if scale == 0:
+        return None
+    return float(x_ranks @ y_ranks / scale)

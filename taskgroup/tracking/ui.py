@@ -11,70 +11,100 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from taskgroup.errors import RunError, TaskgroupError
-from taskgroup.tracking.mlflow_client import tracking_uri
-from taskgroup.tracking.record import read_study
+from taskgroup.files import read_json
+from taskgroup.tracking.mlflow_client import MEMORY_FILE, is_server, tracking_uri
+from taskgroup.tracking.run_folder import read_study
+from taskgroup.urls import redact, resolve, sqlite_url
 
 _HOST = "127.0.0.1"
-_PATIENCE = 90.0  # seconds a server may take to answer
+
+# Seconds a server may take to answer; MLflow takes half a minute on a loaded machine.
+_PATIENCE = 90.0
+
+# Seconds between two looks whether a server answers, or still runs.
+_LOOK_EVERY = 0.2
+_WATCH_EVERY = 0.5
+
+# Seconds a server gets to end by itself before it is killed.
+_END_PATIENCE = 5
 
 
 def serve(run_dir: str | Path, port: int, say: Callable[[str], Any]) -> None:
     """Serve MLflow on ``port`` and the Optuna dashboard on the next one until KeyboardInterrupt (or SIGTERM).
 
-    ``say`` is given a line a server. Raises RunError where a port is taken, TaskgroupError where a server fails.
+    ``say`` is given one line per server. Raises RunError: a port is taken; TaskgroupError: a server fails.
     """
     commands = server_commands(Path(run_dir), port)
+    pages = start_pages(Path(run_dir))
     signal.signal(signal.SIGTERM, _interrupt)
     with contextlib.ExitStack() as stack:
-        servers = {}
+        servers = []
         for offset, (name, command) in enumerate(commands.items()):
             if isinstance(command, str):
                 say(f"{name}: {command}")
                 continue
-            servers[name] = stack.enter_context(_running(name, command, port + offset))
-            say(f"{name}: http://{_HOST}:{port + offset}")
+            servers.append(stack.enter_context(_running(name, command, port + offset)))
+            page = pages.get(name, "")
+            say(f"{name}: http://{_HOST}:{port + offset}{page}")
         say("Ctrl-C stops.")
         with contextlib.suppress(KeyboardInterrupt):
-            while all(server.poll() is None for server in servers.values()):
-                time.sleep(0.5)
+            while all(server.poll() is None for server in servers):
+                time.sleep(_WATCH_EVERY)
 
 
 def server_commands(run_dir: Path, port: int) -> dict[str, list[str] | str]:
-    """A command line a server; or, where none is to be started, what to tell instead."""
-    study = read_study(run_dir)
+    """Return one command line per server; or, where none is to be started, what to tell instead."""
     uri = tracking_uri(run_dir)
-    storage = study.config.get("storage") or f"sqlite:///{run_dir.resolve() / 'optuna.db'}"
-    dashboard = shutil.which(
-        "optuna-dashboard", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    mlflow: list[str] | str = f"{redact(uri)}{start_pages(run_dir).get('MLflow', '')}"
+    if not is_server(uri):
+        options = ["--backend-store-uri", uri, *_address(port), "--workers", "1"]
+        mlflow = [sys.executable, "-m", "mlflow", "ui", *options]
+    dashboard = _dashboard_program()
+    optuna: list[str] | str = (
+        "the dashboard is not installed: pip install 'taskgroup-materials[ui]'"
     )
-    place = ["--host", _HOST, "--port"]
-    mlflow = [
-        sys.executable,
-        "-m",
-        "mlflow",
-        "ui",
-        "--backend-store-uri",
-        uri,
-        *place,
-        str(port),
-        "--workers",
-        "1",
-    ]
-    optuna = [dashboard or "", storage.removeprefix("journal:"), *place, str(port + 1)]
-    return {
-        "MLflow": uri if uri.startswith("http") else mlflow,
-        "Optuna": optuna
-        if dashboard
-        else "the dashboard is not installed: pip install 'taskgroup[ui]'",
-    }
+    if dashboard is not None:
+        optuna = [dashboard, _optuna_storage(run_dir), *_address(port + 1)]
+    return {"MLflow": mlflow, "Optuna": optuna}
+
+
+def start_pages(run_dir: Path) -> dict[str, str]:
+    """Return the page to open first by server: MLflow's table of this study's runs, best objective on top.
+
+    MLflow's own start page leads to an empty list of traces.
+    """
+    path = run_dir / MEMORY_FILE
+    if not path.exists():
+        return {}
+    experiment_id = read_json(path)["experiment_id"]
+    order = "orderByKey=metrics.%60objective%60&orderByAsc=false"
+    return {"MLflow": f"/#/experiments/{experiment_id}/runs?{order}"}
+
+
+def _address(port: int) -> list[str]:
+    return ["--host", _HOST, "--port", str(port)]
+
+
+def _dashboard_program() -> str | None:
+    """Return the path of the Optuna dashboard: of this Python environment before any other."""
+    folders = [str(Path(sys.executable).parent), os.environ["PATH"]]
+    return shutil.which("optuna-dashboard", path=os.pathsep.join(folders))
+
+
+def _optuna_storage(run_dir: Path) -> str:
+    storage = read_study(run_dir).config.get("storage")
+    if not storage:
+        return sqlite_url(run_dir.resolve() / "optuna.db")
+    # The dashboard takes the file of a journal by its path.
+    return resolve("storage", storage).removeprefix("journal:")
 
 
 @contextlib.contextmanager
 def _running(name: str, command: list[str], port: int) -> Iterator[subprocess.Popen]:
-    """A server that answers on its port; its whole process group is ended on leaving."""
+    """Start a server and wait until it answers; its whole process group is ended on leaving."""
     if _answers(port):
         raise RunError(
             f"port {port}: must be free for {name}, but something answers there; choose another with --port"
@@ -85,18 +115,21 @@ def _running(name: str, command: list[str], port: int) -> Iterator[subprocess.Po
             command, stdout=log, stderr=log, start_new_session=True, env=environment
         )
         try:
-            deadline = time.monotonic() + _PATIENCE
-            while not _answers(port):
-                if process.poll() is not None or time.monotonic() > deadline:
-                    log.seek(0)
-                    lines = log.read().decode(errors="replace").strip().splitlines() or [
-                        "it said nothing"
-                    ]
-                    raise TaskgroupError(f"{name} did not start: {lines[-1]}")
-                time.sleep(0.2)
+            _wait_until_it_answers(name, process, port, log)
             yield process
         finally:
             _end(process)
+
+
+def _wait_until_it_answers(name: str, process: subprocess.Popen, port: int, log: IO[bytes]) -> None:
+    deadline = time.monotonic() + _PATIENCE
+    while not _answers(port):
+        if process.poll() is not None or time.monotonic() > deadline:
+            log.seek(0)
+            lines = log.read().decode(errors="replace").strip().splitlines()
+            reason = lines[-1] if lines else "it said nothing"
+            raise TaskgroupError(f"{name} did not start: {redact(reason)}")
+        time.sleep(_LOOK_EVERY)
 
 
 def _end(process: subprocess.Popen) -> None:
@@ -104,7 +137,7 @@ def _end(process: subprocess.Popen) -> None:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, number)
         with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(5)
+            process.wait(_END_PATIENCE)
 
 
 def _answers(port: int) -> bool:

@@ -1,4 +1,4 @@
-"""Training one group of targets as one multi-task network.
+"""Training of one group of targets as one multi-task network.
 
 >>> from taskgroup.datasets import load_dataset
 >>> from taskgroup.models import ModelConfig
@@ -17,7 +17,7 @@ from taskgroup.training.device_rows import pick_device, predict_rows
 from taskgroup.training.fit import fit, fit_epochs, fit_halves
 from taskgroup.training.hooks import Hook, HookContext
 from taskgroup.training.loop import Fit
-from taskgroup.training.metrics import Interval, group_metrics, interval, mean_skill, target_metrics
+from taskgroup.training.metrics import group_metrics, interval, mean_skill, target_metrics
 from taskgroup.training.result import EpochReport, GroupJob, GroupResult
 
 __all__ = [
@@ -29,7 +29,6 @@ __all__ = [
     "GroupResult",
     "Hook",
     "HookContext",
-    "Interval",
     "TrainConfig",
     "balancer_names",
     "fit",

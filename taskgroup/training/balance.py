@@ -1,4 +1,4 @@
-"""Combining the losses of several targets into one update, by name.
+"""Balancers: how the losses of several targets are combined into one update.
 
 Weighting methods scale the losses; gradient methods (torchjd) combine the targets' gradients on the shared parameters.
 A new method is a subclass of Balancer, registered under the entry point group ``taskgroup.balancers`` and checked by
@@ -6,8 +6,7 @@ A new method is a subclass of Balancer, registered under the entry point group `
 """
 
 from collections.abc import Callable, Sequence
-from functools import cache, partial
-from importlib.metadata import entry_points
+from functools import partial
 
 import numpy as np
 import torch
@@ -17,7 +16,11 @@ from torchjd import aggregation
 from torchjd.autojac import jac_to_grad, mtl_backward
 from torchjd.linalg import DualConeProjector
 
-from taskgroup.errors import ConfigError, did_you_mean
+from taskgroup.errors import ConfigError
+from taskgroup.registry import Registry
+
+# Added to a Gramian of trace 1: parallel gradients make it singular, and a Cholesky factor needs it positive definite.
+_REGULARISATION = 1e-4
 
 
 class Balancer(nn.Module):
@@ -41,7 +44,10 @@ class Balancer(nn.Module):
         self.n_targets = n_targets
 
     def combine(self, losses: Tensor, present: Sequence[int]) -> Tensor:
-        """One scalar to differentiate, from losses [T]; ``present`` lists the targets with a label in the batch."""
+        """Return one scalar to differentiate, from losses [T].
+
+        ``present`` lists the targets with a label in the batch.
+        """
         raise NotImplementedError
 
     def backward(
@@ -59,7 +65,7 @@ class Balancer(nn.Module):
         self.combine(losses, present).backward()
 
     def end_epoch(self) -> None:
-        """Called after the last step of an epoch."""
+        """Act on the end of an epoch, after its last step; by default do nothing."""
 
 
 class Mean(Balancer):
@@ -87,10 +93,11 @@ class Uncertainty(Balancer):
         self.log_variance = nn.Parameter(torch.zeros(n_targets))
 
     def combine(self, losses: Tensor, present: Sequence[int]) -> Tensor:
-        each = 0.5 * (torch.exp(-self.log_variance) * losses + self.log_variance)
-        return (
-            each if len(present) == self.n_targets else each[list(present)]
-        ).sum() / self.n_targets
+        weighted = 0.5 * (torch.exp(-self.log_variance) * losses + self.log_variance)
+        # Indexing with a list copies it to the device: only where a target has no label.
+        if len(present) < self.n_targets:
+            weighted = weighted[list(present)]
+        return weighted.sum() / self.n_targets
 
 
 class DynamicWeightAverage(Balancer):
@@ -119,6 +126,7 @@ class DynamicWeightAverage(Balancer):
 
     def end_epoch(self) -> None:
         mean = self._sum / self._steps
+        # NaN: the first epoch, or no label in one of two epochs. Both count as a loss that stands still.
         ratio = torch.nan_to_num(mean / self._last, nan=1.0, posinf=1.0)
         self.weights.copy_(self.n_targets * torch.softmax(ratio / self.temperature, dim=0))
         self._last.copy_(mean)
@@ -133,16 +141,20 @@ class GradientBalancer(Balancer):
 
     Parameters
     ----------
-    aggregator: makes a torchjd aggregator for a network.
-    adds: whether the aggregator adds rows up (PCGrad) rather than averaging them (UPGrad).
+    n_targets: targets of the group.
+    make_aggregator: makes a torchjd aggregator for a network.
+    adds_rows: True for an aggregator that adds rows up (PCGrad), False for one that averages them (UPGrad).
     """
 
     def __init__(
-        self, n_targets: int, aggregator: Callable[[], aggregation.Aggregator], adds: bool
+        self,
+        n_targets: int,
+        make_aggregator: Callable[[], aggregation.Aggregator],
+        adds_rows: bool,
     ) -> None:
         super().__init__(n_targets)
-        self.aggregator = aggregator()
-        self._scale = 1.0 if adds else float(n_targets)
+        self.aggregator = make_aggregator()
+        self._scale = 1.0 if adds_rows else float(n_targets)
 
     def backward(
         self,
@@ -151,17 +163,23 @@ class GradientBalancer(Balancer):
         shared: Sequence[nn.Parameter],
         present: Sequence[int],
     ) -> None:
-        rows = [row for i, row in enumerate(losses / self.n_targets) if i in present]
-        if len(rows) == 1:
-            rows[0].backward()
+        shares = losses / self.n_targets
+        labelled = [share for target, share in enumerate(shares) if target in present]
+        if len(labelled) == 1:
+            labelled[0].backward()
             return
-        # The rows share the graph behind them, hence retain_graph. One loss at a time: convolutions under vmap are
+        # The losses share the graph behind them, hence retain_graph. One loss at a time: convolutions under vmap are
         # slower than as many plain backward passes.
         mtl_backward(
-            rows, features=features, shared_params=shared, retain_graph=True, parallel_chunk_size=1
+            labelled,
+            features=features,
+            shared_params=shared,
+            retain_graph=True,
+            parallel_chunk_size=1,
         )
         jac_to_grad(shared, self.aggregator)
         if self._scale != 1.0:
+            # One kernel for all parameters; torch has no public name for it.
             torch._foreach_mul_([parameter.grad for parameter in shared], self._scale)
 
 
@@ -176,41 +194,53 @@ class NonNegativeProjector(DualConeProjector):
         scale = np.trace(gramian)
         if not np.isfinite(scale) or scale <= 0:
             return U
-        root = np.linalg.cholesky(gramian / scale + 1e-4 * np.eye(len(gramian))).T
-        rows = U.detach().cpu().double().numpy().reshape(-1, len(gramian))
-        weights = np.stack([u + nnls(root, -root @ u)[0] for u in rows]).reshape(U.shape)
-        return torch.as_tensor(weights, dtype=U.dtype, device=U.device)
+        regularised = gramian / scale + _REGULARISATION * np.eye(len(gramian))
+        root = np.linalg.cholesky(regularised).T
+        bounds = U.detach().cpu().double().numpy().reshape(-1, len(gramian))
+        weights = []
+        for lower_bound in bounds:
+            above_bound, _ = nnls(root, -root @ lower_bound)
+            weights.append(lower_bound + above_bound)
+        stacked = np.stack(weights).reshape(U.shape)
+        return torch.as_tensor(stacked, dtype=U.dtype, device=U.device)
 
 
-def _gradient(
-    aggregator: Callable[[], aggregation.Aggregator], adds: bool = False
-) -> Callable[[int], Balancer]:
-    return partial(GradientBalancer, aggregator=aggregator, adds=adds)
+def _averaging(make_aggregator: Callable[[], aggregation.Aggregator]) -> Callable[[int], Balancer]:
+    return partial(GradientBalancer, make_aggregator=make_aggregator, adds_rows=False)
 
 
-BALANCERS: dict[str, Callable[[int], Balancer]] = {
-    "mean": Mean,
-    "uncertainty": Uncertainty,
-    "dwa": DynamicWeightAverage,
-    "pcgrad": _gradient(aggregation.PCGrad, adds=True),
-    "upgrad": _gradient(lambda: aggregation.UPGrad(projector=NonNegativeProjector())),
-    "config": _gradient(aggregation.ConFIG, adds=True),
-    "mgda": _gradient(aggregation.MGDA),
-    "imtlg": _gradient(aggregation.IMTLG),
-    "aligned_mtl": _gradient(aggregation.AlignedMTL),
-}
+def _adding(make_aggregator: Callable[[], aggregation.Aggregator]) -> Callable[[int], Balancer]:
+    return partial(GradientBalancer, make_aggregator=make_aggregator, adds_rows=True)
 
 
-@cache
+def _make_upgrad() -> aggregation.Aggregator:
+    return aggregation.UPGrad(projector=NonNegativeProjector())
+
+
+BALANCERS: Registry[Callable[[int], Balancer]] = Registry(
+    "balancer",
+    "taskgroup.balancers",
+    {
+        "mean": Mean,
+        "uncertainty": Uncertainty,
+        "dwa": DynamicWeightAverage,
+        "pcgrad": _adding(aggregation.PCGrad),
+        "upgrad": _averaging(_make_upgrad),
+        "config": _adding(aggregation.ConFIG),
+        "mgda": _averaging(aggregation.MGDA),
+        "imtlg": _averaging(aggregation.IMTLG),
+        "aligned_mtl": _averaging(aggregation.AlignedMTL),
+    },
+    ConfigError,
+)
+"""Makers of balancers by name: called with the number of targets."""
+
+
 def balancer_names() -> tuple[str, ...]:
-    """Names that ``TrainConfig.balance`` may take: ours, then those of plug-ins."""
-    return (*BALANCERS, *(point.name for point in entry_points(group="taskgroup.balancers")))
+    """Return the names that ``TrainConfig.balance`` may take: ours, then those of plug-ins."""
+    return tuple(BALANCERS)
 
 
 def make_balancer(name: str, n_targets: int) -> Balancer:
-    """A balancer by name. Raises ConfigError for an unknown name."""
-    if name in BALANCERS:
-        return BALANCERS[name](n_targets)
-    for point in entry_points(group="taskgroup.balancers", name=name):
-        return point.load()(n_targets)
-    raise ConfigError(f"balance: no balancer '{name}'; {did_you_mean(name, balancer_names())}")
+    """Return a new balancer. Raises ConfigError for an unknown name."""
+    return BALANCERS.find(name)(n_targets)

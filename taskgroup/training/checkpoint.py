@@ -2,7 +2,6 @@
 
 import json
 import logging
-import os
 import time
 from pathlib import Path
 from typing import Any
@@ -13,70 +12,82 @@ from safetensors.torch import save_file
 from torch import Tensor, nn, optim
 
 from taskgroup.errors import ConfigError
+from taskgroup.files import atomic_path
 
 _log = logging.getLogger(__name__)
+# Raised when names or meaning of the tensors change: files of earlier formats are then left out.
 _FORMAT = 2
+# Name of our JSON among the metadata of a safetensors file.
+_HEADER = "taskgroup"
 
 
 class Checkpoint:
-    """Where and how often a fit is written down, so that a killed one goes on from there to the same result.
+    """File of a fit in progress, so that a killed fit goes on from there to the same result.
 
-    The file is replaced atomically. It stays when the fit is done: remove it (``discard``) once the result is stored.
+    The file is replaced atomically. It stays when the fit is done: ``discard`` it once the result is stored.
 
     Parameters
     ----------
     path: the file; its folder is made.
     seconds: least time between two writes; 0 writes after every epoch.
+    strict: refuse a file of another job with a ConfigError. False, as a worker wants it: leave it out with a line in
+        the log and train from the beginning, which is always right.
     """
 
-    def __init__(self, path: str | Path, seconds: float = 60.0) -> None:
+    def __init__(self, path: str | Path, seconds: float = 60.0, strict: bool = True) -> None:
         self.path = Path(path)
         self.seconds = seconds
-        self._written = time.monotonic()
+        self.strict = strict
+        self._last_write = time.monotonic()
 
     def due(self) -> bool:
-        """Whether enough time has passed since the last write."""
-        return time.monotonic() - self._written >= self.seconds
+        """Return whether enough time has passed since the last write."""
+        return time.monotonic() - self._last_write >= self.seconds
 
     def save(self, key: str, tensors: dict[str, Tensor], state: dict[str, Any]) -> None:
-        """Write tensors and JSON state of the job with this key."""
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        partial = self.path.with_name(self.path.name + ".part")
-        header = {"taskgroup": json.dumps({"format": _FORMAT, "key": key, "state": state})}
-        save_file(
-            {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()},
-            partial,
-            header,
-        )
-        os.replace(partial, self.path)
-        self._written = time.monotonic()
+        """Write tensors and JSON state of the job with this key.
+
+        A file that cannot be written (the disk is full) is reported in the log and does not end the training.
+        """
+        content = {"format": _FORMAT, "key": key, "state": state}
+        # safetensors writes contiguous tensors only; convolutions keep theirs channels last.
+        on_host = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+        try:
+            with atomic_path(self.path) as temporary:
+                save_file(on_host, temporary, {_HEADER: json.dumps(content)})
+        except (OSError, SafetensorError) as error:
+            _log.warning("%s: checkpoint cannot be written: %s", self.path, error)
+        self._last_write = time.monotonic()
 
     def load(self, key: str) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
-        """Tensors and state of the job with this key; None where there is no usable file (a damaged one is reported).
+        """Return tensors and state of the job with this key, or None where there is nothing to go on from.
 
-        Raises ConfigError: the file belongs to another job.
+        A file that is damaged or of another format is left out with a line in the log. Raises ConfigError: the file is
+        of another job and the checkpoint is strict.
         """
         if not self.path.exists():
             return None
         try:
             with safe_open(self.path, framework="pt") as file:
-                header = json.loads((file.metadata() or {})["taskgroup"])
+                content = json.loads((file.metadata() or {})[_HEADER])
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
         except (SafetensorError, KeyError, json.JSONDecodeError) as error:
-            _log.warning(
-                "%s: checkpoint cannot be read, training starts again (%s)", self.path, error
-            )
+            self.report_unusable(f"it cannot be read ({error})")
             return None
-        if header["format"] != _FORMAT:
-            _log.warning(
-                "%s: checkpoint of format %s, training starts again", self.path, header["format"]
-            )
+        if content["format"] != _FORMAT:
+            self.report_unusable(f"its format is {content['format']}, not {_FORMAT}")
             return None
-        if header["key"] != key:
-            raise ConfigError(
-                f"{self.path}: checkpoint must be of job {key[:12]}, found one of {header['key'][:12]}"
-            )
-        return tensors, header["state"]
+        if content["key"] != key:
+            rule = f"checkpoint must be of job {key[:12]}, found one of {content['key'][:12]}"
+            if self.strict:
+                raise ConfigError(f"{self.path}: {rule}; remove the file or name another one")
+            self.report_unusable(rule)
+            return None
+        return tensors, content["state"]
+
+    def report_unusable(self, reason: str) -> None:
+        """Say in the log why training starts again though there is a file."""
+        _log.warning("%s: checkpoint is not used, training starts again: %s", self.path, reason)
 
     def discard(self) -> None:
         """Remove the file."""
@@ -84,41 +95,40 @@ class Checkpoint:
 
 
 def under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The tensors named ``prefix/...``, without the prefix."""
+    """Return the tensors named ``prefix/...``, without the prefix."""
+    start = f"{prefix}/"
     return {
-        name.removeprefix(f"{prefix}/"): t
-        for name, t in tensors.items()
-        if name.startswith(f"{prefix}/")
+        name.removeprefix(start): tensor
+        for name, tensor in tensors.items()
+        if name.startswith(start)
     }
 
 
 def prefixed(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The tensors with names ``prefix/...``."""
+    """Return the tensors with names ``prefix/...``."""
     return {f"{prefix}/{name}": tensor for name, tensor in tensors.items()}
 
 
 def optimizer_tensors(optimizer: optim.Optimizer) -> dict[str, Tensor]:
-    """The state of an optimiser as tensors named ``<parameter number>.<name>``."""
-    state = optimizer.state_dict()["state"]
-    return {
-        f"{i}.{name}": torch.as_tensor(value)
-        for i, slots in state.items()
-        for name, value in slots.items()
-    }
+    """Return the state of an optimiser as tensors named ``<parameter number>.<name>``."""
+    tensors = {}
+    for number, slots in optimizer.state_dict()["state"].items():
+        for name, value in slots.items():
+            tensors[f"{number}.{name}"] = torch.as_tensor(value)
+    return tensors
 
 
 def restore_optimizer(optimizer: optim.Optimizer, tensors: dict[str, Tensor]) -> None:
     """Undo ``optimizer_tensors``; moments take the memory layout of their parameter, as fused kernels expect."""
-    parameters: list[nn.Parameter] = [
-        p for group in optimizer.param_groups for p in group["params"]
-    ]
+    parameters: list[nn.Parameter] = []
+    for group in optimizer.param_groups:
+        parameters.extend(group["params"])
     state: dict[int, dict[str, Tensor]] = {}
     for name, value in tensors.items():
         number, slot = name.split(".", 1)
-        like = parameters[int(number)]
-        if value.shape == like.shape and value.ndim:
-            value = torch.empty_like(like).copy_(value)
+        parameter = parameters[int(number)]
+        if value.shape == parameter.shape and value.ndim:
+            value = torch.empty_like(parameter).copy_(value)
         state.setdefault(int(number), {})[slot] = value
-    optimizer.load_state_dict(
-        {"state": state, "param_groups": optimizer.state_dict()["param_groups"]}
-    )
+    groups = optimizer.state_dict()["param_groups"]
+    optimizer.load_state_dict({"state": state, "param_groups": groups})

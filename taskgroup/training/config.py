@@ -1,8 +1,10 @@
-"""How one network is trained: the settings a study may search over."""
+"""Training settings of one network, which a study may search over."""
 
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+from taskgroup.training.balance import BALANCERS
 
 
 class TrainConfig(BaseModel):
@@ -17,9 +19,9 @@ class TrainConfig(BaseModel):
         le=10_000,
         description="epochs in which the backbone first learns the composition from the density of all training rows",
     )
-    batch_size: int = Field(32, ge=2, le=65_536, description="rows a step")
+    batch_size: int = Field(32, ge=2, le=65_536, description="rows per step")
     lr: float = Field(
-        2e-3, gt=0, le=1, description="AdamW learning rate at its highest, after the warm-up"
+        2e-3, gt=0, le=1, description="highest AdamW learning rate, after the warm-up"
     )
     weight_decay: float = Field(
         0.01, ge=0, le=10, description="AdamW weight decay, on weights of two or more dimensions"
@@ -32,17 +34,15 @@ class TrainConfig(BaseModel):
     )
     grad_clip: float = Field(1.0, ge=0, description="largest norm of the gradient; 0: no clipping")
     loss: Literal["huber", "mse"] = Field(
-        "huber", description="of standardised regression targets; classes: BCE"
+        "huber", description="loss of standardised regression targets; classes: cross-entropy"
     )
-    balance: str = Field(
-        "mean", description="how the losses of several targets are combined, a balancer's name"
-    )
+    balance: str = Field("mean", description="balancer that combines the losses of several targets")
     augment: bool = Field(
         True, description="random exact invariances (origin, axes, reversal) at each step"
     )
     precision: Literal["auto", "float32", "bfloat16"] = Field(
         "auto",
-        description="of convolutions and matrix products; auto: bfloat16 where the device gains by it",
+        description="number format of convolutions and matrix products; auto: bfloat16 where it is faster",
     )
     patience: int = Field(
         0,
@@ -58,10 +58,6 @@ class TrainConfig(BaseModel):
 
     @field_validator("balance")
     @classmethod
-    def _known(cls, name: str) -> str:
-        from taskgroup.errors import did_you_mean
-        from taskgroup.training.balance import balancer_names
-
-        if name not in balancer_names():
-            raise ValueError(f"no balancer '{name}'; {did_you_mean(name, balancer_names())}")
+    def _known_balancer(cls, name: str) -> str:
+        BALANCERS.find(name)
         return name

@@ -1,4 +1,4 @@
-"""Work on a GPU recorded once and replayed, as a CUDA graph.
+"""CUDA graphs: work on a GPU recorded once and replayed.
 
 A step of a small network is hundreds of operations, each over before the host has asked for the next. Replayed, they
 are asked for once. Environment variable TASKGROUP_CUDA_GRAPHS=0 turns it off.
@@ -15,9 +15,11 @@ import torch
 from torch import Tensor
 
 _log = logging.getLogger(__name__)
-_SPARE = (
-    1.2  # times the memory a call took that must be free for a recording, which keeps what it takes
-)
+
+# A recording keeps the memory that the call took; a fifth is left for what other work takes meanwhile.
+_MEMORY_FACTOR = 1.2
+
+_Shapes = tuple[torch.Size, ...]
 
 
 @dataclass
@@ -44,6 +46,10 @@ class CudaGraphCallable:
     device: where. Elsewhere than on a GPU every call runs as written.
     generators: random generators it draws from beside the default one.
     pool: of memory, shared with other recordings that are never replayed at the same time; see ``memory_pool``.
+
+    Attributes
+    ----------
+    memory: bytes that the largest call took while it ran; 0 where nothing is recorded.
     """
 
     def __init__(
@@ -53,104 +59,107 @@ class CudaGraphCallable:
         generators: Sequence[torch.Generator] = (),
         pool: tuple[int, int] | None = None,
     ) -> None:
-        self._function, self._device, self._generators, self._pool = (
-            function,
-            device,
-            generators,
-            pool,
-        )
-        self._on = records(device)
-        self._recordings: dict[tuple[torch.Size, ...], _Recording | None] = {}
-        self.memory = 0  # bytes that the largest call took while it ran
+        self._function = function
+        self._device = device
+        self._generators = generators
+        self._pool = pool
+        self._is_on = records(device)
+        self._called_once: set[_Shapes] = set()
+        self._recordings: dict[_Shapes, _Recording] = {}
+        self.memory = 0
 
     def __call__(self, *inputs: Tensor) -> Tensor:
-        """What the function gives."""
-        if not self._on:
+        """Return what the function returns."""
+        if not self._is_on:
             return self._function(*inputs)
-        key = tuple(tensor.shape for tensor in inputs)
-        if key not in self._recordings:
-            return self._first(key, inputs)
-        if self._recordings[key] is None and not self._record(key, inputs):
+        shapes = tuple(tensor.shape for tensor in inputs)
+        if shapes not in self._called_once:
+            output = self._run_and_measure(inputs)
+            self._called_once.add(shapes)
+            return output
+        if shapes not in self._recordings and not self._record(shapes, inputs):
             return self._function(*inputs)
-        recording = self._recordings[key]
-        for kept, tensor in zip(recording.inputs, inputs, strict=True):
-            kept.copy_(tensor)
+        recording = self._recordings[shapes]
+        for recorded_input, tensor in zip(recording.inputs, inputs, strict=True):
+            recorded_input.copy_(tensor)
         recording.graph.replay()
         return recording.output
 
-    def _first(self, key: tuple[torch.Size, ...], inputs: tuple[Tensor, ...]) -> Tensor:
-        before = torch.cuda.memory_allocated(self._device)
+    def _run_and_measure(self, inputs: tuple[Tensor, ...]) -> Tensor:
+        memory_before = torch.cuda.memory_allocated(self._device)
         torch.cuda.reset_peak_memory_stats(self._device)
         output = self._function(*inputs)
-        self.memory = max(self.memory, torch.cuda.max_memory_allocated(self._device) - before)
-        torch.cuda.current_stream(
-            self._device
-        ).synchronize()  # tables it made and keeps serve other streams too
-        self._recordings[key] = None
+        memory = torch.cuda.max_memory_allocated(self._device) - memory_before
+        self.memory = max(self.memory, memory)
+        # Tables that the function made and keeps are read on other streams too.
+        torch.cuda.current_stream(self._device).synchronize()
         return output
 
-    def _record(self, key: tuple[torch.Size, ...], inputs: tuple[Tensor, ...]) -> bool:
-        """Whether it could be recorded; once it could not, it is not tried again."""
-        if not _has_room(self._device, _SPARE * self.memory):
-            self._on = False
+    def _record(self, shapes: _Shapes, inputs: tuple[Tensor, ...]) -> bool:
+        """Record a call; return False where that failed, after which no other is tried."""
+        if not _has_room(self._device, _MEMORY_FACTOR * self.memory):
+            self._is_on = False
             return False
-        graph, kept = torch.cuda.CUDAGraph(), tuple(tensor.clone() for tensor in inputs)
+        graph = torch.cuda.CUDAGraph()
         for generator in self._generators:
             graph.register_generator_state(generator)
+        recorded_inputs = tuple(tensor.clone() for tensor in inputs)
         try:
-            with _no_collection():
-                graph.capture_begin(pool=self._pool, capture_error_mode="thread_local")
-                try:
-                    output = self._function(*kept)
-                finally:
-                    graph.capture_end()
+            output = self._capture(graph, recorded_inputs)
         except RuntimeError as error:  # OutOfMemoryError is one
-            self._on = False
-            _log.warning(
-                "not recorded as a CUDA graph, slower: %s",
-                str(error.__context__ or error).partition("\n")[0],
-            )
-            for generator in (
-                *self._generators,
-                torch.cuda.default_generators[kept[0].device.index],
-            ):
-                generator.graphsafe_set_state(
-                    generator.clone_state()
-                )  # the old one waits for the recording's end
+            self._is_on = False
+            reason = str(error.__context__ or error).partition("\n")[0]
+            _log.warning("not recorded as a CUDA graph, slower: %s", reason)
+            self._free_generators(recorded_inputs[0].device)
             return False
-        self._recordings[key] = _Recording(graph, kept, output)
+        self._recordings[shapes] = _Recording(graph, recorded_inputs, output)
         return True
+
+    def _capture(self, graph: torch.cuda.CUDAGraph, inputs: tuple[Tensor, ...]) -> Tensor:
+        with _no_garbage_collection():
+            # Other threads may use the device meanwhile.
+            graph.capture_begin(pool=self._pool, capture_error_mode="thread_local")
+            try:
+                return self._function(*inputs)
+            finally:
+                graph.capture_end()
+
+    def _free_generators(self, device: torch.device) -> None:
+        """Give generators a new state after a failed recording: the old one waits for the recording's end."""
+        default = torch.cuda.default_generators[device.index]
+        for generator in (*self._generators, default):
+            generator.graphsafe_set_state(generator.clone_state())
 
     def forget(self) -> None:
         """Free the memory of the recordings; later calls run as written."""
-        self._on = False
+        self._is_on = False
         self._recordings.clear()
 
 
 def records(device: torch.device) -> bool:
-    """Whether work on a device is recorded."""
+    """Return whether work on a device is recorded."""
     return device.type == "cuda" and os.environ.get("TASKGROUP_CUDA_GRAPHS", "1") != "0"
 
 
 def memory_pool(device: torch.device) -> tuple[int, int] | None:
-    """Memory for recordings that are never replayed at the same time."""
+    """Return a memory pool for recordings that are never replayed at the same time."""
     return torch.cuda.graph_pool_handle() if records(device) else None
 
 
 @contextlib.contextmanager
-def _no_collection() -> Iterator[None]:
-    """Without garbage collection: to free another graph spoils a recording."""
-    enabled = gc.isenabled()
+def _no_garbage_collection() -> Iterator[None]:
+    """Keep Python from collecting garbage: to free another graph spoils a recording."""
+    was_enabled = gc.isenabled()
     gc.disable()
     try:
         yield
     finally:
-        if enabled:
+        if was_enabled:
             gc.enable()
 
 
 def _has_room(device: torch.device, needed: float) -> bool:
-    """Whether the device has so many bytes free, if need be after the allocator has given back what it keeps."""
+    """Return whether the device has so many bytes free, if need be after the allocator has given back what it keeps."""
     if torch.cuda.mem_get_info(device)[0] < needed:
         torch.cuda.empty_cache()
     return torch.cuda.mem_get_info(device)[0] >= needed

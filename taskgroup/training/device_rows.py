@@ -1,8 +1,4 @@
-"""Rows on the device: fields of a view prepared once, labels standardised on the training rows.
-
-A study trains hundreds of small networks on the same rows, so prepared fields are kept for the process, keyed by the
-hash of densities and cells, view and device.
-"""
+"""Rows on the device: what a view prepared, kept for the process, and labels standardised on the training rows."""
 
 import logging
 import math
@@ -12,163 +8,180 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
 from taskgroup.datasets import Dataset, Split, TargetScaler, TargetTable
 from taskgroup.errors import ConfigError, TargetError, TaskgroupError
+from taskgroup.models import MultiTaskNetwork, PreparedRows, View
+from taskgroup.models.views.rows import channels_first, channels_last
 from taskgroup.training.prepared_rows import cache_folder, load_prepared, save_prepared
 
 _log = logging.getLogger(__name__)
-_CHUNK = 64  # densities in memory at a time while preparing
-_RESIDENT_BYTES = (
-    4 << 30
-)  # most bytes of fields that a CPU keeps in memory, over all datasets and views
-_LONG = 5.0  # seconds of preparing from which on the rows are kept on disk
-_cache: OrderedDict[tuple[str, str, str], "Fields"] = OrderedDict()
+# Densities in memory at a time while preparing.
+_CHUNK = 64
+# Most bytes of prepared rows that a CPU keeps in memory, over all datasets and views.
+_RESIDENT_BYTES = 4 << 30
+# Seconds of preparing from which on the rows are kept on disk.
+_LONG = 5.0
+# A study trains hundreds of small networks on the same rows in one process, so prepared rows belong to the process and
+# not to a run. Keys are the hash of densities and cells, the key of the view, and the device; the last is the newest.
+_cache: OrderedDict[tuple[str, str, str], "DeviceRows"] = OrderedDict()
 
 
 @dataclass(frozen=True)
-class Fields:
-    """What a view makes of every row of a dataset: fields [rows, C', n, n, n] and lattice [rows, 3, 3] on the device.
+class DeviceRows:
+    """Prepared rows of a whole dataset, and its cells ``lattice`` [rows, 3, 3] on the device.
 
-    Grids lie channels last, as convolutions and the augmentation's gather of whole points want them.
-    Fields too large for the device's memory are a file mapped into the host's memory instead, and ``rest`` prepares its
-    rows when they are first wanted; ``batch`` hides that.
+    Rows too large for the device's memory lie in files mapped into the host's memory instead, and ``rest`` prepares
+    each when it is first wanted; ``batch`` hides that.
     """
 
-    fields: Tensor
+    rows: PreparedRows
     lattice: Tensor
-    rest: "_Rest | None" = None
+    rest: "_UnpreparedRows | None" = None
 
     @property
     def elsewhere(self) -> bool:
-        """The fields are not in the device's memory."""
+        """Whether the rows are outside of the device's memory."""
         return self.rest is not None
 
-    def batch(self, rows: Tensor, out: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Fields and lattice of some rows, int64 on the device, on the device; ``out`` is from ``batch_room``."""
+    def batch(self, rows: Tensor, out: PreparedRows | None = None) -> tuple[PreparedRows, Tensor]:
+        """Return prepared rows and cells of some row numbers, int64 on the device; ``out`` is from ``batch_room``."""
         if self.rest is not None:
             self.rest.prepare(rows.cpu().numpy())
-        points = self.fields.movedim(1, -1)
-        chosen = torch.index_select(
-            points, 0, rows.to(points.device), out=None if out is None else out[: len(rows)]
-        )
-        return chosen.movedim(-1, 1).to(self.lattice.device, non_blocking=True), self.lattice[rows]
+        chosen = self.rows.take(rows.to(self.rows.device), out)
+        return chosen.to(self.lattice.device, non_blocking=True), self.lattice[rows]
 
-    def batch_room(self, rows: int) -> Tensor | None:
-        """Room to be used for one batch after the other; None where the device has an allocator that does so.
+    def batch_room(self, rows: int) -> PreparedRows | None:
+        """Return memory to be used for one batch after the other; None where the device's allocator keeps its memory.
 
-        A CPU's gives memory of this size back to the system, which then clears every page again at each step.
+        A CPU's allocator gives memory of this size back to the system, which then clears every page again at each step.
         """
         if self.lattice.device.type != "cpu":
             return None
-        return self.fields.new_empty(rows, *self.fields.movedim(1, -1).shape[1:])
+        return self.rows.empty_rows(rows)
 
 
 @dataclass(frozen=True)
-class _Rest:
-    """Prepares rows of ``fields`` that are not ``done``: [rows] bool."""
+class _UnpreparedRows:
+    """Prepares rows on demand; ``done`` [rows] says which ones are."""
 
     dataset: Dataset
-    view: nn.Module
-    fields: Tensor
+    view: View
+    rows: PreparedRows
     lattice: Tensor
     done: NDArray[np.bool_]
 
-    def prepare(self, rows: NDArray[np.int64]) -> None:
-        """Make sure that these are done."""
-        todo = np.unique(rows[~self.done[rows]])
-        for start in range(0, len(todo), _CHUNK):
-            chunk = todo[start : start + _CHUNK]
-            self.fields[torch.from_numpy(chunk)] = self._of(chunk).to(self.fields.device)
+    def prepare(self, numbers: NDArray[np.int64]) -> None:
+        """Make sure that rows of these numbers are prepared."""
+        missing = np.unique(numbers[~self.done[numbers]])
+        for start in range(0, len(missing), _CHUNK):
+            chunk = missing[start : start + _CHUNK]
+            index = torch.from_numpy(chunk)
+            prepared = _prepare_rows(self.dataset, self.view, self.lattice, chunk)
+            for room, tensor in zip(self.rows.tensors, prepared.tensors, strict=True):
+                room[index] = tensor.to(room.device)
             self.done[chunk] = True
 
-    def _of(self, rows: NDArray[np.int64]) -> Tensor:
-        return _fields_of(self.dataset, self.view, self.lattice, rows)
 
-
-def _fields_of(
-    dataset: Dataset, view: nn.Module, lattice: Tensor, rows: NDArray[np.int64]
-) -> Tensor:
-    """What the view makes of some rows, on the device of ``lattice``."""
+def _prepare_rows(
+    dataset: Dataset, view: View, lattice: Tensor, numbers: NDArray[np.int64]
+) -> PreparedRows:
+    """Return what the view makes of some rows, on the device of ``lattice``."""
     with torch.no_grad():
-        density = torch.from_numpy(dataset.densities(rows)).to(lattice.device)
-        return view.prepare(density, lattice[torch.from_numpy(rows).to(lattice.device)])
+        density = torch.from_numpy(dataset.densities(numbers)).to(lattice.device)
+        return view.prepare(density, lattice[torch.from_numpy(numbers).to(lattice.device)])
 
 
-def prepare_fields(dataset: Dataset, view: nn.Module, device: torch.device) -> Fields:
-    """The fields of all rows, computed once a process; the least recently used are dropped when room is needed."""
+def prepare_rows(dataset: Dataset, view: View, device: torch.device) -> DeviceRows:
+    """Return the prepared rows of a dataset, computed once per process.
+
+    The least recently used ones are dropped when memory is needed.
+    """
     key = (dataset.inputs_hash, view.key, str(device))
     if key in _cache:
         _cache.move_to_end(key)
         return _cache[key]
     lattice = torch.tensor(dataset.lattices, dtype=torch.float32, device=device)
-    kept = load_prepared(dataset.inputs_hash, view.key, len(dataset))
-    _cache[key] = (
-        _prepared(dataset, view, lattice) if kept is None else Fields(kept.to(device), lattice)
-    )
+    stored = load_prepared(dataset.inputs_hash, view.key, len(dataset))
+    if stored is None:
+        _cache[key] = _prepare_all(dataset, view, lattice)
+    else:
+        _cache[key] = DeviceRows(stored.to(device), lattice)
     return _cache[key]
 
 
-def _prepared(dataset: Dataset, view: nn.Module, lattice: Tensor) -> Fields:
-    """All rows on the device of ``lattice``, kept on disk where they took long; or a file filled on demand."""
+def _prepare_all(dataset: Dataset, view: View, lattice: Tensor) -> DeviceRows:
+    """Prepare all rows on the device of ``lattice`` and keep them on disk if that took long.
+
+    Rows that do not fit into the device's memory become files that are filled on demand.
+    """
     started = time.perf_counter()
-    shape = _fields_of(dataset, view, lattice, np.arange(1)).movedim(1, -1).shape[1:]
-    room = _room((len(dataset), *shape), lattice.device)
-    fields = (_mapped((len(dataset), *shape)) if room is None else room).movedim(-1, 1)
-    rest = _Rest(dataset, view, fields, lattice, np.zeros(len(dataset), dtype=bool))
-    if room is None:
-        return Fields(fields, lattice, rest)
+    example = _prepare_rows(dataset, view, lattice, np.arange(1))
+    needed = example.nbytes * len(dataset)
+    fits = _make_free(needed, lattice.device)
+    rows = example.empty_rows(len(dataset)) if fits else _mapped_rows(example, len(dataset))
+    rest = _UnpreparedRows(dataset, view, rows, lattice, np.zeros(len(dataset), dtype=bool))
+    if not fits:
+        return DeviceRows(rows, lattice, rest)
     rest.prepare(np.arange(len(dataset)))
-    fields = view.trimmed(fields)
+    rows = view.trimmed(rows)
     if time.perf_counter() - started > _LONG:
-        save_prepared(dataset.inputs_hash, view.key, fields)
-    return Fields(fields, lattice)
+        save_prepared(dataset.inputs_hash, view.key, rows)
+    return DeviceRows(rows, lattice)
 
 
-def _room(shape: tuple[int, ...], device: torch.device) -> Tensor | None:
-    """An empty float32 tensor on the device; None where it does not fit."""
-    needed = 4 * math.prod(shape)
+def _make_free(needed: int, device: torch.device) -> bool:
+    """Drop cached rows until so many bytes are free; return False where even that is not enough."""
     while _cache and needed > _free_bytes(device):
         _cache.popitem(last=False)
-    return (
-        torch.empty(shape, dtype=torch.float32, device=device)
-        if needed <= _free_bytes(device)
-        else None
-    )
+    return needed <= _free_bytes(device)
 
 
-def _mapped(shape: tuple[int, ...]) -> Tensor:
-    """A float32 tensor in an unnamed file among prepared rows, where the system keeps in memory what it has room for.
+def _mapped_rows(example: PreparedRows, count: int) -> PreparedRows:
+    """Return memory for so many rows like the example in unnamed files beside the prepared rows on disk.
 
-    Raises TaskgroupError: the disk has no room for it. (Were it not reserved, a full disk would end the process.)
+    The system keeps in memory what it has space for.
+
+    Raises TaskgroupError: the disk has no space for them.
     """
-    needed, folder = 4 * math.prod(shape), cache_folder()
+    folder = cache_folder()
+    size = example.nbytes * count / 1e9
     _log.info(
-        "fields of %.1f GB do not fit into memory: kept in a temporary file in %s",
-        needed / 1e9,
+        "prepared rows of %.1f GB do not fit into memory: kept in temporary files in %s",
+        size,
         folder,
     )
+    shapes = [(count, *channels_last(tensor).shape[1:]) for tensor in example.tensors]
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder) as file:
-            os.posix_fallocate(file.fileno(), 0, needed)
-            return torch.from_numpy(np.memmap(file, dtype=np.float32, mode="r+", shape=shape))
+        arrays = [_mapped_array(folder, shape) for shape in shapes]
     except OSError as error:
         raise TaskgroupError(
-            f"{folder}: no room for {needed / 1e9:.1f} GB of fields ({error.strerror}); TASKGROUP_CACHE names another"
+            f"{folder}: no room for {size:.1f} GB of prepared rows ({error.strerror}); "
+            f"TASKGROUP_CACHE names another folder"
         ) from error
+    return example.with_tensors(tuple(channels_first(torch.from_numpy(array)) for array in arrays))
+
+
+def _mapped_array(folder: Path, shape: tuple[int, ...]) -> NDArray[np.float32]:
+    """Return a float32 array in an unnamed file."""
+    with tempfile.TemporaryFile(dir=folder) as file:
+        # a full disk would end the process at the first write, so the space is reserved now
+        os.posix_fallocate(file.fileno(), 0, 4 * math.prod(shape))
+        return np.memmap(file, dtype=np.float32, mode="r+", shape=shape)
 
 
 def _free_bytes(device: torch.device) -> int:
-    """Bytes that fields may still take: on a GPU half of what is free, the rest is for training."""
+    """Bytes that prepared rows may still take: on a GPU half of what is free, the rest is for training."""
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0] // 2
-    return _RESIDENT_BYTES - sum(entry.fields.nbytes for entry in _cache.values())
+    return _RESIDENT_BYTES - sum(entry.rows.nbytes for entry in _cache.values())
 
 
 @dataclass(frozen=True)
@@ -188,12 +201,12 @@ class Labels:
 def encode_labels(
     table: TargetTable, split: Split, device: torch.device
 ) -> tuple[TargetScaler, Labels]:
-    """The scaler of the training rows and all labels in its space.
+    """Return the scaler of the training rows and all labels in its space.
 
     Raises TargetError: a target without a label in training, or fewer than two labelled training rows.
     """
-    there = ~np.isnan(table.values)
-    train = split.train[there[split.train].any(axis=1)]
+    labelled = ~np.isnan(table.values)
+    train = split.train[labelled[split.train].any(axis=1)]
     if len(train) < 2:
         raise TargetError(
             f"{', '.join(table.names)}: training needs at least 2 labelled rows, found {len(train)}"
@@ -202,20 +215,20 @@ def encode_labels(
     values = np.nan_to_num(scaler.encode(table.values))
     labels = Labels(
         values=torch.as_tensor(values, dtype=torch.float32, device=device),
-        present=torch.as_tensor(there, dtype=torch.float32, device=device),
+        present=torch.as_tensor(labelled, dtype=torch.float32, device=device),
         train=torch.as_tensor(train, device=device),
-        complete=bool(there[train].all()),
+        complete=bool(labelled[train].all()),
     )
     return scaler, labels
 
 
 def pick_device(device: str | torch.device | None = None) -> torch.device:
-    """The device asked for; else TASKGROUP_DEVICE; else CUDA where there is any, else the CPU."""
-    name = (
-        device
-        or os.environ.get("TASKGROUP_DEVICE")
-        or ("cuda" if torch.cuda.is_available() else "cpu")
-    )
+    """Return the device asked for; else TASKGROUP_DEVICE; else CUDA where there is any, else the CPU.
+
+    Raises ConfigError: no such kind of device, or CUDA where there is none.
+    """
+    default = "cuda" if torch.cuda.is_available() else "cpu"
+    name = device or os.environ.get("TASKGROUP_DEVICE") or default
     try:
         chosen = torch.device(name)
     except RuntimeError:
@@ -226,24 +239,24 @@ def pick_device(device: str | torch.device | None = None) -> torch.device:
 
 
 def predict_rows(
-    network: nn.Module, dataset: Dataset, rows: NDArray[np.int64], *, batch_size: int = 64
+    network: MultiTaskNetwork, dataset: Dataset, rows: NDArray[np.int64], *, batch_size: int = 64
 ) -> NDArray[np.float32]:
-    """Predictions of a MultiTaskNetwork [rows, T] in units (probabilities for classes), in float32, on its device."""
+    """Return predictions [rows, T] in units (probabilities for classes), in float32, made on the network's device."""
     device = next(network.parameters()).device
-    data = prepare_fields(dataset, network.view, device)
+    data = prepare_rows(dataset, network.view, device)
     outputs = network_outputs(network, data, torch.as_tensor(rows, device=device), batch_size)
     with torch.no_grad():
         return network.decode(outputs).cpu().numpy().astype(np.float32)
 
 
 def network_outputs(
-    network: nn.Module,
-    data: Fields,
+    network: MultiTaskNetwork,
+    data: DeviceRows,
     rows: Tensor,
     batch_size: int,
-    forward: Callable[[Tensor, Tensor], Tensor] | None = None,
+    forward: Callable[[PreparedRows, Tensor], Tensor] | None = None,
 ) -> Tensor:
-    """Standardised outputs [rows, T] in evaluation mode; the network's mode is left as it was.
+    """Return standardised outputs [rows, T] in evaluation mode; the network's mode is left as it was.
 
     ``forward`` stands in for the network; its next call may overwrite what it gave.
     """
@@ -251,6 +264,6 @@ def network_outputs(
     training = network.training
     network.eval()
     with torch.no_grad():
-        found = [forward(*data.batch(part)).clone() for part in rows.split(batch_size)]
+        outputs = [forward(*data.batch(part)).clone() for part in rows.split(batch_size)]
     network.train(training)
-    return torch.cat(found)
+    return torch.cat(outputs)

@@ -1,4 +1,4 @@
-"""Looking into a training run without changing its loop.
+"""Hooks: a view into a training run without a change of its loop.
 
 >>> class WorstTarget(Hook):
 ...     def on_epoch(self, context):
@@ -10,19 +10,20 @@ from dataclasses import dataclass, field
 
 from torch import Tensor, nn, optim
 
+from taskgroup.models import PreparedRows
 from taskgroup.training.result import EpochReport, GroupJob, GroupResult
 
 
 @dataclass
 class HookContext:
-    """What a hook sees. One object for a whole run; the fields of a step are replaced at each step.
+    """State of a run, shown to hooks. One object for a whole run; what belongs to a step is replaced at each step.
 
     Always there: ``job``; ``targets``, the names in the order of every [T] and [B, T] below; ``network`` (a
     MultiTaskNetwork); ``shared``, the parameters behind the features; ``optimizer``; ``epoch`` (from 1); ``step``
     (optimiser steps done so far, from 0); ``target_losses(outputs, labels, present) -> [T]``.
 
-    In ``on_step``, at the steps that the hook looks at, before the backward pass and the optimiser step: ``fields``
-    [B, ...] (as the view prepares them) and ``lattice`` [B, 3, 3] after augmentation; ``labels`` [B, T] standardised (0
+    In ``on_step``, at the steps that the hook looks at, before the backward pass and the optimiser step: ``rows``
+    (PreparedRows of the batch) and ``lattice`` [B, 3, 3] after augmentation; ``labels`` [B, T] standardised (0
     where missing); ``present`` [B, T] (1 where there is a label); ``present_targets``, indices of targets with a label
     in the batch; ``features`` [B, F], ``outputs`` [B, T] and ``losses`` [T] with their graph. A hook may differentiate
     them with ``torch.autograd.grad(..., retain_graph=True)``; it must not fill ``.grad`` nor change parameters, and
@@ -40,7 +41,7 @@ class HookContext:
     target_losses: Callable[[Tensor, Tensor, Tensor], Tensor]
     epoch: int = 0
     step: int = 0
-    fields: Tensor | None = None
+    rows: PreparedRows | None = None
     lattice: Tensor | None = None
     labels: Tensor | None = None
     present: Tensor | None = None
@@ -56,20 +57,20 @@ class Hook:
     """Base class of hooks; every method does nothing. What a hook collects is its own and not in checkpoints."""
 
     def on_start(self, context: HookContext) -> None:
-        """Before the first epoch."""
+        """Act before the first epoch."""
 
     def looks_at(self, step: int) -> bool:
-        """Whether ``on_step`` is called at a step (from 0); those that no hook looks at are replayed on a GPU, faster.
+        """Return whether ``on_step`` is called at a step (from 0); by default at all steps if it is overridden.
 
-        By default at all steps, or none where ``on_step`` is not overridden.
+        A GPU replays the steps that no hook looks at, which is faster.
         """
         return type(self).on_step is not Hook.on_step
 
     def on_step(self, context: HookContext) -> None:
-        """Losses are known, gradients are not."""
+        """Act when the losses of a step are computed and the gradients are not."""
 
     def on_epoch(self, context: HookContext) -> None:
-        """An epoch was trained and validated."""
+        """Act after an epoch was trained and validated."""
 
     def on_end(self, context: HookContext) -> None:
-        """The run is over."""
+        """Act after the last epoch."""

@@ -1,4 +1,4 @@
-"""Per-target losses over the labels that are there."""
+"""Losses of a batch, per target, over the labels that exist."""
 
 from collections.abc import Sequence
 
@@ -8,11 +8,11 @@ from torch import Tensor, nn
 
 
 class TargetLosses(nn.Module):
-    """Losses of a batch, one a target: Huber (threshold 1) or squared error for regression, BCE for classification.
+    """Losses of a batch: Huber (threshold 1) or squared error for regression targets, cross-entropy for classes.
 
     Called with outputs [B, T] (standardised predictions, logits for classification), labels [B, T] (standardised, 0/1
-    for classification; any finite number where missing) and present [B, T] (1 where there is a label, else 0); gives
-    [T], the mean over the labels a target has in the batch. A target without a label gives 0 and no gradient.
+    for classification; any finite number where missing) and present [B, T] (1 where there is a label, else 0); returns
+    [T], the mean over the labels that a target has in the batch. A target without a label gives 0 and no gradient.
 
     Parameters
     ----------
@@ -22,21 +22,25 @@ class TargetLosses(nn.Module):
 
     def __init__(self, kinds: Sequence[str], loss: str = "huber") -> None:
         super().__init__()
-        classes = torch.tensor([kind == "classification" for kind in kinds])
-        self.register_buffer("_is_class", classes, persistent=False)
-        self._any_class, self._all_class = bool(classes.any()), bool(classes.all())
-        self._regression = F.huber_loss if loss == "huber" else F.mse_loss
+        is_class = torch.tensor([kind == "classification" for kind in kinds])
+        self.register_buffer("_is_class", is_class, persistent=False)
+        # Known on the host once, so that a step does not ask the device for it.
+        self._any_class = bool(is_class.any())
+        self._all_class = bool(is_class.all())
+        self._regression_loss = F.huber_loss if loss == "huber" else F.mse_loss
 
     def forward(self, outputs: Tensor, labels: Tensor, present: Tensor) -> Tensor:
-        outputs = outputs.float()
+        row_losses = self._row_losses(outputs.float(), labels)
+        return (row_losses * present).sum(0) / present.sum(0).clamp(min=1)
+
+    def _row_losses(self, outputs: Tensor, labels: Tensor) -> Tensor:
         if not self._any_class:
-            each = self._regression(outputs, labels, reduction="none")
-        elif self._all_class:
-            each = F.binary_cross_entropy_with_logits(outputs, labels, reduction="none")
-        else:
-            # where() sends the unused branch a zero gradient; both branches are finite, so nothing leaks
-            bce = F.binary_cross_entropy_with_logits(outputs, labels.clamp(0, 1), reduction="none")
-            each = torch.where(
-                self._is_class, bce, self._regression(outputs, labels, reduction="none")
-            )
-        return (each * present).sum(0) / present.sum(0).clamp(min=1)
+            return self._regression_loss(outputs, labels, reduction="none")
+        if self._all_class:
+            return F.binary_cross_entropy_with_logits(outputs, labels, reduction="none")
+        # where() sends the unused branch a zero gradient; both branches are finite, so nothing leaks.
+        regression = self._regression_loss(outputs, labels, reduction="none")
+        cross_entropy = F.binary_cross_entropy_with_logits(
+            outputs, labels.clamp(0, 1), reduction="none"
+        )
+        return torch.where(self._is_class, cross_entropy, regression)

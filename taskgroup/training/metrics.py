@@ -1,77 +1,103 @@
-"""How good predictions are, per target, over the labels that are there.
+"""Metrics of predictions, per target, over the rows that have a label.
 
 The skill of a target is 0 for a constant predictor and 1 for a perfect one: R2 in the space of the target's transform
-for regression, 2*AUC-1 for classification. What does not exist (no labels, a constant column, one class) is None.
+for regression, 2*AUC-1 for classification. A metric that does not exist (no labels, a constant column, one class) is
+None.
 """
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from taskgroup.datasets import Target
+from taskgroup.intervals import LEVEL, Interval, bootstrap_counts, bootstrap_interval
 
 Array = NDArray[np.float64]
-_TINY = 1e-300
-_CLIP = 1e-7  # probabilities are kept this far from 0 and 1 in the log loss
+
+REGRESSION_METRICS = ("skill", "r2", "r2_natural", "mae", "rmse")
+CLASSIFICATION_METRICS = ("skill", "auc", "accuracy", "log_loss")
+
+# A constant column keeps a spread of about 1e-16 of its squares, by rounding: far below this share it has no R2.
+_LEAST_RELATIVE_SPREAD = 1e-12
+# A single confident mistake must not make the log loss of a whole target infinite.
+_LEAST_PROBABILITY = 1e-7
+# A target counts at most this much against the others in a mean skill: below -1 all predictors are equally useless.
+_LEAST_SKILL = -1.0
 
 
 def r2_score(truth: Array, predicted: Array, weights: Array | None = None) -> Array:
-    """Coefficient of determination along the last axis, NaN where the truth is constant.
+    """Return the coefficient of determination along the last axis, NaN where the truth is constant.
 
-    ``weights`` [..., rows] counts each row (bootstrap draws); leading axes broadcast, which gives one R2 a draw.
+    ``weights`` [..., rows] counts each row (bootstrap draws); leading axes broadcast, which gives one R2 per draw.
     """
-    weights = np.ones_like(truth) if weights is None else weights
-    residual = (weights * (truth - predicted) ** 2).sum(-1)
+    if weights is None:
+        weights = np.ones_like(truth)
+    squared_errors = (truth - predicted) ** 2
+    residual = (weights * squared_errors).sum(-1)
     total_weight = weights.sum(-1)
     with np.errstate(divide="ignore", invalid="ignore"):
         mean = (weights * truth).sum(-1) / total_weight
-        spread = (weights * (truth - mean[..., None]) ** 2).sum(-1)
-        scale = 1e-12 * (weights * truth**2).sum(-1)
-        return np.where(spread > scale, 1 - residual / spread, np.nan)
+        squared_deviations = (truth - mean[..., None]) ** 2
+        spread = (weights * squared_deviations).sum(-1)
+        sum_of_squares = (weights * truth**2).sum(-1)
+        least_spread = _LEAST_RELATIVE_SPREAD * sum_of_squares
+        r2 = 1 - residual / spread
+        return np.where(spread > least_spread, r2, np.nan)
 
 
 def auc_score(truth: Array, score: Array, weights: Array | None = None) -> Array:
-    """Area under the ROC curve along the last axis, ties counted half; NaN where only one class is there.
+    """Return the area under the ROC curve along the last axis, ties counted half; NaN for one class only.
 
-    ``truth`` and ``score`` are [rows]; ``weights`` [..., rows] counts each row, which gives one area a draw.
+    ``truth`` and ``score`` are [rows]; ``weights`` [..., rows] counts each row, which gives one area per draw.
     """
-    weights = np.ones_like(truth) if weights is None else weights
+    if weights is None:
+        weights = np.ones_like(truth)
     order = np.argsort(score, kind="stable")
     ordered = score[order]
-    starts = np.flatnonzero(np.r_[True, ordered[1:] != ordered[:-1]])
-    positive = np.add.reduceat((weights * truth)[..., order], starts, axis=-1)
-    negative = np.add.reduceat((weights * (1 - truth))[..., order], starts, axis=-1)
-    below = np.cumsum(negative, axis=-1) - 0.5 * negative
+    is_new_score = np.r_[True, ordered[1:] != ordered[:-1]]
+    first_of_ties = np.flatnonzero(is_new_score)
+    positive_weights = (weights * truth)[..., order]
+    negative_weights = (weights * (1 - truth))[..., order]
+    positives = np.add.reduceat(positive_weights, first_of_ties, axis=-1)
+    negatives = np.add.reduceat(negative_weights, first_of_ties, axis=-1)
+    # Negatives with a lower score count in full, those of an equal score half.
+    negatives_below = np.cumsum(negatives, axis=-1) - 0.5 * negatives
+    ordered_pairs = (positives * negatives_below).sum(-1)
+    all_pairs = positives.sum(-1) * negatives.sum(-1)
     with np.errstate(divide="ignore", invalid="ignore"):
-        return (positive * below).sum(-1) / (positive.sum(-1) * negative.sum(-1))
+        return ordered_pairs / all_pairs
 
 
 def target_metrics(spec: Target, truth: ArrayLike, predicted: ArrayLike) -> dict[str, float | None]:
-    """Metrics of one target, truth and predictions [rows] in its unit (0/1 and probability for classification).
+    """Return the metrics of one target; truth and predictions [rows] are in its unit (0/1 and probability for classes).
 
-    Regression: skill, n, r2 (in the space of the transform), r2_natural, mae, rmse (in the unit). Classification:
-    skill, n, auc, accuracy (at probability 1/2), log_loss. Rows without a label are left out.
+    Regression: n, skill, r2 (in the space of the transform), r2_natural, mae, rmse (in the unit). Classification:
+    n, skill, auc, accuracy (at probability 1/2), log_loss. Rows without a label are left out.
+
+    >>> target_metrics(Target("gap", unit="eV"), [1.0, 2.0, 3.0], [1.0, 2.0, 3.5])["r2"]
+    0.875
     """
-    truth, predicted = np.asarray(truth, dtype=np.float64), np.asarray(predicted, dtype=np.float64)
-    there = np.isfinite(truth)
-    truth, predicted = truth[there], predicted[there]
-    n = len(truth)
-    if spec.kind == "classification":
-        names = ("skill", "auc", "accuracy", "log_loss")
-        values = _classification(truth, predicted) if n else {}
-    else:
-        names = ("skill", "r2", "r2_natural", "mae", "rmse")
-        values = _regression(spec, truth, predicted) if n else {}
-    return {"n": n} | {name: _number(values.get(name, math.nan)) for name in names}
+    truth = np.asarray(truth, dtype=np.float64)
+    predicted = np.asarray(predicted, dtype=np.float64)
+    labelled = np.isfinite(truth)
+    truth = truth[labelled]
+    predicted = predicted[labelled]
+    is_class = spec.kind == "classification"
+    if len(truth) == 0:
+        names = CLASSIFICATION_METRICS if is_class else REGRESSION_METRICS
+        return {"n": 0} | dict.fromkeys(names)
+    compute = _classification_metrics if is_class else _regression_metrics
+    metrics = compute(spec, truth, predicted)
+    finite = {name: _finite_or_none(value) for name, value in metrics.items()}
+    return {"n": len(truth)} | finite
 
 
 def group_metrics(
     specs: Sequence[Target], truth: NDArray, predicted: NDArray
 ) -> dict[str, dict[str, float | None]]:
-    """``target_metrics`` of each target; truth and predictions are [rows, T] in units."""
+    """Return ``target_metrics`` of each target; truth and predictions are [rows, T] in units."""
     return {
         spec.name: target_metrics(spec, truth[:, i], predicted[:, i])
         for i, spec in enumerate(specs)
@@ -81,38 +107,36 @@ def group_metrics(
 def output_skills(
     specs: Sequence[Target], labels: NDArray, outputs: NDArray, weights: NDArray
 ) -> Array:
-    """Skills [draws, T] from standardised labels (NaN = missing) and network outputs [rows, T]; NaN: undefined.
+    """Return skills [draws, T] from standardised labels and network outputs [rows, T]; NaN where undefined.
 
-    ``weights`` [draws, rows] counts each row. With all ones the same numbers as ``group_metrics``: R2 does not change
-    under standardisation, nor AUC from logit to probability.
+    Labels are NaN where missing; ``weights`` [draws, rows] counts each row. With weights of one the skills are those
+    of ``group_metrics``: R2 does not change under standardisation, nor AUC from logit to probability.
     """
     skills = np.full((len(weights), len(specs)), np.nan)
     for i, spec in enumerate(specs):
-        there = np.isfinite(labels[:, i])
-        if there.any():
-            truth, output = (
-                labels[there, i].astype(np.float64),
-                outputs[there, i].astype(np.float64),
-            )
-            skills[:, i] = _skill(spec, truth, output, weights[:, there])
+        labelled = np.isfinite(labels[:, i])
+        if labelled.any():
+            truth = labels[labelled, i].astype(np.float64)
+            output = outputs[labelled, i].astype(np.float64)
+            skills[:, i] = _skill(spec, truth, output, weights[:, labelled])
     return skills
 
 
 def mean_skill(skills: Mapping[str, float | None]) -> float:
-    """The value of a set of targets: mean skill, each clipped below at -1; undefined ones left out, NaN if all are."""
-    known = [
-        max(value, -1.0) for value in skills.values() if value is not None and math.isfinite(value)
-    ]
-    return sum(known) / len(known) if known else math.nan
+    """Return the value of a set of targets: the mean skill, each clipped below at -1.
 
+    Undefined skills are left out; NaN where all are.
 
-@dataclass(frozen=True)
-class Interval:
-    """A value with the bounds of its confidence interval; bounds are None where no draw gave a number."""
-
-    value: float | None
-    low: float | None
-    high: float | None
+    >>> mean_skill({"a": -50.0, "b": 0.5, "c": None})
+    -0.25
+    """
+    clipped = []
+    for skill in skills.values():
+        if skill is not None and math.isfinite(skill):
+            clipped.append(max(skill, _LEAST_SKILL))
+    if not clipped:
+        return math.nan
+    return sum(clipped) / len(clipped)
 
 
 def interval(
@@ -121,11 +145,11 @@ def interval(
     predicted: ArrayLike,
     metric: str = "skill",
     *,
-    level: float = 0.95,
+    level: float = LEVEL,
     draws: int = 1000,
     seed: int = 0,
 ) -> Interval:
-    """Percentile bootstrap interval of a metric over materials and, where there are several, over seeds.
+    """Return a metric with its percentile bootstrap interval over materials and, where there are several, over seeds.
 
     Parameters
     ----------
@@ -134,85 +158,93 @@ def interval(
     predicted: [rows], or [seeds, rows] for several networks; the value is then the mean over seeds, and each draw takes
         seeds with replacement first, then the same materials for all of them.
     metric: skill, r2, r2_natural, mae, rmse, auc or accuracy.
-    level: of confidence.  draws: bootstrap draws.  seed: of the draws.
+    level: of confidence.
+    draws: number of bootstrap draws.
+    seed: of the draws.
     """
     truth = np.asarray(truth, dtype=np.float64)
     predicted = np.atleast_2d(np.asarray(predicted, dtype=np.float64))
-    there = np.isfinite(truth)
-    truth, predicted = truth[there], predicted[:, there]
+    labelled = np.isfinite(truth)
+    truth = truth[labelled]
+    predicted = predicted[:, labelled]
     if not len(truth):
         return Interval(None, None, None)
     random = np.random.default_rng(seed)
-    counts = random.multinomial(len(truth), np.full(len(truth), 1 / len(truth)), size=draws).astype(
-        np.float64
-    )
-    value = np.mean(
-        [
-            weighted_metric(spec, metric, truth, one, np.ones((1, len(truth))))[0]
-            for one in predicted
-        ]
-    )
-    by_seed = np.stack(
-        [weighted_metric(spec, metric, truth, one, counts) for one in predicted]
-    )  # [seeds, draws]
-    chosen = random.integers(len(predicted), size=by_seed.shape)
-    sample = np.take_along_axis(by_seed, chosen, axis=0).mean(0)
-    sample = sample[np.isfinite(sample)]
-    tail = (1 - level) / 2
-    low, high = np.quantile(sample, [tail, 1 - tail]) if len(sample) else (math.nan, math.nan)
-    return Interval(_number(value), _number(low), _number(high))
+    counts = bootstrap_counts(len(truth), draws, random)
+    every_row_once = np.ones((1, len(truth)))
+
+    def metric_of_seeds(weights: Array) -> Array:
+        return np.stack([weighted_metric(spec, metric, truth, row, weights) for row in predicted])
+
+    value = np.mean(metric_of_seeds(every_row_once))
+    by_seed = metric_of_seeds(counts)  # [seeds, draws]
+    drawn_seeds = random.integers(len(predicted), size=by_seed.shape)
+    drawn_values = np.take_along_axis(by_seed, drawn_seeds, axis=0).mean(0)
+    return bootstrap_interval(value, drawn_values, level)
 
 
 def weighted_metric(
     spec: Target, metric: str, truth: Array, predicted: Array, weights: Array
 ) -> Array:
-    """A metric [draws] of truth and predictions [rows], in units, for each row of weights [draws, rows]."""
+    """Return a metric [draws] of truth and predictions [rows], in units, for each row of weights [draws, rows].
+
+    ``metric`` is skill, r2, r2_natural, mae, rmse, auc or accuracy.
+    """
+    predicted = np.asarray(predicted, dtype=np.float64)
     if metric == "skill":
-        metric = "auc" if spec.kind == "classification" else "r2"
-        score = weighted_metric(spec, metric, truth, predicted, weights)
-        return 2 * score - 1 if metric == "auc" else score
+        return _skill(spec, spec.forward(truth), spec.forward_predictions(predicted), weights)
     if metric == "auc":
         return auc_score(truth, predicted, weights)
     if metric == "r2":
-        return r2_score(*_transformed(spec, truth, predicted), weights)
+        return r2_score(spec.forward(truth), spec.forward_predictions(predicted), weights)
     if metric == "r2_natural":
         return r2_score(truth, predicted, weights)
-    each = {
-        "mae": lambda: np.abs(truth - predicted),
-        "rmse": lambda: (truth - predicted) ** 2,
-        "accuracy": lambda: ((predicted >= 0.5) == (truth >= 0.5)).astype(np.float64),
-    }[metric]()
-    mean = weights @ each / weights.sum(-1)
+    row_scores = _ROW_SCORES[metric](truth, predicted)
+    mean = weights @ row_scores / weights.sum(-1)
     return np.sqrt(mean) if metric == "rmse" else mean
 
 
-def _transformed(spec: Target, truth: Array, predicted: Array) -> tuple[Array, Array]:
-    if spec.transform == "log10":  # float32 predictions may have run out of range at either end
-        predicted = np.clip(predicted, _TINY, 1 / _TINY)
-    return spec.forward(truth), spec.forward(predicted)
+def _is_right_class(truth: Array, probability: Array) -> Array:
+    return ((probability >= 0.5) == (truth >= 0.5)).astype(np.float64)
 
 
-def _regression(spec: Target, truth: Array, predicted: Array) -> dict[str, float]:
-    error = predicted - truth
-    r2 = float(r2_score(*_transformed(spec, truth, predicted)))
-    natural = float(r2_score(truth, predicted))
-    mae, rmse = float(np.abs(error).mean()), float(np.sqrt((error**2).mean()))
-    return {"skill": r2, "r2": r2, "r2_natural": natural, "mae": mae, "rmse": rmse}
+_ROW_SCORES = {
+    "mae": lambda truth, predicted: np.abs(truth - predicted),
+    "rmse": lambda truth, predicted: (truth - predicted) ** 2,
+    "accuracy": _is_right_class,
+}
 
 
-def _classification(truth: Array, probability: Array) -> dict[str, float]:
-    auc = float(auc_score(truth, probability))
-    accuracy = float(((probability >= 0.5) == (truth >= 0.5)).mean())
-    p = np.clip(probability, _CLIP, 1 - _CLIP)
-    log_loss = float(-(truth * np.log(p) + (1 - truth) * np.log(1 - p)).mean())
-    return {"skill": 2 * auc - 1, "auc": auc, "accuracy": accuracy, "log_loss": log_loss}
-
-
-def _skill(spec: Target, truth: Array, output: Array, weights: Array) -> Array:
+def _skill(spec: Target, truth: Array, predicted: Array, weights: Array) -> Array:
+    """Return skills [draws] of truth and predictions [rows] in the space that is learnt."""
     if spec.kind == "classification":
-        return 2 * auc_score(truth, output, weights) - 1
-    return r2_score(truth, output, weights)
+        return 2 * auc_score(truth, predicted, weights) - 1
+    return r2_score(truth, predicted, weights)
 
 
-def _number(value: float) -> float | None:
+def _regression_metrics(spec: Target, truth: Array, predicted: Array) -> dict[str, float]:
+    error = predicted - truth
+    r2 = float(r2_score(spec.forward(truth), spec.forward_predictions(predicted)))
+    return {
+        "skill": r2,
+        "r2": r2,
+        "r2_natural": float(r2_score(truth, predicted)),
+        "mae": float(np.abs(error).mean()),
+        "rmse": float(np.sqrt((error**2).mean())),
+    }
+
+
+def _classification_metrics(spec: Target, truth: Array, probability: Array) -> dict[str, float]:
+    auc = float(auc_score(truth, probability))
+    clipped = np.clip(probability, _LEAST_PROBABILITY, 1 - _LEAST_PROBABILITY)
+    log_likelihood = truth * np.log(clipped) + (1 - truth) * np.log(1 - clipped)
+    return {
+        "skill": 2 * auc - 1,
+        "auc": auc,
+        "accuracy": float(_is_right_class(truth, probability).mean()),
+        "log_loss": float(-log_likelihood.mean()),
+    }
+
+
+def _finite_or_none(value: float) -> float | None:
     return float(value) if math.isfinite(value) else None

@@ -1,15 +1,16 @@
 """Pre-training: what all targets share first learns to tell the composition from the density.
 
-The statistics of the elements (``taskgroup.datasets.composition``) cost nothing to know and every row has them, with a
-label of the group or without. They are learnt, not shown: a network sees the density alone, then as before. Networks on
-peaks learn the elements at the peaks before that, see ``elements``.
+The statistics of the elements (``taskgroup.datasets.composition``) cost nothing to know, and every row has them, with a
+label of the group or without. They are learnt, not given: a network sees the density alone, now and later. Before that
+a backbone learns its own lessons (``Backbone.lessons``): networks on peaks learn the elements at the peaks.
 
-Groups of equal hyper-parameters, seed and rows begin with the same weights, which are made once a process.
+Groups of equal hyper-parameters, seed and rows begin with the same weights, which are made once per process.
 """
 
 import hashlib
 from collections import OrderedDict
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,125 +19,140 @@ from torch import Tensor, nn
 from taskgroup.datasets import Dataset, Split, Target, TargetTable
 from taskgroup.datasets.composition import composition_names, composition_statistics
 from taskgroup.errors import TrainingFailed
-from taskgroup.models.backbones.peak_network import PeakNetwork
-from taskgroup.training.element_lesson import learn_elements, peak_elements
-from taskgroup.training.loop import Run
+from taskgroup.models import Lesson
+from taskgroup.training.lessons import learn_lesson
+from taskgroup.training.loop import TrainingLoop
 from taskgroup.training.result import GroupJob, canonical_json
 
-_KEPT = 32  # backbones a process keeps
-_cache: OrderedDict[str, dict[str, Tensor]] = OrderedDict()
-_lessons: OrderedDict[str, dict[str, Tensor]] = OrderedDict()  # elements, by how they were begun
+State = dict[str, Tensor]
+
+# The groups of a trial are trained one after the other or in step by one process, with one recipe and other targets:
+# they all ask for the same weights. These belong to the process because nothing else outlives a run. The newest are
+# last, and the oldest are dropped.
+_MOST_KEPT = 32
+_trunks: OrderedDict[str, State] = OrderedDict()
+_lessons: OrderedDict[str, State] = OrderedDict()
 
 
 def composition_targets(dataset: Dataset, split: Split) -> TargetTable:
-    """The statistics of every row's elements; those that training rows do not differ in are left out.
+    """Return statistics of the elements of every row, without those in which the training rows do not differ.
 
     Raises InputError: a row whose formula is not one.
     """
     values = composition_statistics(dataset.formulas)
-    differ = np.array(
-        [len(np.unique(column[~np.isnan(column)])) > 1 for column in values[split.train].T]
-    )
-    names = [name for name, keep in zip(composition_names(), differ, strict=True) if keep]
-    return TargetTable(
-        tuple(Target(f"composition-{name}") for name in names), dataset.ids, values[:, differ]
-    )
+    columns = []
+    specs = []
+    for name, column in zip(composition_names(), values.T, strict=True):
+        training_values = column[split.train]
+        known = training_values[~np.isnan(training_values)]
+        if len(np.unique(known)) > 1:
+            specs.append(Target(f"composition-{name}"))
+            columns.append(column)
+    kept = np.stack(columns, axis=1) if columns else values[:, :0]
+    return TargetTable(tuple(specs), dataset.ids, kept)
 
 
-def pretrained_backbone(
-    dataset: Dataset, split: Split, job: GroupJob, device: torch.device
-) -> dict[str, Tensor]:
-    """Weights of a job's backbone after ``pretrain`` epochs on the composition of all training rows, by its recipe.
+def pretrained_trunk(dataset: Dataset, split: Split, job: GroupJob, device: torch.device) -> State:
+    """Return weights of a job's trunk after ``pretrain`` epochs on the composition of all training rows, by its recipe.
 
-    None at all where these rows have one composition: there is nothing to learn.
+    Empty where these rows have one composition: there is nothing to learn.
 
     Raises TrainingFailed as ``fit_epochs`` does; InputError: see ``composition_targets``.
     """
-    training = job.training.model_copy(
-        update={
-            "epochs": job.training.pretrain,
-            "pretrain": 0,
-            "patience": 0,
-            "ema": 0.0,
-            "balance": "mean",
-        }
-    )
-    settings = [
+    changes = {
+        "epochs": job.training.pretrain,
+        "pretrain": 0,
+        "patience": 0,
+        "ema": 0.0,
+        "balance": "mean",
+    }
+    training = job.training.model_copy(update=changes)
+    key = _key(
+        dataset.inputs_hash,
+        dataset.formulas,
+        _atoms_hash(dataset),
+        split.id,
         job.model.model_dump(mode="json"),
         training.model_dump(mode="json"),
         job.seed,
         str(device),
-    ]
-    content = canonical_json(
-        [dataset.inputs_hash, dataset.formulas, _atoms(dataset), split.id, *settings]
     )
-    key = hashlib.sha256(content.encode()).hexdigest()
-    if key not in _cache:
+    if key not in _trunks:
         table = composition_targets(dataset, split)
+        learnt: State = {}
         if table.names:
-            own = replace(job, targets=table.names, training=training)
-            run = Run(replace(dataset, targets=table), split, own, device, ())
-            _learn_elements(run, dataset, split)
-            _cache[key] = _trained(run)
-        else:
-            _cache[key] = {}
-        if len(_cache) > _KEPT:
-            _cache.popitem(last=False)
-    _cache.move_to_end(key)
-    return _cache[key]
+            own_job = replace(job, targets=table.names, training=training)
+            run = TrainingLoop(replace(dataset, targets=table), split, own_job, device, ())
+            _learn_lessons(run, dataset, split)
+            learnt = _trained(run)
+        _keep(_trunks, key, learnt)
+    _trunks.move_to_end(key)
+    return _trunks[key]
 
 
-def _atoms(dataset: Dataset) -> str:
-    """A hash of the atoms of all rows."""
+def _learn_lessons(run: TrainingLoop, dataset: Dataset, split: Split) -> None:
+    """Teach a backbone its lessons, each once for all networks that begin it alike, however wide they are."""
+    for lesson in run.network.trunk.backbone.lessons():
+        key = _key(
+            lesson.name,
+            dataset.inputs_hash,
+            _atoms_hash(dataset),
+            split.id,
+            run.network.view.key,
+            run.job.seed,
+            str(run.device),
+            _weights_hash(lesson.pupils),
+        )
+        if key not in _lessons:
+            _learn(lesson, run, dataset, split)
+            _keep(_lessons, key, _weights(lesson.pupils))
+        _lessons.move_to_end(key)
+        lesson.pupils.load_state_dict(_lessons[key])
+
+
+def _learn(lesson: Lesson, run: TrainingLoop, dataset: Dataset, split: Split) -> None:
+    rows, _ = run.data.batch(torch.as_tensor(split.train, device=run.device))
+    with run.isolation.random:
+        inputs, labels = lesson.examples(dataset, split.train, rows)
+        learn_lesson(lesson, inputs, labels, torch.Generator().manual_seed(run.job.seed))
+
+
+def _trained(run: TrainingLoop) -> State:
+    try:
+        while not run.is_over:
+            run.epoch()
+    except TrainingFailed as error:
+        raise TrainingFailed(
+            f"pre-training on the composition: {error.fail_kind}", error.fail_kind
+        ) from error
+    return _weights(run.network.trunk)
+
+
+def _keep(kept: OrderedDict[str, State], key: str, state: State) -> None:
+    """Add a state and drop the one that was used longest ago if there are too many."""
+    kept[key] = state
+    if len(kept) > _MOST_KEPT:
+        kept.popitem(last=False)
+
+
+def _key(*content: Any) -> str:
+    return hashlib.sha256(canonical_json(content).encode()).hexdigest()
+
+
+def _atoms_hash(dataset: Dataset) -> str:
+    """Return a hash of the atoms of all rows."""
     digest = hashlib.sha256()
     for species, sites in zip(dataset.species, dataset.frac_coords, strict=True):
         digest.update(" ".join(species).encode() + sites.tobytes())
     return digest.hexdigest()
 
 
-def _learn_elements(run: Run, dataset: Dataset, split: Split) -> None:
-    """Teach a network on peaks its elements; once for all networks that begin this lesson alike, however wide."""
-    network = run.network.backbone.net
-    if not isinstance(network, PeakNetwork):
-        return
-    pupils = nn.ModuleDict({"element": network.element, "scale": network.scale})
-    begin = hashlib.sha256()
-    for tensor in pupils.state_dict().values():
-        begin.update(tensor.cpu().numpy().tobytes())
-    key = canonical_json(
-        [
-            dataset.inputs_hash,
-            _atoms(dataset),
-            split.id,
-            run.network.view.key,
-            run.job.seed,
-            str(run.device),
-        ]
-    )
-    key += begin.hexdigest()
-    if key not in _lessons:
-        rows, _ = run.data.batch(torch.as_tensor(split.train, device=run.device))
-        peaks, _ = run.network.view.split(rows)
-        with run.random:
-            elements = peak_elements(dataset, split.train, peaks)
-            learn_elements(network, peaks, elements, torch.Generator().manual_seed(run.job.seed))
-        _lessons[key] = _weights(pupils)
-        if len(_lessons) > _KEPT:
-            _lessons.popitem(last=False)
-    _lessons.move_to_end(key)
-    pupils.load_state_dict(_lessons[key])
+def _weights_hash(module: nn.Module) -> str:
+    digest = hashlib.sha256()
+    for tensor in module.state_dict().values():
+        digest.update(tensor.cpu().numpy().tobytes())
+    return digest.hexdigest()
 
 
-def _trained(run: Run) -> dict[str, Tensor]:
-    try:
-        while not run.over:
-            run.epoch()
-    except TrainingFailed as error:
-        raise TrainingFailed(
-            f"pre-training on the composition: {error.fail_kind}", error.fail_kind
-        ) from error
-    return _weights(run.network.backbone)
-
-
-def _weights(module: nn.Module) -> dict[str, Tensor]:
+def _weights(module: nn.Module) -> State:
     return {name: tensor.detach().clone() for name, tensor in module.state_dict().items()}

@@ -1,14 +1,14 @@
-"""What is trained (GroupJob) and what that gave (GroupResult): the unit of caching, never trained twice."""
+"""Jobs (GroupJob) and their results (GroupResult): the unit of caching, never trained twice."""
 
 import hashlib
 import json
-import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from taskgroup.errors import ConfigError
+from taskgroup.files import plain_json
 from taskgroup.training.config import TrainConfig
 
 if TYPE_CHECKING:
@@ -18,23 +18,13 @@ Metrics = dict[str, dict[str, float | None]]
 Skills = dict[str, float | None]
 _SPLIT_KEYS = frozenset({"by", "folds", "seed", "test_fold", "validation_fold"})
 _SPLIT_OPTIONS = frozenset({"train_share"})
-_MEANING = 4  # raised when equal jobs no longer give equal results: those of earlier versions are then trained again
+# Raised when equal jobs no longer give equal results: those of earlier versions are then trained again.
+_MEANING = 4
 
 
 def canonical_json(value: Any) -> str:
-    """JSON with sorted keys and no spaces: equal values give equal text. NaN and infinities are refused."""
+    """Return JSON with sorted keys and no spaces: equal values give equal text. Raises ValueError: NaN or infinity."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
-
-
-def finite_or_none(value: Any) -> Any:
-    """The same nested mappings and lists with every NaN or infinite float replaced by None, ready for plain JSON."""
-    if isinstance(value, Mapping):
-        return {key: finite_or_none(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [finite_or_none(item) for item in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value
 
 
 @dataclass(frozen=True)
@@ -70,13 +60,15 @@ class GroupJob:
     @cached_property
     def key(self) -> str:
         """SHA-256 (hex) of everything that decides the outcome: equal keys are trained once."""
+        from taskgroup.models import meaning
+
         content = self.to_dict()
         del content["dataset"]
-        content["meaning"] = _MEANING
+        content["meaning"] = {"training": _MEANING} | meaning(self.model)
         return hashlib.sha256(canonical_json(content).encode()).hexdigest()
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain JSON; ``from_dict`` undoes it."""
+        """Return plain JSON; ``from_dict`` undoes it."""
         return {
             "targets": list(self.targets),
             "model": self.model.model_dump(mode="json"),
@@ -89,7 +81,7 @@ class GroupJob:
 
     @classmethod
     def from_dict(cls, content: Mapping[str, Any]) -> "GroupJob":
-        """The job ``to_dict`` described."""
+        """Return the job that ``to_dict`` described."""
         from taskgroup.models import ModelConfig
 
         return cls(
@@ -115,13 +107,12 @@ class EpochReport:
 
 @dataclass(frozen=True)
 class GroupResult:
-    """What training one job gave, measured on the validation rows, each at the epoch the others chose (BestEpochs).
+    """Result of training one job, measured on the validation rows, each at the epoch the others chose (BestEpochs).
 
     ``metrics[target]`` has ``skill`` and ``n`` (labels), then r2, r2_natural, mae, rmse for regression (r2 in the space
     of the target's transform, the others in its unit) or auc, accuracy, log_loss for classification; a value that does
     not exist (a constant column, one class only) is None. ``curve`` has the skills of each epoch, ``train_curve`` its
-    mean training loss. ``seconds`` is wall time, ``peak_memory`` bytes that a recorded step takes on a GPU (else
-    0). ``weights`` and ``predictions`` name files beside the result, or are None.
+    mean training loss. ``seconds`` is wall time, ``peak_memory`` bytes that a recorded step takes on a GPU (else 0).
     """
 
     job: GroupJob
@@ -133,8 +124,6 @@ class GroupResult:
     n_parameters: int
     train_curve: tuple[float | None, ...] = ()
     peak_memory: int = 0
-    weights: str | None = None
-    predictions: str | None = None
 
     @property
     def key(self) -> str:
@@ -151,24 +140,22 @@ class GroupResult:
         """Skill of each target."""
         return {target: values["skill"] for target, values in self.metrics.items()}
 
-    def with_files(
-        self, weights: str | None = None, predictions: str | None = None
-    ) -> "GroupResult":
-        """The same result naming the files its weights and predictions were stored in."""
-        return replace(
-            self, weights=weights or self.weights, predictions=predictions or self.predictions
-        )
-
     def to_dict(self) -> dict[str, Any]:
-        """Plain JSON without NaN; ``from_dict`` undoes it."""
-        content = {name: getattr(self, name) for name in self.__dataclass_fields__ if name != "job"}
-        return {"key": self.key, "job": self.job.to_dict(), **finite_or_none(content)}
+        """Return plain JSON without NaN; ``from_dict`` undoes it."""
+        content = {name: getattr(self, name) for name in _stored_fields()}
+        return {"key": self.key, "job": self.job.to_dict()} | plain_json(content)
 
     @classmethod
     def from_dict(cls, content: Mapping[str, Any]) -> "GroupResult":
-        """The result ``to_dict`` described."""
-        names = [name for name in cls.__dataclass_fields__ if name != "job"]
-        values = {name: content[name] for name in names}
+        """Return the result that ``to_dict`` described; fields of earlier versions that are gone are left out."""
+        values = {name: content[name] for name in _stored_fields()}
         values["curve"] = tuple(values["curve"])
         values["train_curve"] = tuple(values["train_curve"])
         return cls(job=GroupJob.from_dict(content["job"]), **values)
+
+
+def _stored_fields() -> list[str]:
+    """Return the fields of a GroupResult that are stored as they are; a job has a form of its own."""
+    names = [field.name for field in fields(GroupResult)]
+    names.remove("job")
+    return names

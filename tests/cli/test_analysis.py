@@ -10,8 +10,7 @@ from click.testing import CliRunner
 from taskgroup.affinity import METRICS
 from taskgroup.cli.analysis import transfer
 from taskgroup.datasets import TargetScaler, load_dataset
-from taskgroup.execution.results import ResultStore
-from taskgroup.execution.worker import network_path, prediction_path
+from taskgroup.execution.results import ResultStore, network_path, prediction_path
 from taskgroup.export.network_file import write_network
 from taskgroup.grouping import Grouping
 from taskgroup.models import ModelConfig
@@ -124,9 +123,9 @@ def test_kept_networks_and_a_joint_run_add_their_measures(run, tmp_path):
         job = GroupJob((name,), MODEL, TrainConfig(epochs=1), 0, "crystals", data.hash, SPLIT)
         write_network(network_path(folder, job.key), fit(data, split, job).network)
     report = study_transfer(folder, gradients=True)
-    measures = {score.measure: score for score in report.foretelling}
+    measures = {score.measure: score for score in report.measures}
     features = {name for name, metric in METRICS.items() if metric.takes == "features"}
-    assert measures.keys() >= features | {"cosine", "relative tag", "projected", "|pearson|"}
+    assert measures.keys() >= features | {"gradient", "look_ahead", "projected", "|pearson|"}
     assert measures["ridge"].pairs == 6
 
 

@@ -137,13 +137,47 @@ def test_one_bad_file_is_told_on_stderr_and_the_others_are_predicted(
         "--format",
         form,
     )
-    assert code == 2
+    assert code == 1
     assert [line.split(":")[0] for line in err.strip().splitlines()] == ["Error", "Error"]
     assert "bad.cif" in err
     assert "none.cif" in err
     assert "modulus" in out
     if form == "json":
         assert [row["id"] for row in json.loads(out)] == [str(files[0])]
+
+
+def test_predict_on_a_folder_goes_by_the_ids_of_its_materials(bundle, tmp_path, capsys) -> None:
+    calculations = tmp_path / "calcs"
+    for name in ("NaCl", "KCl"):
+        (calculations / name).mkdir(parents=True)
+        (calculations / name / "POSCAR").write_text(SILICON)
+    (calculations / "LiF.POSCAR").write_text(SILICON)
+    code, out, err = call(capsys, "predict", bundle, calculations, "--json")
+    assert (code, err) == (0, "")
+    assert sorted(row["id"] for row in json.loads(out)) == ["KCl", "LiF", "NaCl"]
+    _, out, _ = call(capsys, "predict", bundle, *calculations.glob("*Cl"), "--json")
+    assert sorted(row["id"] for row in json.loads(out)) == ["KCl", "NaCl"]
+
+
+def test_of_ten_files_nine_are_predicted_and_the_tenth_is_told(bundle, files, capsys) -> None:
+    names = []
+    for number in range(9):
+        names.append(files[0].with_name(f"POSCAR_{number}"))
+        names[-1].write_text(SILICON)
+    code, out, err = call(capsys, "predict", bundle, *names[:4], files[1], *names[4:], "--json")
+    assert code == 1
+    assert [row["id"] for row in json.loads(out)] == list(map(str, names))
+    (line,) = err.strip().splitlines()
+    assert "bad.cif" in line
+
+
+def test_a_folder_without_densities_is_one_line_and_code_2_or_1(bundle, tmp_path, capsys) -> None:
+    (tmp_path / "empty").mkdir()
+    assert call(capsys, "predict", bundle, tmp_path / "empty")[0] == 2
+    (tmp_path / "empty" / "notes.txt").write_text("nothing")
+    code, _, err = call(capsys, "predict", bundle, tmp_path / "empty")
+    assert code == 1
+    assert "empty" in err
 
 
 def test_predict_on_a_store_gives_every_row(crystals_bundle, capsys, monkeypatch) -> None:
@@ -213,7 +247,9 @@ def test_export_adds_programs_and_registers(bundle, tmp_path, capsys, monkeypatc
     monkeypatch.setattr(
         "taskgroup.export.formats.export_programs", lambda *a: calls.append(a[1:]) or [a[1] / "x"]
     )
-    monkeypatch.setattr("taskgroup.export.formats.register_bundle", lambda *a: calls.append(a) or 3)
+    monkeypatch.setattr(
+        "taskgroup.export.model_registry.register_bundle", lambda *a: calls.append(a) or 3
+    )
     run, mine = make_run(tmp_path / "runs" / "demo", bundle), tmp_path / "mine"
     arguments = [
         "export",

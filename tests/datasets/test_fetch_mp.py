@@ -32,7 +32,8 @@ IDS = [f"mp-{n}" for n in (1, 2, 3, 4)]
 
 def make_chgcar(number: int) -> Chgcar:
     crystal = promolecule((3.0 * np.eye(3) + number / 10, ["Al"], [[0, 0, 0]]), n=12)
-    total = crystal.values[0] * crystal.volume
+    # aluminium's three valence electrons; a promolecule has the core's too
+    total = crystal.values[0] * crystal.volume * (3 / 13)
     return Chgcar(Poscar(crystal.structure), {"total": total})
 
 
@@ -273,7 +274,9 @@ def test_without_key_ids_or_client_it_says_what_to_do(
         fetch_mp([], tmp_path)
     with monkeypatch.context() as patch:
         patch.setitem(sys.modules, "mp_api.client", None)
-        with pytest.raises(MissingDependency, match=r"pip install 'taskgroup\[mp\]'"):
+        with pytest.raises(
+            MissingDependency, match=r"pip install 'taskgroup-materials-materials\[mp\]'"
+        ):
             fetch_mp(IDS, tmp_path)
     monkeypatch.delenv("MP_API_KEY")
     with pytest.raises(InputError, match="MP_API_KEY"):

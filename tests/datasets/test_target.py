@@ -59,6 +59,19 @@ def test_log10_comes_back(values: list[float]) -> None:
     assert SPECS[0].inverse(SPECS[0].forward(values)) == pytest.approx(values, rel=1e-9)
 
 
+def test_predictions_of_a_log10_target_that_left_the_range_of_float32_still_have_a_logarithm() -> (
+    None
+):
+    target = Target("modulus", unit="GPa", transform="log10")
+    predictions = np.array([-1.0, 0.0, 1e-300, np.inf, 100.0, np.nan])
+    learnt = target.forward_predictions(predictions)
+    least, greatest = np.finfo(np.float32).tiny, np.finfo(np.float32).max
+    np.testing.assert_allclose(learnt[:4], np.log10([least, least, least, greatest]))
+    assert learnt[4] == 2
+    assert np.isnan(learnt[5])
+    np.testing.assert_array_equal(Target("gap").forward_predictions([-1, np.inf]), [-1, np.inf])
+
+
 @pytest.mark.parametrize("value", [0.0, -3.5])
 def test_log10_of_a_value_that_is_not_positive_names_target_row_and_value(value: float) -> None:
     with pytest.raises(

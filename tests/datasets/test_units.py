@@ -1,8 +1,12 @@
+import subprocess
+import sys
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from taskgroup.datasets import parse_unit
+from taskgroup.datasets.units import _COMMON, _parse, same_unit
 from taskgroup.errors import TargetError
 
 UNITS = """GPa|eV|eV/atom|meV/atom|Å^3|Å^3|ang^3|g/cm^3|1/cm|cm^-1|uV/K|µV/K|uW/(cm K^2 s)|m_e|C/m^2|mu_B/atom
@@ -14,6 +18,23 @@ NO_UNITS = """blah|GPaa|eV//atom|eV/|/eV|(eV|eV)|eV^|GPa^x|G Pa|12|log10(GPa)|()
 @pytest.mark.parametrize("unit", UNITS.replace("\n", "").split("|"))
 def test_units_of_the_field_parse_and_stay_as_written(unit: str) -> None:
     assert parse_unit(f" {unit} ") == unit
+
+
+def test_the_commonest_units_are_what_pint_understands_too() -> None:
+    for unit in _COMMON:
+        factor, _ = _parse(unit, "unit")
+        assert factor == 1
+    assert same_unit("g/cm3", "g cm^-3")
+    assert not same_unit("eV", "eV/atom")
+
+
+def test_a_common_unit_does_not_import_pint() -> None:
+    code = (
+        "import sys; from taskgroup.datasets import load_dataset; "
+        "load_dataset('crystals'); print('pint' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"
 
 
 @pytest.mark.parametrize("nothing", ["", " ", "-", "1", "dimensionless", "None"])

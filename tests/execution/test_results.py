@@ -1,10 +1,12 @@
 """The cache of everything trained."""
 
+import json
 from pathlib import Path
 
 import pytest
 
-from taskgroup.execution.results import ResultStore
+from taskgroup.execution.results import ResultStore, pending_content, pending_path
+from taskgroup.files import write_json
 from taskgroup.models import ModelConfig
 from taskgroup.training import GroupJob, GroupResult, TrainConfig
 
@@ -67,3 +69,42 @@ def test_a_claimed_key_is_waited_for_and_a_trained_one_is_not_claimed(tmp_path: 
     store.release(key)
     assert event.is_set()
     assert store.claim(key).is_set()
+
+
+def leave_pending(run: Path, *results: GroupResult, owner: str = "host-1") -> None:
+    for each in results:
+        write_json(pending_path(run, each.key), pending_content(each, owner))
+
+
+def test_a_result_whose_line_a_kill_prevented_is_recovered(tmp_path: Path):
+    store = ResultStore(tmp_path / "results")
+    store.add(result("a"))
+    leave_pending(tmp_path, result("a"), result("b"))
+    assert ResultStore(tmp_path / "results").get(result("b").key) is None
+    assert store.recover() == 1
+    assert store.get(result("b").key) == result("b")
+    assert not list((tmp_path / "results" / "pending").iterdir())
+    lines = (tmp_path / "results" / "main.jsonl").read_text().splitlines()
+    assert [json.loads(line)["key"] for line in lines] == [result("a").key, result("b").key]
+    assert store.recover() == 0
+
+
+def test_a_result_whose_owner_lives_is_left_to_it(tmp_path: Path):
+    store = ResultStore(tmp_path / "results")
+    leave_pending(tmp_path, result("a"), owner="host-1")
+    leave_pending(tmp_path, result("b"), owner="host-2")
+    assert store.recover(lives=lambda owner: owner == "host-1") == 1
+    assert result("a").key not in store
+    assert result("b").key in store
+    store.add(result("a"))
+    assert not list((tmp_path / "results" / "pending").iterdir())
+
+
+def test_a_damaged_pending_result_is_dropped(tmp_path: Path, caplog: pytest.LogCaptureFixture):
+    store = ResultStore(tmp_path / "results")
+    path = pending_path(tmp_path, "key")
+    path.parent.mkdir()
+    path.write_text("{")
+    assert store.recover() == 0
+    assert "key.json: cannot be read" in caplog.text
+    assert not path.exists()

@@ -44,8 +44,8 @@ def _dataset(
         lattices,
         names,
         names,
-        species,
-        [[[0, 0, 0]]] * rows,
+        species=species,
+        frac_coords=[[[0, 0, 0]]] * rows,
         kind=kind,
     )
 

@@ -61,6 +61,17 @@ def test_the_card_tells_targets_units_metrics_and_data(saved, bundle) -> None:
         assert word in card
 
 
+def test_the_card_names_backbone_and_hyper_parameters_and_the_verdict(bundle, tmp_path) -> None:
+    group = bundle.spec.grouping.groups[0]
+    entry = {"targets": list(group.targets), "members": [{"training": {"lr": 0.003}}]}
+    provenance = {"verdict": "joining helps.", "groups": [entry]}
+    spec = replace(bundle.spec, provenance=provenance)
+    card = (save_bundle(tmp_path / "b", spec, bundle.members) / "README.md").read_text()
+    assert "joining helps." in card
+    assert "resnet3d" in card
+    assert "lr 0.003" in card
+
+
 def test_editing_the_card_does_not_spoil_the_bundle(saved) -> None:
     (saved / "README.md").write_text("mine")
     load_bundle(saved)
@@ -69,7 +80,7 @@ def test_editing_the_card_does_not_spoil_the_bundle(saved) -> None:
 def test_a_newer_format_is_refused_by_its_number(saved) -> None:
     alter(saved, lambda content: content.update(format_version=99))
     with pytest.raises(
-        BundleError, match=r"format_version must be at most 1, but it is 99 .*upgrade"
+        BundleError, match=r"format_version must be at most 2, but it is 99 .*upgrade"
     ):
         load_bundle(saved)
 
@@ -163,7 +174,7 @@ def test_saving_replaces_a_bundle_but_nothing_else(saved, bundle, tmp_path) -> N
 
 
 def test_a_save_that_fails_leaves_the_old_bundle_and_no_rubbish(saved, bundle, monkeypatch) -> None:
-    from taskgroup.export import bundle as module
+    from taskgroup.export import bundle_folder as module
 
     def full(*_):
         raise OSError(28, "No space left on device")

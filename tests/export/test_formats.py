@@ -11,7 +11,8 @@ import torch
 
 from taskgroup.datasets import TargetScaler
 from taskgroup.export import Bundle, save_bundle
-from taskgroup.export.formats import GroupProgram, export_programs, register_bundle
+from taskgroup.export.formats import GroupProgram, export_programs
+from taskgroup.export.model_registry import register_bundle
 from taskgroup.grouping import Group, Grouping
 from taskgroup.models import ModelConfig, MultiTaskNetwork
 

@@ -44,9 +44,46 @@ class TestConflictColouring(ClustererConformance):
     clusterer = CLUSTERERS["colouring"]
 
 
+class TestSingles(ClustererConformance):
+    clusterer = CLUSTERERS["singles"]
+
+
+class TestTogether(ClustererConformance):
+    clusterer = CLUSTERERS["together"]
+
+
+class TestRandom(ClustererConformance):
+    clusterer = CLUSTERERS["random"]
+
+
 def test_every_clusterer_is_tested():
     tested = {case.clusterer for case in ClustererConformance.__subclasses__()}
-    assert tested == set(CLUSTERERS.values())
+    assert tested == {CLUSTERERS[name] for name in CLUSTERERS.builtin_names}
+
+
+# -- baselines -------------------------------------------------------------------------------------------------------
+
+
+def test_the_baselines_are_the_groupings_of_the_same_names():
+    graph = noisy(7)
+    assert cluster(graph, "singles") == Grouping.singles(graph)
+    assert cluster(graph, "together") == Grouping.together(graph)
+    for seed in range(5):
+        expected = Grouping.random(graph, k=3, seed=seed)
+        assert cluster(graph, "random", k=3, seed=seed) == expected
+
+
+def test_random_groups_differ_between_seeds():
+    graph = noisy(9)
+    ids = {cluster(graph, "random", k=3, seed=seed).grouping_id for seed in range(10)}
+    assert len(ids) > 5
+
+
+def test_random_makes_as_many_groups_as_louvain_unless_told():
+    graph = two_blocks(between=0.05)
+    assert len(cluster(graph, "louvain")) == 2
+    sizes = [sorted(map(len, cluster(graph, "random", seed=seed).groups)) for seed in range(5)]
+    assert sizes == [[3, 4]] * 5
 
 
 # -- known values ----------------------------------------------------------------------------------------------------
@@ -204,6 +241,6 @@ def test_clusterers_of_other_packages_are_found(monkeypatch):
         def load(self):
             return CLUSTERERS["louvain"]
 
-    module = sys.modules[find_clusterer.__module__]
-    monkeypatch.setattr(module, "entry_points", lambda group: [Point()])
+    # The registry has read the installed entry points already; it keeps them in this cached property.
+    monkeypatch.setitem(vars(CLUSTERERS), "_plugins", {"pairs": Point()})
     assert find_clusterer("pairs") is CLUSTERERS["louvain"]

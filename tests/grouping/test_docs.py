@@ -24,7 +24,16 @@ def test_the_examples_run(page):
 
 
 @pytest.mark.parametrize(
-    "module", ["grouping", "grouping.next_sets", "grouping.predict", "grouping.solve"]
+    "module",
+    [
+        "grouping",
+        "grouping.next_sets",
+        "grouping.predict",
+        "grouping.predict._networks",
+        "grouping.predict._recipes",
+        "grouping.predict.skills",
+        "grouping.solve",
+    ],
 )
 def test_the_stories_of_the_modules_run(module):
     result = doctest.testmod(importlib.import_module(f"taskgroup.{module}"))
@@ -34,7 +43,10 @@ def test_the_stories_of_the_modules_run(module):
 
 def test_every_name_and_the_picture_of_the_page_on_grouping_are_there():
     text = (DOCS / "grouping.md").read_text(encoding="utf-8")
-    assert all(f"`{name}`" in text for name in (*MEASURES, *SPARSIFIERS, *CLUSTERERS))
+    assert all(
+        f"`{name}`" in text
+        for name in (*MEASURES.builtin_names, *SPARSIFIERS, *CLUSTERERS.builtin_names)
+    )
     assert (DOCS / "images" / "target_graph.png").read_bytes().startswith(b"\x89PNG")
 
 

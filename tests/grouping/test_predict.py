@@ -11,10 +11,15 @@ from taskgroup.grouping.predict import (
     PairMeans,
     RidgeOnSets,
     SetProcess,
+    SkillPredictor,
     SubsetMeans,
     score_predictor,
 )
-from taskgroup.grouping.predict.testing import PredictorConformance, all_networks
+from taskgroup.grouping.predict.testing import (
+    CalibrationConformance,
+    PredictorConformance,
+    all_networks,
+)
 
 
 class TestPairMeans(PredictorConformance):
@@ -32,6 +37,11 @@ class TestEarlyStopping(PredictorConformance):
         return EarlyStopping(
             [Candidate(c.tasks, {t: 3 * v for t, v in c.scores.items()}, c.cost) for c in networks]
         )
+
+
+class TestSkillPredictor(PredictorConformance, CalibrationConformance):
+    def make(self, networks):
+        return SkillPredictor()
 
 
 class TestRidgeOnSets(PredictorConformance):

@@ -358,6 +358,25 @@ def test_time_limit_gives_the_best_found_with_its_gap():
     assert len(solution.per_task) == 200
 
 
+@pytest.mark.parametrize(
+    ("limits", "largest_gap"),
+    [
+        ({"budget": 60.0}, 0.4),
+        ({"groups": 40}, 0.4),
+        ({"groups": 130, "disjoint": True}, 0.4),
+        ({}, 0.4),
+    ],
+)
+def test_a_short_time_limit_holds_for_hundreds_of_tasks_and_thousands_of_sets(limits, largest_gap):
+    table = random_table(1, n_tasks=200, n_sets=5000, largest=30, costs=(1.0, 2.0, 3.0))
+    started = time.monotonic()
+    solution = solve(table, time_limit=2, **limits)
+    # 1.2 times the limit on a quiet machine; the rest is for a busy one.
+    assert time.monotonic() - started < 5
+    assert solution.gap < largest_gap
+    assert len(solution.per_task) == 200
+
+
 TABLE = [
     Candidate(("a", "b"), {"a": 1, "b": 1}),
     Candidate(("c",), {"c": 1}),

@@ -83,8 +83,7 @@ def test_shifts_by_whole_strides_change_nothing(backbone):
     with torch.no_grad():
         rows = network.view.prepare(density, lattice)
         here = network(rows, lattice)
-        grid, rest = rows[:, : network.view.out_channels], rows[:, network.view.out_channels :]
-        moved = network(torch.cat([grid.roll((4, 0, -4), (2, 3, 4)), rest], dim=1), lattice)
+        moved = network(rows.replace(grid=rows["grid"].roll((4, 0, -4), (2, 3, 4))), lattice)
     torch.testing.assert_close(moved, here, rtol=1e-4, atol=1e-5)
 
 
@@ -100,9 +99,8 @@ def test_other_shifts_move_an_untrained_network_little_and_their_average_less(ba
     with torch.no_grad():
         rows = network.view.prepare(density, lattice)
         shifts = product(range(4), repeat=3)  # all there are, up to whole strides
-        features = torch.stack(
-            [network.features(rows.roll(shift, (2, 3, 4)), lattice) for shift in shifts]
-        )
+        moved = [rows.replace(grid=rows["grid"].roll(shift, (2, 3, 4))) for shift in shifts]
+        features = torch.stack([network.features(row, lattice) for row in moved])
     between = features.mean(0).std(0).mean()
     within = features.std(0).mean()
     some = features[torch.randperm(64, generator=torch.Generator().manual_seed(0))]
@@ -121,9 +119,8 @@ def test_symmetric_kernels_make_order_and_sign_of_the_axes_exact(backbone, patch
         rows = network.view.prepare(density, lattice)
         here = network(rows, lattice)
         for order, signs in product(permutations(range(3)), product((False, True), repeat=3)):
-            turned = rows.permute(0, 1, *(axis + 2 for axis in order)).flip(
-                [i + 2 for i in range(3) if signs[i]]
-            )
+            reordered = rows["grid"].permute(0, 1, *(axis + 2 for axis in order))
+            turned = rows.replace(grid=reordered.flip([i + 2 for i in range(3) if signs[i]]))
             torch.testing.assert_close(
                 network(turned, lattice[:, list(order)]), here, rtol=1e-4, atol=1e-5
             )
@@ -134,6 +131,5 @@ def test_symmetric_kernels_are_no_default_of_others():
     network = train_a_little(make_network(descriptors=False), density, lattice)
     with torch.no_grad():
         rows = network.view.prepare(density, lattice)
-        assert not torch.allclose(
-            network(rows.transpose(2, 3), lattice), network(rows, lattice), rtol=1e-3
-        )
+        turned = rows.replace(grid=rows["grid"].transpose(2, 3))
+        assert not torch.allclose(network(turned, lattice), network(rows, lattice), rtol=1e-3)

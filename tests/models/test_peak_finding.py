@@ -10,8 +10,8 @@ from scipy.ndimage import map_coordinates
 
 from taskgroup.datasets import load_dataset
 from taskgroup.densities import promolecule
+from taskgroup.models import PreparedRows
 from taskgroup.models.backbones.peak_network import PeakScale
-from taskgroup.models.neighbours import DISTANCES
 from taskgroup.models.peak_finding import (
     MOST_PEAKS,
     ORDERS,
@@ -174,13 +174,12 @@ def test_the_order_of_peaks_does_not_matter_to_the_network():
     rows = network.view.prepare(
         torch.tensor(promolecule(RUTILE, n=32).values[None]).float(), make_cells(1)
     )
-    peaks, rest = network.view.split(rows)
     order = torch.arange(MOST_PEAKS)
     order[:6] = torch.tensor([3, 5, 0, 1, 4, 2])
-    own, near, place = peaks.split([network.view.n_columns, len(DISTANCES) * MOST_PEAKS, 3], dim=2)
-    near = near.unflatten(2, (len(DISTANCES), MOST_PEAKS))[:, order][..., order].flatten(2)
-    turned = torch.cat([own[:, order], near, place[:, order]], dim=2)
-    seen = [network.backbone(table, rest, make_cells(1)) for table in (peaks, turned)]
+    turned = PreparedRows.of(
+        peaks=rows["peaks"][:, order], nearness=rows["nearness"][:, order][..., order]
+    )
+    seen = [network.backbone(table, make_cells(1)) for table in (rows, turned)]
     torch.testing.assert_close(*seen)
 
 
@@ -203,12 +202,17 @@ def test_rows_without_empty_places_are_seen_alike(descriptors):
         torch.tensor(np.stack([density.values for density in densities])).float(), lattice
     )
     trimmed = network.view.trimmed(rows)
-    peaks, statistics = network.view.split(trimmed)
-    most = int(network.view.split(rows)[0][..., 0].sum(1).max())
-    assert peaks.shape[1] == most < MOST_PEAKS
-    assert torch.equal(statistics, network.view.split(rows)[1])
+    most = int(rows["peaks"][..., 0].sum(1).max())
+    assert trimmed["peaks"].shape[1] == most < MOST_PEAKS
+    assert trimmed["nearness"].shape[1::2] == (most, most)
+    assert trimmed["positions"].shape[1] == most
+    assert ("statistics" in trimmed) is descriptors
+    if descriptors:
+        assert torch.equal(trimmed["statistics"], rows["statistics"])
     torch.testing.assert_close(network(trimmed, lattice), network(rows, lattice))
-    assert torch.equal(network.view.trimmed(trimmed), trimmed)
+    again = network.view.trimmed(trimmed)
+    for first, second in zip(trimmed.tensors, again.tensors, strict=True):
+        assert torch.equal(first, second)
 
 
 def test_columns_are_scaled_by_the_peaks_that_are_there():

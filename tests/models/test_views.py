@@ -9,7 +9,7 @@ import torch
 from taskgroup.errors import ConfigError
 from taskgroup.models import ModelConfig, make_view
 from taskgroup.models.fields import density_fields, scale_values
-from taskgroup.models.views import CartesianView, DescriptorView, FractionalView
+from taskgroup.models.views import CartesianView, DistributionView, FractionalView, PreparedRows
 from taskgroup.models.views.statistics import distribution
 
 from .conftest import make_cells, make_densities
@@ -25,15 +25,26 @@ def generator(seed=0):
     return torch.Generator().manual_seed(seed)
 
 
+def shown(view, grid, lattice):
+    """The grid that a backbone gets."""
+    return view(PreparedRows.of(grid=grid), lattice)["grid"]
+
+
+def assert_equal_rows(rows, expected, **tolerance):
+    assert rows.names == expected.names
+    torch.testing.assert_close(rows.tensors, expected.tensors, **tolerance)
+
+
 def test_the_configuration_chooses_the_view():
     assert type(make()) is FractionalView
     assert type(make("cartesian")) is CartesianView
-    assert type(make("cartesian", backbone="descriptors")) is DescriptorView
+    assert type(make("cartesian", backbone="descriptors")) is DistributionView
 
 
 def test_a_row_holds_block_means_of_scaled_fields_and_their_distribution(density, lattice):
     view = make()
-    grid, statistics = view.split(view.prepare(density, lattice))
+    rows = view.prepare(density, lattice)
+    grid, statistics = rows["grid"], rows["statistics"]
     fields = scale_values(
         density_fields(density, lattice, SMALL["fields"], SMALL["widths"]), "cbrt"
     )
@@ -45,7 +56,9 @@ def test_a_row_holds_block_means_of_scaled_fields_and_their_distribution(density
 
 def test_unscaled_block_means_keep_the_charge(density, lattice):
     view = make(scaling="none", fields=("density",), widths=(), descriptors=False)
-    grid = view.prepare(density, lattice)
+    rows = view.prepare(density, lattice)
+    assert rows.names == ("grid",)
+    grid = rows["grid"]
     torch.testing.assert_close(grid.mean((2, 3, 4)) * 0.5, density.mean((2, 3, 4)))
 
 
@@ -53,7 +66,7 @@ def test_unscaled_block_means_keep_the_charge(density, lattice):
 def test_a_grid_finer_than_the_stored_one_is_the_stored_one(channels):
     density, lattice = make_densities(2, n=8, channels=channels), make_cells(2)
     view = make(in_channels=channels, grid=16)
-    assert view.split(view.prepare(density, lattice))[0].shape == (2, 4 * channels, 8, 8, 8)
+    assert view.prepare(density, lattice)["grid"].shape == (2, 4 * channels, 8, 8, 8)
 
 
 @pytest.mark.parametrize(
@@ -72,11 +85,10 @@ def test_without_magnetisation_the_total_density_alone_is_seen(kind):
         make(in_channels=2, magnetisation=False, **kind),
         make(in_channels=2, **kind),
     )
-    torch.testing.assert_close(
-        blind.prepare(density, lattice), total.prepare(density[:, :1], lattice)
-    )
+    of_both = blind.prepare(density, lattice)
+    assert_equal_rows(of_both, total.prepare(density[:, :1], lattice))
     assert blind.key == total.key
-    assert seeing.prepare(density, lattice).shape[1] > blind.prepare(density, lattice).shape[1]
+    assert seeing.prepare(density, lattice).nbytes > of_both.nbytes
 
 
 @pytest.mark.parametrize(
@@ -93,12 +105,13 @@ def test_a_magnetisation_turned_round_is_the_same_crystal(kind):
     turned = density * torch.tensor([1.0, -1.0])[:, None, None, None]
     assert (density[:, 1].mean((1, 2, 3)) != 0).all()
     view = make(in_channels=2, **kind)
-    torch.testing.assert_close(
-        view.prepare(turned, lattice), view.prepare(density, lattice), rtol=0, atol=0
-    )
+    assert_equal_rows(view.prepare(turned, lattice), view.prepare(density, lattice), rtol=0, atol=0)
     partly = density.clone()  # one atom's moment alone is another crystal
     partly[:, 1, :2] *= -1
-    assert not torch.equal(view.prepare(partly, lattice), view.prepare(density, lattice))
+    pairs = zip(
+        view.prepare(partly, lattice).tensors, view.prepare(density, lattice).tensors, strict=True
+    )
+    assert not all(torch.equal(*pair) for pair in pairs)
 
 
 @pytest.mark.parametrize("settings", [{"grid": 6}, {"grid": 32, "patch": 16}])
@@ -133,10 +146,8 @@ def test_rows_follow_exactly_when_the_description_of_the_cell_changes(
 ):
     view = make()
     before, after = view.prepare(density, lattice), view.prepare(move(density), turn(lattice))
-    torch.testing.assert_close(
-        view.split(after)[0], follow(view.split(before)[0]), rtol=1e-4, atol=1e-4
-    )
-    torch.testing.assert_close(view.split(after)[1], view.split(before)[1], rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(after["grid"], follow(before["grid"]), rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(after["statistics"], before["statistics"], rtol=1e-3, atol=1e-3)
 
 
 def invariances(grid, cell):
@@ -152,7 +163,7 @@ def test_what_is_drawn_describes_the_same_crystal(density, lattice):
     view = make()
     rows = view.prepare(density, lattice)
     drawn, cells = view.augment(rows, lattice, generator())
-    before, after = view.split(rows)[0], view.split(drawn)[0]
+    before, after = rows["grid"], drawn["grid"]
     for i in range(3):
         (grid,) = [
             g
@@ -167,20 +178,24 @@ def test_draws_keep_the_distribution_and_come_from_the_generator(density, lattic
     view = make()
     rows = view.prepare(density, lattice)
     first, again, other = (view.augment(rows, lattice, generator(seed))[0] for seed in (0, 0, 1))
-    assert torch.equal(first, again)
-    assert not torch.equal(first, other)
-    assert torch.equal(view.split(first)[1], view.split(rows)[1])
+    assert torch.equal(first["grid"], again["grid"])
+    assert not torch.equal(first["grid"], other["grid"])
+    assert torch.equal(first["statistics"], rows["statistics"])
 
 
-@pytest.mark.parametrize("kind", [{}, {"view": "cartesian"}, {"backbone": "descriptors"}], ids=str)
+@pytest.mark.parametrize(
+    "kind",
+    [{}, {"view": "cartesian"}, {"backbone": "descriptors"}, {"backbone": "peaks"}],
+    ids=str,
+)
 def test_chosen_rows_are_drawn_as_if_alone(density, lattice, kind):
     view, chosen = make(**kind), torch.tensor([2, 0, 2, 1])
     rows = view.prepare(density, lattice)
-    room = rows.new_empty(6, *rows.movedim(1, -1).shape[1:])
-    alone = view.augment(rows[chosen], lattice[chosen], generator())
-    for out in (None, room):
-        found = view.augment(rows, lattice, generator(), out, chosen)
-        torch.testing.assert_close(found, alone, rtol=0, atol=0)
+    alone, alone_cells = view.augment(rows[chosen], lattice[chosen], generator())
+    for out in (None, rows.empty_rows(6)):
+        drawn, cells = view.augment(rows, lattice, generator(), out, chosen)
+        assert_equal_rows(drawn, alone, rtol=0, atol=0)
+        assert torch.equal(cells, alone_cells)
 
 
 def test_rows_are_drawn_apart(lattice):
@@ -189,7 +204,7 @@ def test_rows_are_drawn_apart(lattice):
         make_densities(1).expand(64, -1, -1, -1, -1), lattice[:1].expand(64, -1, -1)
     )
     drawn, cells = view.augment(rows, lattice[:1].expand(64, -1, -1), generator())
-    assert len({tuple(row.flatten().tolist()) for row in drawn}) > 60
+    assert len({tuple(row.flatten().tolist()) for row in drawn["grid"]}) > 60
     assert len({tuple(cell.flatten().tolist()) for cell in cells}) > 20
 
 
@@ -204,18 +219,20 @@ def test_keys_differ_where_rows_do_and_only_there():
 def test_descriptor_rows_are_the_distribution_and_stay_as_they_are(density, lattice):
     view, whole = make(backbone="descriptors"), make()
     rows = view.prepare(density, lattice)
-    torch.testing.assert_close(rows, whole.split(whole.prepare(density, lattice))[1])
+    assert rows.names == ("statistics",)
+    expected = whole.prepare(density, lattice)["statistics"]
+    torch.testing.assert_close(rows["statistics"], expected)
     drawn, cells = view.augment(rows, lattice, generator())
     assert drawn is rows
     assert cells is lattice
-    assert view.split(rows)[1].shape == (3, view.n_statistics)
+    assert rows["statistics"].shape == (3, view.n_statistics)
 
 
 def test_a_cube_of_the_cells_size_shows_the_cell():
     """Points of the cube lie at (i + 1/2) / n - 1/2: midway between the cell's own points."""
     view = make("cartesian", edge=4.0)
     grid = torch.rand(1, 4, 4, 4, 4, generator=generator())
-    seen = view.look(grid, torch.eye(3)[None] * 4.0)
+    seen = shown(view, grid, torch.eye(3)[None] * 4.0)
     halfway = grid
     for axis in (2, 3, 4):
         halfway = (halfway + halfway.roll(-1, axis)) / 2
@@ -228,7 +245,7 @@ def test_the_cube_sees_the_same_function_whatever_the_cell():
     x = torch.arange(n) / n
     fractional = torch.stack(torch.meshgrid(x, x, x, indexing="ij"), dim=-1)
     wave = torch.cos(2 * math.pi * (fractional[..., 0] + fractional[..., 2]) + 0.4)
-    seen = make("cartesian", edge=9.0).look(wave.expand(1, 4, n, n, n), cell)
+    seen = shown(make("cartesian", edge=9.0), wave.expand(1, 4, n, n, n), cell)
     line = ((torch.arange(n) + 0.5) / n - 0.5) * 9.0
     points = torch.stack(
         torch.meshgrid(line, line, line, indexing="ij"), dim=-1
@@ -239,13 +256,13 @@ def test_the_cube_sees_the_same_function_whatever_the_cell():
 
 def test_the_cube_is_the_same_after_a_lattice_translation_of_its_origin(density, lattice):
     view = make("cartesian")
-    grid = view.split(view.prepare(density, lattice))[0]
+    grid = view.prepare(density, lattice)["grid"]
     wound = lattice.clone()
     wound[:, 0] += lattice[
         :, 1
     ]  # another cell of the same lattice, hence another function: the view must notice
-    assert not torch.allclose(view.look(grid, wound), view.look(grid, lattice))
-    torch.testing.assert_close(view.look(grid.roll(4, 2), lattice), view.look(grid, lattice))
+    assert not torch.allclose(shown(view, grid, wound), shown(view, grid, lattice))
+    torch.testing.assert_close(shown(view, grid.roll(4, 2), lattice), shown(view, grid, lattice))
 
 
 def test_cartesian_draws_turn_the_cell_and_keep_its_metric(density, lattice):
@@ -254,7 +271,7 @@ def test_cartesian_draws_turn_the_cell_and_keep_its_metric(density, lattice):
     drawn, cells = view.augment(rows, lattice, generator())
     torch.testing.assert_close(cells @ cells.mT, lattice @ lattice.mT)
     assert (cells - lattice).abs().amin(0).max() > 0.1
-    before, after = view.split(rows)[0], view.split(drawn)[0]
+    before, after = rows["grid"], drawn["grid"]
     for i in range(3):
         assert any(
             torch.equal(before[i].roll(s, (1, 2, 3)), after[i]) for s in product(range(4), repeat=3)
@@ -263,7 +280,7 @@ def test_cartesian_draws_turn_the_cell_and_keep_its_metric(density, lattice):
 
 def test_orientations_are_uniform_over_rotations_and_reflections():
     view = make("cartesian", descriptors=False)
-    rows = torch.zeros(4000, 4, 4, 4, 4)
+    rows = PreparedRows.of(grid=torch.zeros(4000, 4, 4, 4, 4))
     _, turns = view.augment(rows, torch.eye(3).expand(4000, 3, 3), generator())
     assert turns.mean(0).abs().max() < 0.05
     assert abs(torch.linalg.det(turns).mean()) < 0.05

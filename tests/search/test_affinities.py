@@ -1,5 +1,6 @@
 """The affinities a study groups by: of labels or of one joint run, each made once and kept."""
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import pytest
 
 from taskgroup.affinity import Affinity, affinity_matrix
 from taskgroup.errors import ConfigError, TrainingFailed
+from taskgroup.execution import measure
 from taskgroup.search import affinities
 from taskgroup.search.affinities import Affinities
 from taskgroup.spec.plan import Recipe, StudyData
@@ -37,14 +39,14 @@ def test_label_affinities_see_training_rows_only(made):
     )
 
 
-@pytest.mark.parametrize(("name", "measure"), [("gradient", "cosine"), ("projected", "projected")])
-def test_a_joint_run_in_a_process_apart_gives_what_it_gives_here(made, name: str, measure: str):
+@pytest.mark.parametrize("name", ["gradient", "look_ahead", "projected"])
+def test_a_joint_run_in_a_process_apart_gives_what_it_gives_here(made, name: str):
     data, affinity_of, _ = made
     found = affinity_of(name)
     job = data.job(data.targets.names, affinity_of._recipe, 0, 1)
     split = data.splits.split(data.split.test_fold, 1)
     expected = gradient_affinity(
-        data.dataset, split, job, measure, every=None if name == "projected" else 4
+        data.dataset, split, job, name, every=None if name == "projected" else 4
     )
     np.testing.assert_allclose(found.values, expected.values, atol=1e-5)
 
@@ -52,14 +54,17 @@ def test_a_joint_run_in_a_process_apart_gives_what_it_gives_here(made, name: str
 def test_a_joint_run_is_trained_once_a_study(made, monkeypatch: pytest.MonkeyPatch):
     data, affinity_of, folder = made
     first = affinity_of("gradient")
-    monkeypatch.setattr(affinities, "_joint_run", None)  # calling it would fail
+    monkeypatch.setattr(affinities, "measured_affinity", None)  # calling it would fail
     again = Affinities(data, folder, affinity_of._recipe, seed=0)("gradient")
     np.testing.assert_array_equal(first.values, again.values)
 
 
-def test_a_joint_run_that_dies_says_why(made, monkeypatch: pytest.MonkeyPatch):
+def test_a_joint_run_that_dies_says_why(made, monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
     data, affinity_of, folder = made
-    monkeypatch.setattr(affinities, "_WORKER", "raise MemoryError('no room')")
+    module = tmp_path / "no_room.py"
+    module.write_text("def serve(channel):\n    raise MemoryError('no room')\n")
+    monkeypatch.setenv("PYTHONPATH", f"{tmp_path}{os.pathsep}{os.environ.get('PYTHONPATH', '')}")
+    monkeypatch.setattr(measure, "_FUNCTION", "no_room:serve")
     with pytest.raises(
         TrainingFailed, match=r"joint run of all targets failed: MemoryError: no room"
     ):

@@ -7,11 +7,9 @@ import numpy as np
 import pytest
 
 from taskgroup.datasets import Dataset, TargetTable, write_store
-from taskgroup.errors import ConfigError
-from taskgroup.execution import ResultStore
 from taskgroup.grouping import Candidate, Group
 from taskgroup.search.assembly import TrainedGroup
-from taskgroup.search.pruner import GroupPruner, best_so_far
+from taskgroup.search.pruner import GroupPruner
 from taskgroup.spec.config import AssemblyConfig
 from taskgroup.spec.plan import Recipe
 from taskgroup.study import Study
@@ -20,7 +18,7 @@ from tests.conftest import small_dataset
 
 
 class Finished:
-    """What GroupPruner looks at of a GroupResult: one target that rises by ``rise`` from epoch 10 to epoch 20."""
+    """The part of a GroupResult that GroupPruner reads: one target that rises by ``rise`` from epoch 10 to epoch 20."""
 
     def __init__(self, rise: float) -> None:
         self.curve = tuple({"a": 0.5 + rise * max(0, epoch - 10) / 10} for epoch in range(1, 21))
@@ -33,12 +31,12 @@ def trained(**scores: float) -> TrainedGroup:
     )
 
 
-def hopes(
+def pruner_knowing(
     *groups: TrainedGroup, rise: float = 0.1, config: AssemblyConfig | None = None
 ) -> GroupPruner:
-    found = GroupPruner(config or AssemblyConfig(), warmup=10)
-    found.learn(groups, [Finished(rise)] * 8)
-    return found
+    pruner = GroupPruner(config or AssemblyConfig(), warmup=10)
+    pruner.learn(groups, [Finished(rise)] * 8)
+    return pruner
 
 
 def group(**skills: float) -> dict[Group, dict[str, float]]:
@@ -48,34 +46,34 @@ def group(**skills: float) -> dict[Group, dict[str, float]]:
 SINGLES = trained(a=0.8), trained(b=0.8), trained(c=0.8)
 
 
-def test_a_group_whose_hope_is_below_everything_is_stopped_and_one_above_goes_on():
-    known = hopes(*SINGLES, trained(a=0.7, b=0.7, c=0.7))
-    assert known.stopped(10, group(a=0.69)) == [Group(("a",))]
-    assert known.stopped(10, group(a=0.71)) == []
+def test_a_group_whose_optimistic_score_is_below_everything_is_stopped_and_one_above_goes_on():
+    pruner = pruner_knowing(*SINGLES, trained(a=0.7, b=0.7, c=0.7))
+    assert pruner.stopped(10, group(a=0.69)) == [Group(("a",))]
+    assert pruner.stopped(10, group(a=0.71)) == []
 
 
-def test_a_group_better_at_one_target_alone_goes_on_since_the_others_may_help_it():
-    known = hopes(*SINGLES, trained(a=0.7, b=0.7, c=0.7))
-    assert known.stopped(10, group(a=0.75, b=0.1)) == []
+def test_a_group_that_is_best_at_one_target_goes_on_since_the_others_may_help_it():
+    pruner = pruner_knowing(*SINGLES, trained(a=0.7, b=0.7, c=0.7))
+    assert pruner.stopped(10, group(a=0.75, b=0.1)) == []
 
 
-def test_a_group_no_target_is_best_in_goes_on_where_few_networks_are_wanted():
-    known = hopes(*SINGLES, trained(a=0.7, b=0.7, c=0.7))
-    assert known.stopped(10, group(a=0.65, b=0.65)) == []  # with c alone the best of two networks
-    assert known.stopped(10, group(a=0.55, b=0.55)) == [Group(("a", "b"))]
+def test_a_group_that_is_best_at_nothing_goes_on_if_it_makes_the_best_of_few_networks():
+    pruner = pruner_knowing(*SINGLES, trained(a=0.7, b=0.7, c=0.7))
+    assert pruner.stopped(10, group(a=0.65, b=0.65)) == []  # with c alone the best of two networks
+    assert pruner.stopped(10, group(a=0.55, b=0.55)) == [Group(("a", "b"))]
 
 
-def test_hope_falls_as_epochs_pass():
-    known = hopes(*SINGLES)
-    assert known.stopped(10, group(a=0.75)) == []
-    assert known.stopped(20, group(a=0.75)) == [Group(("a",))]
-    assert known.stopped(40, group(a=0.79)) == [Group(("a",))]  # finished groups had ended
-    assert known.stopped(40, group(a=0.81)) == []
+def test_the_expected_rise_shrinks_as_epochs_pass():
+    pruner = pruner_knowing(*SINGLES)
+    assert pruner.stopped(10, group(a=0.75)) == []
+    assert pruner.stopped(20, group(a=0.75)) == [Group(("a",))]
+    assert pruner.stopped(40, group(a=0.79)) == [Group(("a",))]  # finished groups had ended
+    assert pruner.stopped(40, group(a=0.81)) == []
 
 
-def test_nothing_is_stopped_before_warm_up_between_rungs_or_with_little_known():
-    known = hopes(*SINGLES)
-    assert known.stopped(9, group(a=0.0)) == known.stopped(11, group(a=0.0)) == ()
+def test_nothing_is_stopped_before_warm_up_between_rungs_or_with_few_finished_groups():
+    pruner = pruner_knowing(*SINGLES)
+    assert pruner.stopped(9, group(a=0.0)) == pruner.stopped(11, group(a=0.0)) == ()
     young = GroupPruner(AssemblyConfig(), warmup=10)
     young.learn(SINGLES, [Finished(0.1)] * 7)
     assert young.stopped(10, group(a=0.0)) == ()
@@ -86,8 +84,8 @@ def test_nothing_is_stopped_before_warm_up_between_rungs_or_with_little_known():
 def test_what_is_stopped_stands_in_no_best_assembly_of_any_size(disjoint: bool, low: float):
     pool = [*SINGLES, trained(a=0.76, b=0.77), trained(b=0.78, c=0.7), trained(a=0.7, b=0.7, c=0.7)]
     running = group(a=low, c=low)
-    known = hopes(*pool, config=AssemblyConfig(disjoint=disjoint))
-    hoped = {t: s + 0.1 for t, s in running[Group(("a", "c"))].items()}
+    pruner = pruner_knowing(*pool, config=AssemblyConfig(disjoint=disjoint))
+    optimistic = {t: s + 0.1 for t, s in running[Group(("a", "c"))].items()}
 
     def best(candidates: list[dict[str, float]], size: int) -> float:
         values = []
@@ -103,14 +101,9 @@ def test_what_is_stopped_stands_in_no_best_assembly_of_any_size(disjoint: bool, 
     sizes = (1, 2, 3)
     below = [max(best(without, n) for n in sizes[:k]) for k in sizes]
     gains = [
-        max(best([*without, hoped], n) for n in sizes[:k]) > below[k - 1] + 1e-9 for k in sizes
+        max(best([*without, optimistic], n) for n in sizes[:k]) > below[k - 1] + 1e-9 for k in sizes
     ]
-    assert bool(known.stopped(10, running)) == (not any(gains))
-
-
-def test_best_so_far_keeps_the_skills_of_the_best_epoch_as_a_whole():
-    curve = [{"a": 0.1, "b": 0.2}, {"a": 0.4, "b": 0.4}, {"a": 0.6, "b": 0.1}, {"a": 0.5, "b": 0.5}]
-    assert best_so_far(curve) == [curve[0], curve[1], curve[1], curve[3]]
+    assert bool(pruner.stopped(10, running)) == (not any(gains))
 
 
 def test_a_study_stops_groups_and_begins_none_of_them_again(make_config, tmp_path: Path):
@@ -148,69 +141,3 @@ def test_a_stopped_trial_that_is_proposed_again_is_no_new_trial(make_config, tmp
     records = [record for record in study.run().records() if record.kind == "trial"]
     keys = [record.keys for record in records]
     assert len(keys) == len(set(keys))
-
-
-class Scored:
-    """What GroupPruner looks at of a GroupResult at low or full fidelity."""
-
-    curve = ()
-
-    def __init__(self, **skills: float | None) -> None:
-        self.skills = skills
-
-
-def test_low_fidelity_decides_by_what_finished_groups_gained_over_theirs():
-    known = hopes(*SINGLES)
-    for n in range(8):
-        assert known.stopped(0, group(a=0.0)) == ()  # too little known
-        known.learn_low(Scored(a=0.5, b=0.1), Scored(a=0.5 + 0.01 * n, b=None))
-    rise = float(np.quantile([0.01 * n for n in range(8)], 0.9))
-    assert known.stopped(0, group(a=0.8 - rise - 1e-6)) == [Group(("a",))]
-    assert known.stopped(0, group(a=0.8 - rise + 1e-6)) == []
-
-
-def test_low_fidelity_keeps_groups_from_beginning_and_a_resumed_study_knows_them(
-    make_config, tmp_path: Path
-):
-    low = "search.low_fidelity={training: {epochs: 2}}"
-    content = ("search.warmup_epochs=100", "space.training.epochs=12")
-    epochs = [2, 12]
-    study = Study(make_config(*content, low, "search.n_trials=9"), tmp_path / "low").run()
-    records = (
-        Study(make_config(*content, low, "search.n_trials=18"), study.folder).resume().records()
-    )
-    results = [result for result in ResultStore(study.folder / "results") if result.job.seed == 0]
-    assert sorted({result.job.training.epochs for result in results}) == epochs
-    per_fidelity = [
-        {(r.targets, r.job.training.lr) for r in results if r.epochs_run == n} for n in epochs
-    ]
-    assert per_fidelity[1] < per_fidelity[0], "every group was looked at, some were not begun"
-    assert {record.state for record in records if record.kind == "baseline"} == {"COMPLETE"}
-    pruned = [record for record in records if record.state == "PRUNED"]
-    assert pruned
-    for record in pruned:
-        assert len(record.curve) <= 12
-        assert set(record.curve[-1]) == {"level", "level_too", "spread", "volume"}
-
-
-def test_low_fidelity_does_nothing_where_nothing_is_stopped(make_config, tmp_path: Path):
-    content = ("search.pruner=none", "search.low_fidelity={training: {epochs: 2}}")
-    study = Study(make_config(*content), tmp_path / "run").run()
-    assert {result.job.training.epochs for result in ResultStore(study.folder / "results")} == {4}
-
-
-@pytest.mark.parametrize(
-    ("value", "message"),
-    [
-        ("{model: {gird: 8}}", "model has no 'gird'; did you mean 'grid'"),
-        (
-            "{training: {epochs: 0}}",
-            "training.epochs: input should be greater than or equal to 1, found 0",
-        ),
-        ("{}", "must replace something"),
-    ],
-)
-def test_a_low_fidelity_that_cannot_be_is_refused(make_config, value: str, message: str):
-    with pytest.raises(ConfigError) as refused:
-        make_config(f"search.low_fidelity={value}")
-    assert message.lower() in str(refused.value).lower()

@@ -53,6 +53,10 @@ def test_a_dumped_configuration_is_read_back_equal():
         ({"split": {"validation_folds": [1, 1]}}, "distinct"),
         ({"refit": {"members": 2}}, "refit.members: .*found 2"),
         ({"space": "nowhere"}, "no file 'nowhere'"),
+        (
+            {"search": {"low_fidelity": {"training": {"epochs": 8}}}},
+            "search: low_fidelity was removed, .* delete the key",
+        ),
     ],
 )
 def test_faults_are_named_in_one_line(change: dict, message: str):
@@ -91,8 +95,34 @@ def test_an_unknown_study_name_is_answered_with_the_nearest():
         load_study("quickstrat")
 
 
-def test_the_schema_describes_every_section():
-    sections = study_schema()["properties"]
+def test_the_schema_describes_every_section_and_every_field():
+    schema = study_schema()
     assert {"name", "dataset", "space", "split", "search", "assembly", "refit", "executor"} <= set(
-        sections
+        schema["properties"]
     )
+    sections = [schema]
+    sections += [model for name, model in schema["$defs"].items() if name.endswith("Config")]
+    assert len(sections) == 7
+    for section in sections:
+        assert section["description"].endswith("."), section["title"]
+        for name, field in section["properties"].items():
+            # A section whose description is that of its model refers to the model only.
+            model = schema["$defs"].get(field.get("$ref", "").split("/")[-1], {})
+            text = field.get("description", model.get("description", ""))
+            assert text.endswith("."), (section["title"], name)
+
+
+@pytest.mark.parametrize("prefix", ["journal:", "sqlite:///"])
+def test_a_relative_storage_path_is_made_absolute_where_it_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, prefix: str
+):
+    monkeypatch.chdir(tmp_path)
+    config = load_study(MINIMAL | {"storage": f"{prefix}folder/search.x"})
+    assert config.storage == f"{prefix}{tmp_path}/folder/search.x"
+    monkeypatch.chdir("/")
+    assert load_study(config.model_dump(mode="json", exclude_unset=True)) == config
+
+
+@pytest.mark.parametrize("storage", ["postgresql://user@host/db", "env:NAME", "sqlite:////x/y.db"])
+def test_other_storages_stay_as_they_are_given(storage: str):
+    assert load_study(MINIMAL | {"storage": storage}).storage == storage

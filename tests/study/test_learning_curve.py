@@ -45,7 +45,7 @@ def test_a_smaller_share_trains_other_networks_on_fewer_rows(study: Study, point
 def test_the_curve_is_kept_and_the_report_shows_it(study: Study, points) -> None:
     assert read_learning(study.folder) == points
     html = report_html(study.folder)
-    assert "What more data would buy" in html
+    assert "Skill against training rows" in html
     assert "Predicted against true" in html
     before = len(ResultStore(study.folder / "results"))
     learning_curve(study.folder, (0.5, 1.0))

@@ -6,7 +6,7 @@ import pytest
 from taskgroup.datasets import Target, TargetScaler
 from taskgroup.grouping import Group
 from taskgroup.models import ModelConfig, MultiTaskNetwork
-from taskgroup.study.release import _channels
+from taskgroup.study.refit import _channels
 
 
 @pytest.mark.parametrize(("seen", "channels"), [((False, False), 1), ((False, True), 2)])

@@ -16,10 +16,9 @@ import yaml
 
 from taskgroup.datasets import load_dataset
 from taskgroup.errors import RunError, TaskgroupError
-from taskgroup.execution import ResultStore
-from taskgroup.execution.executors import EXECUTORS, Failure, InlineExecutor
+from taskgroup.execution import EXECUTORS, Failure, InlineExecutor, ResultStore
 from taskgroup.export import load_bundle
-from taskgroup.search.loop import enqueue_baselines, open_optuna, open_storage, searched_space
+from taskgroup.search.storage import TrialStorage
 from taskgroup.spec.plan import StudyData
 from taskgroup.study import Study
 from taskgroup.tracking import rows_from_mlflow, tracking_uri
@@ -142,7 +141,7 @@ def test_what_is_trained_again_decides_not_the_value_of_the_search(
 
             return super().train(jobs, on_epoch, result_of, **options)
 
-    monkeypatch.setitem(EXECUTORS, "inline", Lucky)
+    monkeypatch.setitem(EXECUTORS._builtin, "inline", Lucky)
     study = Study(make_config("search.n_trials=4"), tmp_path / "run").run()
     best = max((r for r in study.records() if r.objective is not None), key=lambda r: r.objective)
     assert [len(group.targets) for group in best.grouping.groups] == [4]
@@ -223,7 +222,7 @@ def test_a_failing_group_fails_its_trial_and_the_study_goes_on(
                 | bad
             )
 
-    monkeypatch.setitem(EXECUTORS, "inline", Failing)
+    monkeypatch.setitem(EXECUTORS._builtin, "inline", Failing)
     study = Study(make_config("search.n_trials=5"), tmp_path / "run").run()
     together = next(record for record in study.records() if record.name == "together")
     assert (together.state, together.fail_kind, together.objective) == ("FAIL", "nan", None)
@@ -235,7 +234,7 @@ def test_a_study_in_which_nothing_trains_says_so(make_config, tmp_path: Path, mo
         def train(self, jobs, on_epoch, on_result, **options):
             return {job.key: Failure("error", "broken") for job in jobs}
 
-    monkeypatch.setitem(EXECUTORS, "inline", Broken)
+    monkeypatch.setitem(EXECUTORS._builtin, "inline", Broken)
     with pytest.raises(TaskgroupError, match=r"the first 4 trials all failed \(error\): broken"):
         Study(make_config("search.n_trials=9"), tmp_path / "run").run()
 
@@ -254,9 +253,7 @@ def test_two_processes_cannot_work_on_one_run(make_config, tmp_path: Path):
 def test_two_runs_cannot_share_one_study_of_a_storage(make_config, tmp_path: Path):
     config = make_config(f"storage=journal:{tmp_path / 'journal.log'}", "search.n_trials=4")
     first, second = Study(config, tmp_path / "first"), Study(config, tmp_path / "second")
-    enqueue_baselines(
-        open_optuna(config, open_storage(config, first.folder)), config, searched_space(config)
-    )
+    TrialStorage.open(config, first.folder).enqueue_baselines(config)
     first.run()  # baselines that a killed start had queued belong to nobody yet
     with pytest.raises(RunError, match=r"holds 4 trials of a study 'small' that another run"):
         second.run()

@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import time
+from datetime import datetime
 from pathlib import Path
 
 import pytest
@@ -17,20 +18,19 @@ from taskgroup.tracking import (
     Tracker,
     append_record,
     leaderboard,
+    read_study,
     rows_from_mlflow,
     tracking_uri,
+    write_study,
 )
-from taskgroup.tracking.mlflow_client import connect, search_runs, slugs
+from taskgroup.tracking.mlflow_client import child_runs, connect, slugs
+from taskgroup.tracking.report import report_html
 
 
 def children(tracker: Tracker) -> list:
     client = connect(tracker.uri)
     parent = client.get_run(tracker.parent_run_id)
-    return list(
-        search_runs(
-            client, parent.info.experiment_id, f"tags.`mlflow.parentRunId` = '{parent.info.run_id}'"
-        )
-    )
+    return list(child_runs(client, parent.info.experiment_id, parent.info.run_id))
 
 
 @pytest.fixture(scope="session")
@@ -44,8 +44,8 @@ def empty_database(tmp_path_factory) -> Path:
 def make_run(make_run, empty_database):
     """Creating MLflow's tables takes seconds: every run starts from a copy of an empty database."""
 
-    def make(records) -> Path:
-        folder = make_run(records)
+    def make(records, name: str = "demo") -> Path:
+        folder = make_run(records, name)
         shutil.copy(empty_database, folder / "mlflow.db")
         return folder
 
@@ -79,9 +79,7 @@ def test_a_resumed_study_goes_on_in_the_same_run_and_logs_nothing_twice(
     again.sync()
     assert again.parent_run_id == tracker.parent_run_id
     names = [child.info.run_name for child in children(again)]
-    assert sorted(names) == sorted(
-        [*(record.run_name for record in records), make_record(7).run_name]
-    )
+    assert sorted(names) == sorted([*(record.name for record in records), make_record(7).name])
 
 
 def test_a_run_folder_that_moved_goes_on_in_its_own_database(tracker, run, records) -> None:
@@ -95,12 +93,10 @@ def test_a_run_folder_that_moved_goes_on_in_its_own_database(tracker, run, recor
 
 def test_a_trial_half_logged_by_a_killed_process_is_logged_again(tracker, run, records) -> None:
     client = connect(tracker.uri)
-    victim = next(
-        child for child in children(tracker) if child.info.run_name == records[1].run_name
-    )
+    victim = next(child for child in children(tracker) if child.info.run_name == records[1].name)
     client.update_run(victim.info.run_id, status="RUNNING")
     Tracker(run).sync()
-    runs = [child for child in children(tracker) if child.info.run_name == records[1].run_name]
+    runs = [child for child in children(tracker) if child.info.run_name == records[1].name]
     assert [child.info.status for child in runs] == ["FINISHED"]
     assert runs[0].info.run_id != victim.info.run_id
 
@@ -189,6 +185,8 @@ def test_the_layout_of_a_trial_is_the_documented_one(tracker, records) -> None:
     failed = next(c for c in children(tracker) if c.data.tags["name"] == "trial-2")
     assert failed.data.tags["fail_kind"] == "nan"
     assert failed.info.status == "FAILED"
+    pruned = next(c for c in children(tracker) if c.data.tags["name"] == "trial-3")
+    assert (pruned.info.status, pruned.data.tags["state"]) == ("FINISHED", "PRUNED")
 
 
 def test_test_values_of_a_refit_do_not_compete_with_validation_values(tracker) -> None:
@@ -260,6 +258,92 @@ def test_the_final_choice_becomes_a_refit_run_with_the_exported_bundle_once(
         connect(tracker.uri).list_artifacts(refit.info.run_id, "bundle")[0].path
         == "bundle/bundle.json"
     )
+
+
+def test_runs_have_the_times_of_their_trials(tracker, records) -> None:
+    for child in children(tracker):
+        (record,) = [record for record in records if record.name == child.info.run_name]
+        end = datetime.fromisoformat(record.time).timestamp() * 1000
+        assert child.info.end_time == end
+        assert child.info.start_time == end - record.seconds * 1000
+
+
+def test_the_chosen_run_is_tagged_and_the_parent_holds_the_verdict(tracker, records) -> None:
+    final = FinalRecord(
+        records[5].grouping, records[5].name, 0.65, Interval(0.6, 0.5, 0.7, 3), Interval(0.55, 0.4, 0.7), {}, {},
+        test_gain=Interval(0.02, 0.01, 0.03, 1000),
+    )  # fmt: skip
+    tracker.log_final(final)
+    chosen = [c.info.run_name for c in children(tracker) if c.data.tags.get("chosen") == "true"]
+    assert chosen == [records[5].name]
+    parent = connect(tracker.uri).get_run(tracker.parent_run_id)
+    assert parent.data.tags["chosen"] == records[5].name
+    assert "joining helps" in parent.data.tags["mlflow.note.content"]
+    assert parent.data.metrics["final/test_gain/low"] == 0.01
+
+
+def test_a_run_of_an_older_version_is_not_logged_again_under_its_new_name(tracker, run) -> None:
+    client = connect(tracker.uri)
+    for child in children(tracker):
+        client.update_run(child.info.run_id, name=f"t000-{child.info.run_name}")
+    Tracker(run).sync()
+    assert all(child.info.run_name.startswith("t000-") for child in children(tracker))
+
+
+def test_paths_may_hold_any_character(make_run, records) -> None:
+    run = make_run(records, "what? #1 50%20 %41")
+    tracker = Tracker(run)
+    tracker.sync()
+    assert (run / "mlflow.db").exists()
+    assert len(children(tracker)) == len(records)
+    path = connect(tracker.uri).download_artifacts(tracker.parent_run_id, "labels.json")
+    assert Path(path).is_file()
+    assert sorted(p.name for p in run.parent.iterdir()) == [run.name]
+
+
+SECRET = "very-secret"
+
+
+def test_no_password_reaches_mlflow(make_run, make_record) -> None:
+    run = make_run(
+        [make_record(0, objective=None, state="FAIL", fail_kind="error",
+                     fail_reason=f"cannot reach postgresql://me:{SECRET}@host/db")]
+    )  # fmt: skip
+    study = read_study(run)
+    config = study.config | {
+        "storage": f"postgresql://me:{SECRET}@host/db",
+        "tracking": {"uri": f"https://me:{SECRET}@host"},
+    }
+    write_study(run, type(study)(**(vars(study) | {"config": config})))
+    tracker = Tracker(run)
+    tracker.sync()
+    tracker.close()
+    parent = connect(tracker.uri).get_run(tracker.parent_run_id)
+    assert parent.data.params["study/storage"] == "postgresql://me:***@host/db"
+    for run_info in (parent, *children(tracker)):
+        assert SECRET not in str(run_info.to_dictionary())
+    for path in (run / "mlartifacts").rglob("*.json"):
+        assert SECRET not in path.read_text(), path
+    assert SECRET not in report_html(run)
+    assert SECRET not in (run / "mlflow.json").read_text()
+
+
+def test_a_server_with_a_password_is_remembered_and_named_without_it(
+    run, records, monkeypatch, caplog
+) -> None:
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    tracker = Tracker(run, uri=f"http://me:{SECRET}@127.0.0.1:9")
+    with caplog.at_level(logging.WARNING, "taskgroup.tracking"):
+        tracker.log_trial(records[0])
+    assert "will be sent again" in caplog.text
+    assert SECRET not in caplog.text
+
+
+def test_nothing_is_printed_on_standard_output(run, capfd) -> None:
+    tracker = Tracker(run)
+    tracker.sync()
+    tracker.close()
+    assert capfd.readouterr().out == ""
 
 
 def test_names_mlflow_refuses_become_distinct_slugs() -> None:

@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 
 import pytest
 
@@ -62,11 +63,6 @@ def test_unknown_kinds_and_states_are_refused(make_record) -> None:
         make_record(0, state="DONE")
 
 
-def test_run_names_tell_kinds_with_the_same_number_apart(records) -> None:
-    assert len({record.run_name for record in records}) == len(records)
-    assert records[4].run_name == f"t0004-{records[4].grouping.grouping_id}"
-
-
 def test_a_final_record_reads_back_equal(run) -> None:
     final = FinalRecord(
         grouping=Grouping((Group(("a",)), Group(("a", "b"), ("b",)))),
@@ -81,6 +77,9 @@ def test_a_final_record_reads_back_equal(run) -> None:
     assert read_final(run) is None
     write_final(run, final)
     assert read_final(run) == final
+    gain = replace(final, test_gain=Interval(0.02, -0.01, 0.05, 1000), plan={"recipes": []})
+    write_final(run, gain)
+    assert read_final(run) == gain
 
 
 def test_a_folder_that_is_no_run_is_refused_by_name(tmp_path) -> None:

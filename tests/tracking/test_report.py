@@ -9,8 +9,8 @@ import pytest
 from taskgroup.affinity import Affinity
 from taskgroup.errors import RunError
 from taskgroup.tracking import FinalRecord, Interval, read_study, write_final, write_study
-from taskgroup.tracking.figures import verdict
 from taskgroup.tracking.report import report_html, write_report
+from taskgroup.tracking.verdict import gain_in_a_word
 
 AFFINITY = Affinity(
     ("band_gap", "density", "volume"),
@@ -115,7 +115,8 @@ def test_a_folder_that_is_no_run_has_no_report(tmp_path) -> None:
 def test_a_gain_whose_interval_holds_zero_is_called_noise() -> None:
     bounds = [(-0.1, 0.1), (0.01, 0.1), (-0.1, -0.01), (0.0, 0.1), (None, None)]
     words = [
-        verdict(Interval(float(np.mean([low or 0, high or 0])), low, high)) for low, high in bounds
+        gain_in_a_word(Interval(float(np.mean([low or 0, high or 0])), low, high))
+        for low, high in bounds
     ]
     assert words == [
         "within seed noise",

@@ -7,8 +7,9 @@ from scipy.stats import spearmanr
 from taskgroup.affinity import Affinity
 from taskgroup.datasets import Target, TargetTable
 from taskgroup.grouping import Grouping
+from taskgroup.intervals import percentile_bounds
 from taskgroup.tracking import FinalRecord, Interval
-from taskgroup.tracking.gains import DRAWS, SetRun, bounds, measured_gains
+from taskgroup.tracking.gains import DRAWS, SetRun, measured_gains
 from taskgroup.tracking.transfer_report import transfer_report
 
 NAMES = ("a", "b", "c", "d")
@@ -142,7 +143,7 @@ class TestMaterials:
         np.testing.assert_allclose(gain.draws, 0, atol=1e-12)
 
 
-class TestForetelling:
+class TestMeasureScores:
     def test_the_truth_itself_ranks_gains_perfectly_and_its_opposite_the_other_way(self):
         truth, opposite = Affinity(NAMES, GAIN), Affinity(NAMES, -GAIN)
         report = transfer_report(study(), {"truth": truth, "opposite": opposite})
@@ -158,7 +159,7 @@ class TestForetelling:
     def test_it_is_spearmans_correlation_over_ordered_pairs_with_an_interval_around_it(self):
         values = GAIN + 0.1 * np.random.default_rng(3).normal(size=(4, 4))
         report = transfer_report(study(noise=0.05), {"noisy": Affinity(NAMES, values)})
-        (score,) = report.foretelling
+        (score,) = report.measures
         off = ~np.eye(4, dtype=bool)
         assert score.correlation == pytest.approx(
             spearmanr(values[off], report.pairwise.values[off])[0]
@@ -167,11 +168,11 @@ class TestForetelling:
 
     def test_noise_has_an_interval_that_holds_zero(self):
         values = np.random.default_rng(5).normal(size=(4, 4))
-        (score,) = transfer_report(study(), {"noise": Affinity(NAMES, values)}).foretelling
+        (score,) = transfer_report(study(), {"noise": Affinity(NAMES, values)}).measures
         assert score.low < 0 < score.high
 
     def test_a_measure_that_knows_other_targets_says_nothing(self):
-        (score,) = transfer_report(study(), {"other": Affinity(("x", "y"), np.eye(2))}).foretelling
+        (score,) = transfer_report(study(), {"other": Affinity(("x", "y"), np.eye(2))}).measures
         assert (score.correlation, score.low, score.pairs) == (None, None, 0)
 
 
@@ -224,4 +225,6 @@ def test_the_report_is_plain_json():
 
 
 def test_bounds_hold_the_middle_of_the_draws():
-    assert bounds(np.arange(DRAWS + 1.0)) == pytest.approx((0.025 * DRAWS, 0.975 * DRAWS))
+    assert percentile_bounds(np.arange(DRAWS + 1.0)) == pytest.approx(
+        (0.025 * DRAWS, 0.975 * DRAWS)
+    )

@@ -6,7 +6,13 @@ import numpy as np
 import pytest
 import torch
 
-from taskgroup.affinity.gradients import combine, cosines, gramian
+from taskgroup.affinity.gradients import (
+    JOINT_AFFINITIES,
+    combine,
+    cosines,
+    gramian,
+    relative,
+)
 from taskgroup.errors import ConfigError, GroupingError
 from taskgroup.training import Hook, fit
 from taskgroup.training.affinity_hooks import (
@@ -22,7 +28,7 @@ from .conftest import make_dataset, make_job, make_split
 ALL = ("charge", "edge", "heavy", "sparse")
 
 
-@pytest.mark.parametrize("measure", ["cosine", "tag"])
+@pytest.mark.parametrize("measure", ["gradient", "look_ahead"])
 @pytest.mark.parametrize("balance", ["mean", "pcgrad"])
 def test_probing_every_step_changes_nothing_of_the_training(dataset, split, measure, balance):
     job, hook = make_job(dataset, ALL, balance=balance, epochs=2), AffinityHook(measure, every=1)
@@ -48,7 +54,7 @@ class _Steps(Hook):
 
 
 def test_cosines_are_the_mean_over_probes_and_spread_between_epochs(dataset, split):
-    steps, hook = _Steps(), AffinityHook("cosine", every=1)
+    steps, hook = _Steps(), AffinityHook("gradient", every=1)
     job = make_job(dataset)
     fit(dataset, split, job, hooks=[steps, hook])
     found = hook.affinity()
@@ -67,29 +73,45 @@ def test_two_targets_that_are_the_same_thing_agree_and_help_each_other(dataset):
         make_job(twins, ("charge", "edge", "sparse"), seed=seed, epochs=10) for seed in range(3)
     ]
     runs = [
-        joint_affinities(twins, make_split(twins), job, ("cosine", "tag"), every=1) for job in jobs
+        joint_affinities(twins, make_split(twins), job, ("gradient", "look_ahead"), every=1)
+        for job in jobs
     ]
-    cosine, tag = (combine([run[measure] for run in runs]) for measure in ("cosine", "tag"))
+    cosine, look_ahead = (
+        combine([run[measure] for run in runs]) for measure in ("gradient", "look_ahead")
+    )
     assert cosine.value("charge", "sparse") > cosine.value("edge", "sparse") + 0.2
     np.testing.assert_allclose(np.diag(cosine.values), 1, rtol=1e-5)
     np.testing.assert_allclose(cosine.values, cosine.values.T)
-    assert (np.diag(tag.values) > 0).all()
-    assert tag.value("charge", "sparse") > max(0, tag.value("edge", "sparse"))
-    assert not np.allclose(tag.values, tag.values.T)
+    assert (np.diag(look_ahead.values) > 0).all()
+    assert look_ahead.value("charge", "sparse") > max(0, look_ahead.value("edge", "sparse"))
+    assert not np.allclose(look_ahead.values, look_ahead.values.T)
 
 
-def test_a_small_step_of_tag_is_the_gramian_over_the_losses(dataset, split):
+def test_a_small_look_ahead_step_is_the_gramian_over_the_losses(dataset, split):
     class Expected(Hook):
         def on_step(self, context):
             self.value = (gramian(context.losses, context.shared) / context.losses).detach().numpy()
 
-    expected, hook = Expected(), AffinityHook("tag", every=1, step=2e-4)
+    expected, hook = Expected(), AffinityHook("look_ahead", every=1, step=2e-4)
     job = make_job(dataset, epochs=1, batch_size=64)  # one step
     job = replace(
         job, model=job.model.model_copy(update={"dropout": 0.0})
     )  # a probe draws masks of its own
     fit(dataset, split, job, hooks=[expected, hook])
     np.testing.assert_allclose(hook.affinity().values / 2e-4, expected.value, rtol=0.1, atol=0.02)
+
+
+def test_look_ahead_is_finished_relative_to_the_step_of_the_affected_target(dataset, split):
+    job, hook = make_job(dataset, epochs=2), AffinityHook("look_ahead", every=1)
+    fit(dataset, split, job, hooks=[hook])
+    finished = gradient_affinity(dataset, split, job, "look_ahead", every=1)
+    np.testing.assert_array_equal(finished.values, relative(hook.affinity()).values)
+
+
+def test_every_joint_affinity_bears_the_name_it_is_asked_by(dataset, split):
+    together = joint_affinities(dataset, split, make_job(dataset, epochs=2), every=2)
+    assert list(together) == list(JOINT_AFFINITIES)
+    assert [affinity.measure for affinity in together.values()] == list(JOINT_AFFINITIES)
 
 
 def test_probes_are_as_far_apart_as_asked(dataset, split):
@@ -104,7 +126,7 @@ def test_probes_are_as_far_apart_as_asked(dataset, split):
 
             self._probes.add = counted
 
-    hook = Counting("cosine", every=3)
+    hook = Counting("gradient", every=3)
     fit(
         dataset, split, make_job(dataset, epochs=4), hooks=[hook]
     )  # 2 steps an epoch: probes at 1, 4 and 7
@@ -141,7 +163,7 @@ def test_the_projected_affinity_is_directed_and_zero_on_the_diagonal(dataset, sp
 def test_all_measures_come_from_one_run_as_they_come_alone(dataset, split):
     job = make_job(dataset, epochs=2)
     together = joint_affinities(dataset, split, job, every=2)
-    assert together.keys() == {"cosine", "tag", "projected"}
+    assert together.keys() == {"gradient", "look_ahead", "projected"}
     for measure, found in together.items():
         alone = gradient_affinity(dataset, split, job, measure, every=2)
         np.testing.assert_array_equal(found.values, alone.values)
@@ -162,11 +184,11 @@ def test_features_are_those_behind_the_predictions_and_serve_the_target_they_wer
 
 def test_requests_that_cannot_be_met_say_why(dataset, split):
     job = make_job(dataset, epochs=1)
-    with pytest.raises(ConfigError, match="did you mean 'cosine'"):
-        gradient_affinity(dataset, split, job, "cosin")
+    with pytest.raises(ConfigError, match="did you mean 'gradient'"):
+        gradient_affinity(dataset, split, job, "gradien")
     with pytest.raises(ConfigError, match="at least 1 step"):
-        AffinityHook("tag", every=0)
+        AffinityHook("look_ahead", every=0)
     with pytest.raises(GroupingError, match="not part of a training run"):
-        AffinityHook("tag").affinity()
+        AffinityHook("look_ahead").affinity()
     with pytest.raises(GroupingError, match="before the first"):
-        gradient_affinity(dataset, split, job, "cosine", every=1000)
+        gradient_affinity(dataset, split, job, "gradient", every=1000)

@@ -169,11 +169,11 @@ def test_a_plug_in_is_found_by_its_entry_point(monkeypatch, tmp_path):
         "        return losses.max()\n"
     )
     monkeypatch.syspath_prepend(tmp_path)
-    balancer_names.cache_clear()
+    vars(BALANCERS).pop("_plugins", None)  # read once per process
     try:
         assert "hardest" in balancer_names()
         balancer = make_balancer("hardest", 2)
         assert isinstance(balancer, Balancer)
         assert balancer.combine(torch.tensor([1.0, 3.0]), [0, 1]) == 3
     finally:
-        balancer_names.cache_clear()
+        vars(BALANCERS).pop("_plugins", None)

@@ -148,6 +148,50 @@ def test_a_checkpoint_of_another_job_is_refused(dataset, split, tmp_path):
         fit(dataset, split, make_job(dataset, seed=1), checkpoint=path)
 
 
+def test_a_worker_ignores_a_checkpoint_of_another_job_with_a_line_in_the_log(
+    dataset, split, tmp_path, caplog
+):
+    path = tmp_path / "fit.safetensors"
+    _interrupted(dataset, split, make_job(dataset), path, 2)
+    other = make_job(dataset, seed=1)
+    with caplog.at_level(logging.WARNING):
+        found = fit(dataset, split, other, checkpoint=Checkpoint(path, strict=False))
+    assert "must be of job" in caplog.text
+    _equal(found, fit(dataset, split, other))
+
+
+def test_a_checkpoint_that_does_not_fit_the_network_is_ignored(dataset, split, tmp_path, caplog):
+    path = tmp_path / "fit.safetensors"
+    job = make_job(dataset)
+    checkpoint = Checkpoint(path, seconds=0, strict=False)
+    checkpoint.save(job.key, {"network/weight": torch.ones(1)}, {"step": 4, "seconds": 1.0})
+    with caplog.at_level(logging.WARNING):
+        found = fit(dataset, split, job, checkpoint=checkpoint)
+    assert "training starts again" in caplog.text
+    _equal(found, fit(dataset, split, job))
+
+
+def test_a_checkpoint_of_another_format_is_ignored(tmp_path, caplog, monkeypatch):
+    path = tmp_path / "fit.safetensors"
+    with monkeypatch.context() as patch:
+        patch.setattr("taskgroup.training.checkpoint._FORMAT", 1)
+        Checkpoint(path).save("key", {"x": torch.ones(2)}, {})
+    with caplog.at_level(logging.WARNING):
+        assert Checkpoint(path).load("key") is None
+    assert "its format is 1, not 2" in caplog.text
+
+
+def test_a_checkpoint_that_cannot_be_written_does_not_end_the_training(
+    dataset, split, tmp_path, caplog
+):
+    (tmp_path / "file").write_text("not a folder")
+    job = make_job(dataset)
+    with caplog.at_level(logging.WARNING):
+        found = fit(dataset, split, job, checkpoint=Checkpoint(tmp_path / "file/fit", seconds=0))
+    assert "cannot be written" in caplog.text
+    _equal(found, fit(dataset, split, job))
+
+
 def test_checkpoints_are_written_no_more_often_than_asked(dataset, split, tmp_path):
     path = tmp_path / "fit.safetensors"
     fit(dataset, split, make_job(dataset), checkpoint=Checkpoint(path, seconds=3600))

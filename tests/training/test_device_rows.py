@@ -5,9 +5,9 @@ import pytest
 import torch
 
 from taskgroup.errors import ConfigError, TaskgroupError
-from taskgroup.models import MultiTaskNetwork
+from taskgroup.models import MultiTaskNetwork, PreparedRows
 from taskgroup.training import device_rows, fit, pick_device
-from taskgroup.training.device_rows import encode_labels, prepare_fields
+from taskgroup.training.device_rows import encode_labels, prepare_rows
 
 from .conftest import make_dataset, make_job, make_split
 
@@ -36,29 +36,30 @@ def test_fields_are_those_of_the_view_row_by_row(monkeypatch):
     monkeypatch.setattr(device_rows, "_CHUNK", 7)
     dataset = make_dataset(rows=20)
     view = _network(dataset).view
-    found = prepare_fields(dataset, view, CPU)
+    found = prepare_rows(dataset, view, CPU)
     density, lattice = _everything(dataset)
-    torch.testing.assert_close(found.fields, view.prepare(density, lattice))
-    fields, cells = found.batch(torch.tensor([3, 1]))
-    assert torch.equal(fields, found.fields[[3, 1]])
+    torch.testing.assert_close(found.rows.tensors, view.prepare(density, lattice).tensors)
+    batch, cells = found.batch(torch.tensor([3, 1]))
+    for tensor, whole in zip(batch.tensors, found.rows.tensors, strict=True):
+        assert torch.equal(tensor, whole[[3, 1]])
     assert torch.equal(cells, lattice[[3, 1]])
 
 
 def test_a_dataset_is_prepared_once_a_process(monkeypatch):
     dataset = make_dataset(rows=20)
-    first = prepare_fields(dataset, _network(dataset).view, CPU)
+    first = prepare_rows(dataset, _network(dataset).view, CPU)
     monkeypatch.setattr(type(dataset), "densities", None)
-    assert prepare_fields(dataset, _network(dataset).view, CPU) is first
+    assert prepare_rows(dataset, _network(dataset).view, CPU) is first
 
 
 def test_the_least_recently_used_fields_make_room(monkeypatch):
     datasets = [make_dataset(rows=20, seed=seed) for seed in range(3)]
     view = _network(datasets[0]).view
-    size = prepare_fields(datasets[0], view, CPU).fields.nbytes
+    size = prepare_rows(datasets[0], view, CPU).rows.nbytes
     monkeypatch.setattr(device_rows, "_RESIDENT_BYTES", 2 * size)
-    prepare_fields(datasets[1], view, CPU)
-    prepare_fields(datasets[0], view, CPU)
-    prepare_fields(datasets[2], view, CPU)
+    prepare_rows(datasets[1], view, CPU)
+    prepare_rows(datasets[0], view, CPU)
+    prepare_rows(datasets[2], view, CPU)
     assert [key[0] for key in device_rows._cache] == [
         datasets[0].inputs_hash,
         datasets[2].inputs_hash,
@@ -78,7 +79,8 @@ def test_fields_larger_than_memory_give_the_same_result_from_a_file(monkeypatch)
         lambda *args, plain=np.memmap, **kw: opened.append(kw["shape"]) or plain(*args, **kw),
     )
     mapped = fit(dataset, split, job)
-    assert opened == [resident.network.view.prepare(*_everything(dataset)).movedim(1, -1).shape]
+    prepared = resident.network.view.prepare(*_everything(dataset))
+    assert opened == [prepared["grid"].movedim(1, -1).shape, prepared["statistics"].shape]
     assert np.array_equal(mapped.predictions, resident.predictions)
     assert mapped.result.curve == resident.result.curve
 
@@ -93,13 +95,14 @@ def test_rows_in_a_file_are_prepared_when_they_are_first_wanted(monkeypatch, tmp
     monkeypatch.setattr(
         type(dataset), "densities", lambda self, rows: asked.extend(rows) or plain(self, rows)
     )
-    found = prepare_fields(dataset, view, CPU)
+    found = prepare_rows(dataset, view, CPU)
     asked.clear()  # of one row, for its shape
-    fields, _ = found.batch(torch.tensor([3, 17, 3]))
+    batch, _ = found.batch(torch.tensor([3, 17, 3]))
     assert asked == [3, 17]
     found.batch(torch.tensor([17, 4]))
     assert asked == [3, 17, 4]
-    torch.testing.assert_close(fields, view.prepare(*_everything_at(dataset, plain, [3, 17, 3])))
+    expected = view.prepare(*_everything_at(dataset, plain, [3, 17, 3]))
+    torch.testing.assert_close(batch.tensors, expected.tensors)
 
 
 def _everything_at(dataset, densities, rows):
@@ -109,8 +112,9 @@ def _everything_at(dataset, densities, rows):
 
 def test_a_disk_without_room_for_the_fields_is_told_in_one_line(monkeypatch, tmp_path):
     monkeypatch.setenv("TASKGROUP_CACHE", str(tmp_path))
-    with pytest.raises(TaskgroupError, match="GB of fields") as caught:
-        device_rows._mapped((1 << 30, 1 << 20))
+    example = PreparedRows.of(statistics=torch.zeros(1, 1 << 20))
+    with pytest.raises(TaskgroupError, match="GB of prepared rows") as caught:
+        device_rows._mapped_rows(example, 1 << 30)
     assert "\n" not in str(caught.value)
 
 

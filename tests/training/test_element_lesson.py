@@ -12,9 +12,9 @@ from taskgroup.datasets.composition import PROPERTIES
 from taskgroup.models import ModelConfig
 from taskgroup.models.multitask import make_view
 from taskgroup.training import GroupJob, TrainConfig, pretrain
-from taskgroup.training.device_rows import prepare_fields
+from taskgroup.training.device_rows import prepare_rows
 from taskgroup.training.element_lesson import learn_elements, peak_elements
-from taskgroup.training.loop import Run
+from taskgroup.training.loop import TrainingLoop
 from taskgroup.training.pretrain import pretrained_backbone
 
 CPU = torch.device("cpu")
@@ -43,8 +43,8 @@ def _job(dataset, **training):
 
 def _elements(dataset):
     view = make_view(ModelConfig(backbone="peaks", descriptors=False, widths=()), 1)
-    peaks, _ = view.split(prepare_fields(dataset, view, CPU).fields)
-    return peak_elements(dataset, np.arange(len(dataset)), peaks)
+    prepared = prepare_rows(dataset, view, CPU).rows
+    return peak_elements(dataset, np.arange(len(dataset)), prepared)
 
 
 def _split(dataset):
@@ -56,8 +56,8 @@ def test_nearly_every_atom_of_the_crystals_is_a_peak_and_nearly_every_peak_an_at
     numbers = [sorted(row[~np.isnan(row[:, 0]), 0]) for row in found]
     true = [sorted(Element(symbol).Z for symbol in species) for species in crystals.species]
     assert np.mean([a == b for a, b in zip(numbers, true, strict=True)]) > 0.97
-    view = Run(crystals, _split(crystals), _job(crystals), CPU, ()).network.view
-    peaks, _ = view.split(prepare_fields(crystals, view, CPU).fields)
+    view = TrainingLoop(crystals, _split(crystals), _job(crystals), CPU, ()).network.view
+    peaks = prepare_rows(crystals, view, CPU).rows["peaks"]
     named = (~np.isnan(found[..., 0])).sum()
     assert 0.93 * (peaks[:, :, 0] > 0).sum() < named <= (peaks[:, :, 0] > 0).sum()
     assert (peaks[:, :, 0].numpy() > 0)[~np.isnan(found[..., 0])].all()
@@ -65,18 +65,18 @@ def test_nearly_every_atom_of_the_crystals_is_a_peak_and_nearly_every_peak_an_at
 
 def test_elements_are_recognised_in_chemical_systems_not_seen_before(crystals):
     split = _split(crystals)
-    run = Run(crystals, split, _job(crystals), CPU, ())
-    peaks, _ = run.network.view.split(run.data.fields)
+    run = TrainingLoop(crystals, split, _job(crystals), CPU, ())
+    rows = run.data.rows
     properties = _elements(crystals)
     network = run.network.backbone.net
     assert learn_elements(
-        network, peaks[split.train], properties[split.train], torch.Generator().manual_seed(0)
+        network, rows[split.train], properties[split.train], torch.Generator().manual_seed(0)
     )
     outside = np.concatenate([split.validation, split.test])
     known = ~np.isnan(properties[outside][..., 0])
     network.eval()
     with torch.no_grad():
-        told = network.elements(peaks[outside][torch.from_numpy(known)]).numpy()
+        told = network.elements(rows["peaks"][outside][torch.from_numpy(known)]).numpy()
     mass = PROPERTIES.index("atomic_mass")
     true = properties[outside][known][:, mass]
     assert (
@@ -109,11 +109,11 @@ def test_without_atoms_there_is_nothing_to_learn(crystals):
     )
     properties = _elements(bare)[:8]
     assert np.isnan(properties).all()
-    run = Run(bare, _split(bare), _job(bare), CPU, ())
+    run = TrainingLoop(bare, _split(bare), _job(bare), CPU, ())
     before = {name: tensor.clone() for name, tensor in run.network.state_dict().items()}
-    peaks, _ = run.network.view.split(run.data.fields[:8])
+    rows = run.data.rows[:8]
     assert not learn_elements(
-        run.network.backbone.net, peaks, properties, torch.Generator().manual_seed(0)
+        run.network.backbone.net, rows, properties, torch.Generator().manual_seed(0)
     )
     assert all(
         torch.equal(before[name], tensor) for name, tensor in run.network.state_dict().items()
@@ -123,10 +123,10 @@ def test_without_atoms_there_is_nothing_to_learn(crystals):
 def test_an_element_without_a_known_property_teaches_the_others(crystals):
     properties = _elements(crystals)
     properties[..., PROPERTIES.index("X")][::2] = np.nan  # as for neon
-    run = Run(crystals, _split(crystals), _job(crystals), CPU, ())
-    peaks, _ = run.network.view.split(run.data.fields)
+    run = TrainingLoop(crystals, _split(crystals), _job(crystals), CPU, ())
+    rows = run.data.rows
     assert learn_elements(
-        run.network.backbone.net, peaks, properties, torch.Generator().manual_seed(0)
+        run.network.backbone.net, rows, properties, torch.Generator().manual_seed(0)
     )
     assert all(tensor.isfinite().all() for tensor in run.network.state_dict().values())
 

@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from taskgroup.models import ModelConfig
 from taskgroup.training import GroupJob, TrainConfig, fit
-from taskgroup.training.loop import Run
+from taskgroup.training.loop import TrainingLoop
 from taskgroup.training.metrics import mean_skill
 from taskgroup.training.optimise import learning_rate
 
@@ -29,7 +29,7 @@ def _field_typical(network):
 
 def _train_plainly(run):
     """Epoch by epoch, batch by batch, target by target; gives the last epoch's skills."""
-    network, config = _field_typical(run.network), run.config
+    network, config = _field_typical(run.network), run.job.training
     optimizer = torch.optim.AdamW(
         [
             {"params": [p], "weight_decay": config.weight_decay if p.ndim > 1 else 0.0}
@@ -38,15 +38,15 @@ def _train_plainly(run):
         lr=config.lr,
         foreach=False,
     )
-    fields, lattice = run.data.batch(run.labels.train)
-    rows = TensorDataset(fields, lattice, run.labels.values[run.labels.train])
+    prepared, lattice = run.data.batch(run.labels.train)
+    rows = TensorDataset(*prepared.tensors, lattice, run.labels.values[run.labels.train])
     generator = torch.Generator().manual_seed(run.job.seed)
     for epoch in range(config.epochs):
         network.train()
         order = torch.randperm(len(rows), generator=generator)
-        batches = [part.tolist() for part in order.tensor_split(run.batches)]
-        for step, (x, cell, y) in enumerate(DataLoader(rows, batch_sampler=batches)):
-            outputs = network(x, cell)
+        batches = [part.tolist() for part in order.tensor_split(run.batches.per_epoch)]
+        for step, (*x, cell, y) in enumerate(DataLoader(rows, batch_sampler=batches)):
+            outputs = network(prepared.with_tensors(x), cell)
             loss = (
                 F.huber_loss(outputs[:, 0], y[:, 0])
                 + F.huber_loss(outputs[:, 1], y[:, 1])
@@ -57,13 +57,15 @@ def _train_plainly(run):
             torch.nn.utils.clip_grad_norm_(network.parameters(), config.grad_clip)
             for group in optimizer.param_groups:
                 group["lr"] = learning_rate(
-                    config, epoch * run.batches + step, config.epochs * run.batches
+                    config,
+                    epoch * run.batches.per_epoch + step,
+                    config.epochs * run.batches.per_epoch,
                 )
             optimizer.step()
     network.eval()
     with torch.no_grad():
-        outputs = network(*run.data.batch(run.validation_rows)).numpy()
-    return run.choice.see(1, outputs)
+        outputs = network(*run.data.batch(torch.as_tensor(run.validation.rows))).numpy()
+    return run.validation.best.update(1, outputs)
 
 
 def _jobs(backbone, dataset, epochs, seed):
@@ -81,7 +83,7 @@ def _jobs(backbone, dataset, epochs, seed):
 def _last_skills(dataset, job):
     """Of the plain loop and of the fast path."""
     split = make_split(dataset)
-    plain = _train_plainly(Run(dataset, split, job, torch.device("cpu"), ()))
+    plain = _train_plainly(TrainingLoop(dataset, split, job, torch.device("cpu"), ()))
     return plain, fit(dataset, split, job, device="cpu").result.curve[-1]
 
 

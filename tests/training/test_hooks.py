@@ -69,7 +69,7 @@ class _Gradients(Hook):
         again = context.target_losses(context.outputs, context.labels, context.present)
         torch.testing.assert_close(again, context.losses)
         assert context.features.shape == (len(context.labels), context.network.n_features)
-        assert context.fields.shape[0] == context.lattice.shape[0] == len(context.outputs)
+        assert len(context.rows) == context.lattice.shape[0] == len(context.outputs)
 
 
 @pytest.mark.parametrize("balance", ["mean", "pcgrad"])

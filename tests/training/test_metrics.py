@@ -153,7 +153,7 @@ def test_an_interval_is_seeded_holds_the_value_and_narrows_with_rows():
     few, many = _modulus(40), _modulus(4000)
     narrow, wide = interval(MODULUS, *many), interval(MODULUS, *few)
     assert wide == interval(MODULUS, *few)
-    assert wide.low < wide.value < wide.high
+    assert wide.low < wide.mean < wide.high
     assert narrow.high - narrow.low < 0.3 * (wide.high - wide.low)
 
 
@@ -162,7 +162,7 @@ def test_the_interval_of_an_error_agrees_with_the_normal_approximation():
     error = np.abs(truth - predicted)
     found = interval(MODULUS, truth, predicted, "mae", draws=4000)
     half = 1.96 * error.std() / np.sqrt(len(error))
-    assert found.value == pytest.approx(error.mean())
+    assert found.mean == pytest.approx(error.mean())
     assert found.low == pytest.approx(error.mean() - half, abs=0.2 * half)
     assert found.high == pytest.approx(error.mean() + half, abs=0.2 * half)
 
@@ -182,10 +182,10 @@ def test_an_interval_over_seeds_is_wider_where_seeds_disagree():
 def test_intervals_of_classes_hold_the_value(metric):
     truth, probability = _metal()
     found = interval(METAL, truth, probability, metric)
-    assert found.low < found.value < found.high
-    assert found.value == pytest.approx(target_metrics(METAL, truth, probability)[metric])
+    assert found.low < found.mean < found.high
+    assert found.mean == pytest.approx(target_metrics(METAL, truth, probability)[metric])
 
 
 def test_an_interval_without_labels_is_empty():
     found = interval(GAP, [np.nan], [1.0])
-    assert (found.value, found.low, found.high) == (None, None, None)
+    assert (found.mean, found.low, found.high) == (None, None, None)

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from taskgroup.datasets import load_dataset
-from taskgroup.models import ModelConfig
+from taskgroup.models import ModelConfig, PreparedRows
 from taskgroup.models.multitask import make_view
 from taskgroup.training import device_rows, prepared_rows
 
@@ -34,17 +34,19 @@ def forget():
 @pytest.mark.parametrize("backbone", ["peaks", "descriptors", "msa3dcnn"])
 def test_the_next_process_finds_equal_rows(few, backbone, monkeypatch):
     view = make_view(ModelConfig(backbone=backbone, grid=8), 1)
-    first = device_rows.prepare_fields(few, view, CPU)
+    first = device_rows.prepare_rows(few, view, CPU)
     forget()
     monkeypatch.setattr(view, "prepare", None)  # calling it would fail
-    second = device_rows.prepare_fields(few, view, CPU)
-    assert torch.equal(first.fields, second.fields)
-    assert first.fields.stride() == second.fields.stride()
+    second = device_rows.prepare_rows(few, view, CPU)
+    assert first.rows.names == second.rows.names
+    for one, other in zip(first.rows.tensors, second.rows.tensors, strict=True):
+        assert torch.equal(one, other)
+        assert one.stride() == other.stride()
 
 
 def test_other_data_settings_and_code_are_prepared_anew(few, monkeypatch):
     view = make_view(ModelConfig(backbone="descriptors"), 1)
-    device_rows.prepare_fields(few, view, CPU)
+    device_rows.prepare_rows(few, view, CPU)
     assert prepared_rows.load_prepared(few.inputs_hash, view.key, len(few)) is not None
     assert prepared_rows.load_prepared("other", view.key, len(few)) is None
     assert prepared_rows.load_prepared(few.inputs_hash, "other", len(few)) is None
@@ -54,23 +56,23 @@ def test_other_data_settings_and_code_are_prepared_anew(few, monkeypatch):
 
 def test_a_torn_file_is_prepared_anew(few):
     view = make_view(ModelConfig(backbone="descriptors"), 1)
-    first = device_rows.prepare_fields(few, view, CPU).fields.clone()
-    (file,) = prepared_rows.cache_folder().glob("*.npy")
+    first = device_rows.prepare_rows(few, view, CPU).rows["statistics"].clone()
+    (file,) = prepared_rows.cache_folder().glob("*.safetensors")
     file.write_bytes(file.read_bytes()[:1000])
     forget()
-    assert torch.equal(device_rows.prepare_fields(few, view, CPU).fields, first)
+    assert torch.equal(device_rows.prepare_rows(few, view, CPU).rows["statistics"], first)
 
 
 def test_a_folder_that_cannot_be_written_costs_nothing_but_time(few, tmp_path, monkeypatch):
     (tmp_path / "file").write_text("no folder")
     monkeypatch.setenv("TASKGROUP_CACHE", str(tmp_path / "file"))
     view = make_view(ModelConfig(backbone="descriptors"), 1)
-    assert len(device_rows.prepare_fields(few, view, CPU).fields) == len(few)
+    assert len(device_rows.prepare_rows(few, view, CPU).rows) == len(few)
 
 
 def test_the_files_used_longest_ago_make_room(few, monkeypatch):
-    rows = torch.zeros(5, 100)
-    monkeypatch.setattr(prepared_rows, "_MOST_IN_ALL", 5000)  # two files of 2128 bytes
+    rows = PreparedRows.of(statistics=torch.zeros(5, 100))
+    monkeypatch.setattr(prepared_rows, "_MOST_IN_ALL", 5000)  # two files of about 2100 bytes
     for age, name in ((30, "old"), (20, "used again"), (10, "new")):
         prepared_rows.save_prepared(name, "view", rows)
         path = prepared_rows._path(name, "view")

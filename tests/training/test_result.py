@@ -89,11 +89,10 @@ def test_a_result_survives_json_with_null_for_what_is_not_finite():
     assert json.loads(text)["key"] == result.key == again.key
 
 
-def test_files_are_named_later():
-    stored = _result().with_files(predictions="predictions/x.npy")
-    assert stored.predictions == "predictions/x.npy"
-    assert stored.weights is None
-    assert stored.with_files(weights="w").predictions == "predictions/x.npy"
+def test_a_line_of_an_earlier_version_with_fields_that_are_gone_is_still_read():
+    result = _result()
+    earlier = result.to_dict() | {"weights": None, "predictions": "predictions/x.npy"}
+    assert GroupResult.from_dict(earlier).to_dict() == result.to_dict()
 
 
 @pytest.mark.parametrize("targets", [(), ("a", "a")])

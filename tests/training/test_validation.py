@@ -5,7 +5,7 @@ import pytest
 
 from taskgroup.datasets import Target
 from taskgroup.training.metrics import auc_score, r2_score
-from taskgroup.training.validation import PARTS, BestEpochs
+from taskgroup.training.validation import N_PARTS, BestEpochs
 
 GAP, METAL = (
     Target(name="gap", kind="regression", unit="eV"),
@@ -15,7 +15,9 @@ GAP, METAL = (
 
 def run(specs, labels, epochs, systems) -> tuple[BestEpochs, list[dict]]:
     choice = BestEpochs(specs, labels, systems)
-    return choice, [choice.see(number, outputs) for number, outputs in enumerate(epochs, start=1)]
+    return choice, [
+        choice.update(number, outputs) for number, outputs in enumerate(epochs, start=1)
+    ]
 
 
 def test_the_best_of_many_equal_epochs_is_worth_no_more_than_any_of_them():
@@ -40,15 +42,15 @@ def test_several_targets_choose_by_their_mean_and_a_part_by_the_others():
     systems = [f"system-{row // 2:02d}" for row in range(60)]
     epochs = [np.nan_to_num(labels) + draw.normal(0, 1, labels.shape) for _ in range(20)]
     choice, _ = run((GAP, METAL), labels, epochs, systems)
-    part = np.arange(60) // 2 % PARTS
-    for each in range(PARTS):
+    part = np.arange(60) // 2 % N_PARTS
+    for each in range(N_PARTS):
         values = []
         for outputs in epochs:
             gap, metal = (np.isfinite(labels[:, i]) & (part != each) for i in (0, 1))
             r2 = r2_score(labels[gap, 0], outputs[gap, 0])
             auc = auc_score(labels[metal, 1], outputs[metal, 1])
             values.append((max(r2, -1) + 2 * auc - 1) / 2)
-        assert set(choice.chosen[part == each]) == {1 + int(np.argmax(values))}
+        assert set(choice.cross_fitted[part == each]) == {1 + int(np.argmax(values))}
         np.testing.assert_array_equal(
             choice.outputs[part == each],
             epochs[int(np.argmax(values))][part == each].astype(np.float32),

@@ -37,11 +37,10 @@ def calculator(cutoff: float = CUTOFF, effort: str = "usual", **settings: Any) -
     PWWaveFunctions.initialize_wave_functions_from_basis_functions = _random_start
     return GPAW(
         mode=PW(cutoff),
-        xc="PBE",
         convergence=CONVERGENCE[effort],
         maxiter=80,
         txt=None,
-        **{"occupations": FermiDirac(SMEARING)} | settings,
+        **{"xc": "PBE", "occupations": FermiDirac(SMEARING)} | settings,
     )
 
 

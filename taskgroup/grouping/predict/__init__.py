@@ -14,19 +14,27 @@ A new predictor is a subclass of `GainPredictor` with two methods; `taskgroup.gr
 from taskgroup.grouping.predict._base import GainPredictor, Prediction, SetArrays
 from taskgroup.grouping.predict._baselines import EarlyStopping, PairMeans, SubsetMeans
 from taskgroup.grouping.predict._linear import BoostedAffinity, RidgeOnSets
+from taskgroup.grouping.predict._networks import Network, Observation
 from taskgroup.grouping.predict._process import SetProcess
 from taskgroup.grouping.predict._score import PredictorScore, score_predictor
+from taskgroup.grouping.predict._skill_predictor import SkillPredictor
+from taskgroup.grouping.predict.skills import SkillModel, SkillPosterior
 
 __all__ = [
     "BoostedAffinity",
     "EarlyStopping",
     "GainPredictor",
+    "Network",
+    "Observation",
     "PairMeans",
     "Prediction",
     "PredictorScore",
     "RidgeOnSets",
     "SetArrays",
     "SetProcess",
+    "SkillModel",
+    "SkillPosterior",
+    "SkillPredictor",
     "SubsetMeans",
     "score_predictor",
 ]

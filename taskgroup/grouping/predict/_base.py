@@ -1,4 +1,4 @@
-"""What a predictor of untrained sets is: fit on measured networks, predict mean and spread for any others."""
+"""The interface of predictors: fit on measured networks, predict mean and spread of any others."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -10,8 +10,11 @@ import numpy as np
 from taskgroup.errors import GroupingError, did_you_mean
 from taskgroup.grouping.candidates import Candidate
 
-_PRIOR_SPREAD = 0.1  # relative spread of a task's results over sets before any is seen
-_PRIOR_WEIGHT = 3.0  # as many observations it is worth
+# Relative spread of a task's results over sets before any is seen, and how many results this guess is worth.
+_PRIOR_SPREAD = 0.1
+_PRIOR_WEIGHT = 3.0
+# A level of zero has no relative spread.
+_LEAST_LEVEL = 1e-12
 
 
 @dataclass(frozen=True)
@@ -25,7 +28,7 @@ class SetArrays:
 
     @classmethod
     def of(cls, candidates: Sequence[Candidate], tasks: tuple[str, ...]) -> "SetArrays":
-        """Raises GroupingError for a task that is not among ``tasks``."""
+        """Return networks as arrays. Raises GroupingError for a task that is not among ``tasks``."""
         column = {task: i for i, task in enumerate(tasks)}
         member = np.zeros((len(candidates), len(tasks)), dtype=bool)
         values = np.full(member.shape, np.nan)
@@ -40,7 +43,7 @@ class SetArrays:
         return cls(tasks, member, np.array([candidate.cost for candidate in candidates]), values)
 
     def helpers(self, task: int) -> np.ndarray:
-        """``member`` without the task itself, as numbers: who learns along with it."""
+        """Return who learns along with a task: ``member`` as numbers, without the task itself."""
         others = self.member.astype(float)
         others[:, task] = 0.0
         return others
@@ -63,7 +66,10 @@ class GainPredictor(ABC):
     """
 
     def fit(self, trained: Sequence[Candidate]) -> Self:
-        """Learn from measured networks, in any order; every task needs a score in at least one."""
+        """Learn from measured networks, in any order.
+
+        Raises GroupingError where there is none, or a task has no score in any.
+        """
         if not trained:
             raise GroupingError(
                 "a predictor must be fitted on at least one trained set, found none"
@@ -83,17 +89,20 @@ class GainPredictor(ABC):
         return self
 
     def predict(self, candidates: Sequence[Candidate]) -> Prediction:
-        """Mean and spread for networks of tasks seen in training (scores of ``candidates`` are not looked at)."""
+        """Return mean and spread for networks of tasks seen in training; scores of ``candidates`` are not read."""
         queries = SetArrays.of(candidates, self.tasks)
         mean, spread = self._expect(queries)
         for row, candidate in enumerate(candidates):
             measured = self._measured.get((candidate.tasks, candidate.cost, candidate.key))
-            for task, value in (measured.scores if measured else {}).items():
-                mean[row, self.tasks.index(task)], spread[row, self.tasks.index(task)] = value, 0.0
-        outside = ~queries.member
-        return Prediction(
-            self.tasks, np.where(outside, np.nan, mean), np.where(outside, np.nan, spread)
-        )
+            if measured is None:
+                continue
+            for task, value in measured.scores.items():
+                column = self.tasks.index(task)
+                mean[row, column] = value
+                spread[row, column] = 0.0
+        mean = np.where(queries.member, mean, np.nan)
+        spread = np.where(queries.member, spread, np.nan)
+        return Prediction(self.tasks, mean, spread)
 
     @abstractmethod
     def _learn(self, trained: SetArrays) -> None:
@@ -101,21 +110,19 @@ class GainPredictor(ABC):
 
     @abstractmethod
     def _expect(self, queries: SetArrays) -> tuple[np.ndarray, np.ndarray]:
-        """Mean and spread [sets, tasks] of networks; what stands outside a set is ignored."""
+        """Return mean and spread [sets, tasks] of networks; what stands outside a set is ignored."""
 
     def _standard(self, values: np.ndarray) -> np.ndarray:
-        """Values in spreads from the level of each task, which makes tasks comparable."""
+        """Return values in spreads from the level of each task, which makes tasks comparable."""
         return (values - self.level) / self.spread
 
 
 def _spread(values: np.ndarray, level: np.ndarray) -> np.ndarray:
-    """Standard deviation of each task over sets, drawn towards that of all tasks relative to their levels."""
-    size = np.maximum(np.abs(level), 1e-12)
+    """Return the standard deviation of each task over sets, drawn towards that of all tasks (relative to level)."""
+    size = np.maximum(np.abs(level), _LEAST_LEVEL)
     relative = (values - level) / size
-    pooled = (_PRIOR_WEIGHT * _PRIOR_SPREAD**2 + np.nansum(relative**2)) / (
-        _PRIOR_WEIGHT + np.isfinite(relative).sum()
-    )
+    squares = np.nansum(relative**2, axis=0)
     counts = np.isfinite(relative).sum(axis=0)
-    return size * np.sqrt(
-        (_PRIOR_WEIGHT * pooled + np.nansum(relative**2, axis=0)) / (_PRIOR_WEIGHT + counts)
-    )
+    prior = _PRIOR_WEIGHT * _PRIOR_SPREAD**2
+    pooled = (prior + squares.sum()) / (_PRIOR_WEIGHT + counts.sum())
+    return size * np.sqrt((_PRIOR_WEIGHT * pooled + squares) / (_PRIOR_WEIGHT + counts))

@@ -1,4 +1,4 @@
-"""Predictors of the literature that only take means: of pairs, of all sets that share a pair, of early stops."""
+"""Predictors of the literature that take means: of pairs, of all sets that share a pair, of networks stopped early."""
 
 from collections.abc import Sequence
 
@@ -16,16 +16,17 @@ class PairMeans(GainPredictor):
     """
 
     def _learn(self, trained: SetArrays) -> None:
-        self._pair = _mean_by_helper(trained, trained.member.sum(axis=1) == 2, self.level)
-        singles = np.where((trained.member.sum(axis=1) == 1)[:, None], trained.values, np.nan)
-        known = ~np.isnan(singles).all(axis=0)
+        sizes = trained.member.sum(axis=1)
+        self._in_pair = _mean_by_helper(trained, sizes == 2, self.level)
+        is_single = (sizes == 1)[:, None]
+        singles = np.where(is_single, trained.values, np.nan)
+        has_single = ~np.isnan(singles).all(axis=0)
         self._alone = self.level.copy()
-        self._alone[known] = np.nanmean(singles[:, known], axis=0)
+        self._alone[has_single] = np.nanmean(singles[:, has_single], axis=0)
 
     def _expect(self, queries: SetArrays) -> tuple[np.ndarray, np.ndarray]:
-        return _mean_over_helpers(queries, self._pair, self._alone), np.tile(
-            self.spread, (len(queries.cost), 1)
-        )
+        mean = _mean_over_helpers(queries, self._in_pair, self._alone)
+        return mean, np.tile(self.spread, (len(mean), 1))
 
 
 class SubsetMeans(GainPredictor):
@@ -36,15 +37,14 @@ class SubsetMeans(GainPredictor):
 
     def _learn(self, trained: SetArrays) -> None:
         everything = np.ones(len(trained.cost), dtype=bool)
-        self._with = _mean_by_helper(trained, everything, self.level)
+        self._with_helper = _mean_by_helper(trained, everything, self.level)
         self._count = trained.member.T.astype(float) @ trained.member
 
     def _expect(self, queries: SetArrays) -> tuple[np.ndarray, np.ndarray]:
-        mean = _mean_over_helpers(queries, self._with, self.level)
-        behind = np.stack(
-            [queries.helpers(task) @ self._count[task] for task in range(len(self.tasks))], axis=1
-        )
-        return mean, self.spread * np.sqrt(1 + 1 / (1 + behind))
+        mean = _mean_over_helpers(queries, self._with_helper, self.level)
+        columns = [queries.helpers(task) @ self._count[task] for task in range(len(self.tasks))]
+        n_sets_behind = np.stack(columns, axis=1)
+        return mean, self.spread * np.sqrt(1 + 1 / (1 + n_sets_behind))
 
 
 class EarlyStopping(GainPredictor):
@@ -56,13 +56,14 @@ class EarlyStopping(GainPredictor):
     """
 
     def __init__(self, early: Sequence[Candidate]) -> None:
-        self._early = {(c.tasks, c.cost): c.scores for c in early}
+        self._early = {(network.tasks, network.cost): network.scores for network in early}
 
     def _early_values(self, arrays: SetArrays) -> np.ndarray:
         values = np.full(arrays.member.shape, np.nan)
         for row, (member, cost) in enumerate(zip(arrays.member, arrays.cost, strict=True)):
             tasks = tuple(task for task, inside in zip(self.tasks, member, strict=True) if inside)
-            for task, value in self._early.get((tasks, float(cost)), {}).items():
+            scores = self._early.get((tasks, float(cost)), {})
+            for task, value in scores.items():
                 values[row, self.tasks.index(task)] = value
         return values
 
@@ -70,29 +71,31 @@ class EarlyStopping(GainPredictor):
         ratio = trained.values / self._early_values(trained)
         known = np.isfinite(ratio)
         overall = np.median(ratio[known]) if known.any() else 1.0
-        self._ratio = (np.where(known, ratio, 0.0).sum(axis=0) + overall) / (known.sum(axis=0) + 1)
+        # The median of all tasks counts as one more network of each, for tasks with few.
+        totals = np.where(known, ratio, 0.0).sum(axis=0) + overall
+        self._ratio = totals / (known.sum(axis=0) + 1)
 
     def _expect(self, queries: SetArrays) -> tuple[np.ndarray, np.ndarray]:
         promised = self._early_values(queries) * self._ratio
-        return np.where(np.isnan(promised), self.level, promised), np.tile(
-            self.spread, (len(queries.cost), 1)
-        )
+        mean = np.where(np.isnan(promised), self.level, promised)
+        return mean, np.tile(self.spread, (len(mean), 1))
 
 
 def _mean_by_helper(trained: SetArrays, rows: np.ndarray, missing: np.ndarray) -> np.ndarray:
-    """[task, helper]: mean value of the task over the given trained rows that hold both; ``missing`` else."""
-    values = np.where(rows[:, None] & np.isfinite(trained.values), trained.values, 0.0)
-    known = (rows[:, None] & np.isfinite(trained.values)).astype(float)
-    count = known.T @ trained.member
-    return np.where(count > 0, values.T @ trained.member / np.maximum(count, 1), missing[:, None])
+    """Return [task, helper]: mean value of the task over the given trained rows that hold both; ``missing`` else."""
+    is_known = rows[:, None] & np.isfinite(trained.values)
+    values = np.where(is_known, trained.values, 0.0)
+    counts = is_known.T.astype(float) @ trained.member
+    means = values.T @ trained.member / np.maximum(counts, 1)
+    return np.where(counts > 0, means, missing[:, None])
 
 
 def _mean_over_helpers(queries: SetArrays, by_helper: np.ndarray, alone: np.ndarray) -> np.ndarray:
-    means = []
+    """Return [sets, tasks]: mean of a task's values by helper over its helpers; its value alone where there is none."""
+    columns = []
     for task in range(len(alone)):
         helpers = queries.helpers(task)
-        count = helpers.sum(axis=1)
-        means.append(
-            np.where(count > 0, helpers @ by_helper[task] / np.maximum(count, 1), alone[task])
-        )
-    return np.stack(means, axis=1)
+        counts = helpers.sum(axis=1)
+        means = helpers @ by_helper[task] / np.maximum(counts, 1)
+        columns.append(np.where(counts > 0, means, alone[task]))
+    return np.stack(columns, axis=1)

@@ -7,18 +7,23 @@ import numpy as np
 
 from taskgroup.grouping.predict._base import GainPredictor, SetArrays
 
-_SUMMED = (0.0, 0.5, 1.0)  # variance of helpers' effects that add up
-_AVERAGED = (0.0, 1.0, 2.0)  # variance of helpers' effects whose mean counts, as in HOA
-_LIKENESS = (0.25, 1.0)  # variance of what only like sets share
-_LENGTHS = (0.25, 0.75)  # distance of such sets, in numbers of all other tasks
+# Values that are compared by the evidence: variances of helpers' effects that add up, of helpers' effects whose mean
+# counts (as in HOA), and of what only like sets share; and the distance of such sets in parts of all other tasks.
+_SUMMED = (0.0, 0.5, 1.0)
+_AVERAGED = (0.0, 1.0, 2.0)
+_LIKENESS = (0.25, 1.0)
+_LENGTHS = (0.25, 0.75)
+# Variance of a result around what the set explains.
 _NOISE = 0.05
+# Costs below this count as this one, so that a network that costs nothing has a logarithm.
+_LEAST_COST = 1e-3
 
 _Choice = tuple[float, float, float, float]
 
 
 @dataclass(frozen=True)
 class _Pairs:
-    """What the kernel compares in two lists of networks, [tasks, left, right] each (``cost`` without tasks)."""
+    """Measures of likeness between two lists of networks, [tasks, left, right] each (``cost`` without tasks)."""
 
     summed: np.ndarray
     averaged: np.ndarray
@@ -27,21 +32,19 @@ class _Pairs:
 
     @classmethod
     def of(cls, left: SetArrays, right: SetArrays) -> "_Pairs":
-        a, b = (
-            np.stack([arrays.helpers(task) for task in range(len(left.tasks))])
-            for arrays in (left, right)
-        )
-        sizes, others = a.sum(axis=2)[:, :, None], b.sum(axis=2)[:, None, :]
+        tasks = range(len(left.tasks))
+        a = np.stack([left.helpers(task) for task in tasks])
+        b = np.stack([right.helpers(task) for task in tasks])
+        sizes_a = a.sum(axis=2)[:, :, None]
+        sizes_b = b.sum(axis=2)[:, None, :]
         shared = a @ b.transpose(0, 2, 1)
-        octaves = np.log2(np.maximum(left.cost, 1e-3))[:, None] - np.log2(
-            np.maximum(right.cost, 1e-3)
-        )
-        n = max(len(left.tasks) - 1, 1)
+        n_helpers = max(len(left.tasks) - 1, 1)
+        octaves = _octaves(left.cost)[:, None] - _octaves(right.cost)[None, :]
         return cls(
-            shared / n,
-            shared / (np.maximum(sizes, 1) * np.maximum(others, 1)),
-            (sizes + others - 2 * shared) / n,
-            np.exp(-0.5 * octaves**2),
+            summed=shared / n_helpers,
+            averaged=shared / (np.maximum(sizes_a, 1) * np.maximum(sizes_b, 1)),
+            differing=(sizes_a + sizes_b - 2 * shared) / n_helpers,
+            cost=np.exp(-0.5 * octaves**2),
         )
 
     def kernel(self, choice: _Choice) -> np.ndarray:
@@ -50,8 +53,12 @@ class _Pairs:
         return 1.0 + (summed * self.summed + averaged * self.averaged + alike) * self.cost
 
 
+def _octaves(cost: np.ndarray) -> np.ndarray:
+    return np.log2(np.maximum(cost, _LEAST_COST))
+
+
 class SetProcess(GainPredictor):
-    """Gaussian process with a kernel on sets, one a task, of shared hyper-parameters chosen by the evidence.
+    """Gaussian process per task with a kernel on sets; its hyper-parameters are shared and chosen by the evidence.
 
     For a task, sets S and S' without it, of n other tasks, at costs c and c':
     k = 1 + (e |S & S'| / n + m |S & S'| / (|S| |S'|) + v exp(-|S ^ S'| / (l n))) exp(-log2(c/c')^2 / 2), in spreads of
@@ -60,7 +67,8 @@ class SetProcess(GainPredictor):
 
     def _learn(self, trained: SetArrays) -> None:
         standard = self._standard(trained.values).T
-        self._trained, self._known = trained, np.isfinite(standard)
+        self._trained = trained
+        self._known = np.isfinite(standard)
         self._given = np.where(self._known, standard, 0.0)
         pairs = _Pairs.of(trained, trained)
         choices = itertools.product(_SUMMED, _AVERAGED, _LIKENESS, _LENGTHS)
@@ -68,35 +76,34 @@ class SetProcess(GainPredictor):
         self._covariance = self._covariances(pairs, self._choice)
 
     def _covariances(self, pairs: _Pairs, choice: _Choice) -> np.ndarray:
-        """[tasks, trained, trained]; a network that does not serve the task stands apart, with variance 1."""
-        both = self._known[:, :, None] & self._known[:, None, :]
-        own = np.where(self._known, _NOISE, 1.0)[:, :, None] * np.eye(len(self._trained.cost))
-        return np.where(both, pairs.kernel(choice), 0.0) + own
+        """Return [tasks, trained, trained]; a network that does not serve the task stands apart, with variance 1."""
+        both_known = self._known[:, :, None] & self._known[:, None, :]
+        signal = np.where(both_known, pairs.kernel(choice), 0.0)
+        noise = np.where(self._known, _NOISE, 1.0)
+        return signal + noise[:, :, None] * np.eye(len(self._trained.cost))
 
     def _evidence(self, pairs: _Pairs, choice: _Choice) -> float:
+        """Return the log marginal likelihood over all tasks, but for a constant."""
         covariance = self._covariances(pairs, choice)
-        fit = (self._given * np.linalg.solve(covariance, self._given[:, :, None])[:, :, 0]).sum()
-        return float(-0.5 * (fit + np.linalg.slogdet(covariance).logabsdet.sum()))
+        weighted = np.linalg.solve(covariance, self._given[:, :, None])[:, :, 0]
+        fit = (self._given * weighted).sum()
+        log_determinant = np.linalg.slogdet(covariance).logabsdet.sum()
+        return float(-0.5 * (fit + log_determinant))
 
     def _expect(self, queries: SetArrays) -> tuple[np.ndarray, np.ndarray]:
         kernel = _Pairs.of(queries, self._trained).kernel(self._choice)
         across = np.where(self._known[:, None, :], kernel, 0.0)
         weights = np.linalg.solve(self._covariance, across.transpose(0, 2, 1)).transpose(0, 2, 1)
         mean = np.einsum("tqr,tr->qt", weights, self._given)
-        left = self._itself(queries) - np.einsum("tqr,tqr->qt", weights, across)
-        return self.level + self.spread * mean, self.spread * np.sqrt(
-            np.maximum(left, 0.0) + _NOISE
-        )
+        explained = np.einsum("tqr,tqr->qt", weights, across)
+        variance = np.maximum(self._prior_variance(queries) - explained, 0.0) + _NOISE
+        return self.level + self.spread * mean, self.spread * np.sqrt(variance)
 
-    def _itself(self, queries: SetArrays) -> np.ndarray:
-        """[sets, tasks]: prior variance; what stands outside a set is ignored."""
+    def _prior_variance(self, queries: SetArrays) -> np.ndarray:
+        """Return [sets, tasks]; what stands outside a set is ignored."""
         summed, averaged, likeness, _ = self._choice
-        helpers = queries.member.sum(axis=1)[:, None] - 1.0
-        mean = np.where(helpers > 0, averaged / np.maximum(helpers, 1), 0.0)
-        return (
-            1.0
-            + summed * helpers / max(len(self.tasks) - 1, 1)
-            + mean
-            + likeness
-            + np.zeros(len(self.tasks))
-        )
+        n_tasks = len(self.tasks)
+        n_helpers = queries.member.sum(axis=1)[:, None] - 1.0
+        of_mean = np.where(n_helpers > 0, averaged / np.maximum(n_helpers, 1), 0.0)
+        variance = 1.0 + summed * n_helpers / max(n_tasks - 1, 1) + of_mean + likeness
+        return np.repeat(variance, n_tasks, axis=1)

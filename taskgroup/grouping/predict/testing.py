@@ -94,3 +94,63 @@ class PredictorConformance:
         whole = [c for c in networks if len(c.tasks) == 4]
         found = self.make(networks).fit(whole).predict(networks)
         assert np.isfinite(found.mean).sum() == sum(len(c.tasks) for c in networks)
+
+
+class CalibrationConformance:
+    """Conformance tests of predictors whose spreads are meant to be of one more training: are they as wide as errors?
+
+    The truth adds up helpers, what a set has of its own, and noise; many small problems are drawn, so that the shares
+    below are sharp. ``make`` is as in `PredictorConformance`.
+    """
+
+    problems = 40
+
+    def make(self, networks: list[Candidate]) -> GainPredictor:
+        """Return the predictor under test, new."""
+        raise NotImplementedError
+
+    def _errors_in_spreads(self, n_trained: int) -> np.ndarray:
+        errors = []
+        for seed in range(self.problems):
+            networks = _noisy_networks(seed)
+            trained, held_out = networks[:n_trained], networks[n_trained:]
+            predictor = self.make(networks).fit(trained)
+            expected = predictor.predict(held_out)
+            for row, candidate in enumerate(held_out):
+                for task, value in candidate.scores.items():
+                    place = predictor.tasks.index(task)
+                    error = value - expected.mean[row, place]
+                    errors.append(error / expected.spread[row, place])
+        return np.abs(errors)
+
+    def test_held_out_trainings_fall_inside_one_and_two_spreads_as_often_as_they_should(
+        self,
+    ) -> None:
+        for n_trained in (10, 25):
+            errors = self._errors_in_spreads(n_trained)
+            # A normal distribution holds .683 within one and .954 within two standard deviations.
+            assert 0.62 < (errors <= 1).mean() < 0.82
+            assert 0.91 < (errors <= 2).mean() < 0.99
+
+
+def _noisy_networks(seed: int) -> list[Candidate]:
+    """Return forty trainings of random sets of five tasks, the network of all tasks first."""
+    rng = np.random.default_rng(seed)
+    tasks = np.array(list("abcde"))
+    effect = rng.normal(0, 0.1, (5, 5))
+    spread_of_sets, noise = rng.uniform(0.01, 0.06, 5), rng.uniform(0.01, 0.05, 5)
+    own: dict[tuple[int, int], float] = {}
+    networks = []
+    for number in range(40):
+        inside = np.ones(5, dtype=bool) if number == 0 else rng.random(5) < 0.5
+        if not inside.any():
+            inside[rng.integers(5)] = True
+        code = int(inside @ (1 << np.arange(5)))
+        scores = {}
+        for task in np.flatnonzero(inside):
+            of_set = own.setdefault((task, code), spread_of_sets[task] * rng.normal())
+            helped = effect[task] @ inside - effect[task, task]
+            scores[str(tasks[task])] = 0.6 + helped + of_set + noise[task] * rng.normal()
+        names = tuple(str(name) for name in tasks[inside])
+        networks.append(Candidate(names, scores, key=f"training {number}"))
+    return networks

@@ -1,110 +1,118 @@
-"""What every backbone is, and the common shape of those on grids: stem, stages of residual blocks, pooled stages.
+"""The contract of a backbone: its settings, its view, its version, and lessons that come before the targets."""
 
-- The stem makes one point of a block of ``patch``^3 points: all their values are kept, later convolutions are cheap.
-- Stages are joined by averages over 2^3 points, which move predictions least when the origin moves. Only origin shifts
-  by ``patch * 2^(stages - 1)`` points are exact; training sees the others as augmentation.
-- Every stage is pooled: early ones still see single atoms, later ones their neighbourhoods.
-"""
+from __future__ import annotations
 
-from typing import Literal
+from typing import TYPE_CHECKING, ClassVar
 
-import torch
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
-from taskgroup.models.config import ModelConfig
-from taskgroup.models.layers import GridNorm, KernelConv3d, PeriodicConv3d
-from taskgroup.models.pooling import POOLINGS
+from taskgroup.models.views import CartesianView, FractionalView, PreparedRows, View
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from taskgroup.datasets import Dataset
+    from taskgroup.models.config import ModelConfig
+
+
+class BackboneSettings(BaseModel):
+    """Settings of one kind of backbone. A subclass adds fields, which a study file may set and a space may search."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str = Field("", description="name of the backbone, as in the registry")
+    width: int = Field(
+        16, ge=2, le=512, description="size of the layers; the distribution's branch has it too"
+    )
+
+    @property
+    def grid_multiple(self) -> int:
+        """Number that must divide the points per axis of the view's grid."""
+        return 1
+
+    def n_points(self, grid: int) -> int:
+        """Return how many points (or peaks) of a crystal the layers compute on, for a grid of so many points per axis.
+
+        Times the width it says how much a thread has to do.
+        """
+        return grid**3
+
+
+class Lesson:
+    """A task that part of a backbone learns before the targets, from what datasets know about training rows.
+
+    ``pupils`` are the modules that the lesson changes. Networks whose pupils begin with equal weights share what the
+    first of them has learnt.
+    """
+
+    name: str
+    pupils: nn.ModuleDict
+
+    def examples(
+        self, dataset: Dataset, numbers: NDArray[np.int64], rows: PreparedRows
+    ) -> tuple[Tensor, NDArray[np.float32]]:
+        """Return inputs [N, ...] on the device of ``rows`` and labels [N, L], NaN where unknown.
+
+        ``rows`` are the prepared rows of these row numbers.
+        """
+        raise NotImplementedError
+
+    def begin(self, inputs: Tensor) -> None:
+        """Do what must be done once with all inputs before the first step."""
+
+    def predict(self, inputs: Tensor) -> Tensor:
+        """Return standardised labels [N, L] of inputs."""
+        raise NotImplementedError
+
+    def parameters(self) -> Sequence[nn.Parameter]:
+        """Return what the optimiser moves; by default all parameters of the pupils."""
+        return list(self.pupils.parameters())
 
 
 class Backbone(nn.Module):
-    """From what a view shows to features of the crystal.
+    """Base of the backbones: from what a view shows to features of the crystal.
 
-    Args of a subclass:
-        config: the settings; a subclass reads what it needs.
-        in_channels: of what it sees: channels C' of the grid, the length D of the distribution, columns of a peak.
+    Parameters of a subclass
+    ------------------------
+    config: the settings of the network; ``config.backbone`` is an instance of the subclass's ``Settings``.
+    view: an instance of what ``view_class`` names; it knows the sizes of its rows.
 
-    ``n_features`` is F; the last ``n_plain`` of them are plain sums, which heads see as they are, too. A backbone works
-    on grids of any size that ``config.patch`` divides, and on a single row in evaluation. ``sees`` is ``grid``
-    ([B, C', n, n, n]), ``distribution`` ([B, D]) or ``peaks`` ([B, K, columns]).
+    Attributes
+    ----------
+    Settings: fields that only this backbone has.
+    version: raised whenever equal settings would give other numbers; part of the key of every trained network.
+    autocast: whether ``forward`` may run in bfloat16 autocast, which pays for convolutions.
+    uses_statistics: whether it reads the distribution (``statistics``) itself; else a branch beside it does.
+    n_features: F, the length of the features.
+    n_plain: how many of the last features are plain sums, which heads also see as they are.
 
-    A plug-in names its subclass under the entry point group ``taskgroup.backbones`` and runs
+    A backbone works on a single row in evaluation; one on grids works on every size that ``Settings.grid_multiple``
+    divides. A plug-in names its subclass under the entry point group ``taskgroup.backbones`` and runs
     ``taskgroup.models.testing.BackboneConformance`` in its tests.
     """
 
-    sees: Literal["grid", "distribution", "peaks"] = "grid"
+    Settings: ClassVar[type[BackboneSettings]] = BackboneSettings
+    version: ClassVar[int] = 1
+    autocast: ClassVar[bool] = True
+    uses_statistics: ClassVar[bool] = False
     n_features: int
     n_plain: int = 0
 
-    def __init__(self, config: ModelConfig, in_channels: int) -> None:
+    def __init__(self, config: ModelConfig, view: View) -> None:
         super().__init__()
 
-    def forward(self, fields: Tensor, lattice: Tensor) -> Tensor:
-        """What it sees and cells [B, 3, 3] (Å) -> [B, F]."""
+    @classmethod
+    def view_class(cls, config: ModelConfig) -> type[View]:
+        """Return the view whose rows the backbone takes; by default the grid that ``config.view`` names."""
+        return CartesianView if config.view == "cartesian" else FractionalView
+
+    def forward(self, rows: PreparedRows, lattice: Tensor) -> Tensor:
+        """Return features [B, F] of what the view shows and cells [B, 3, 3] (Å)."""
         raise NotImplementedError
 
-
-class StagedBackbone(Backbone):
-    """Stem, stages of blocks, pooling; a subclass says what a block is."""
-
-    def __init__(self, config: ModelConfig, in_channels: int) -> None:
-        super().__init__(config, in_channels)
-        widths = [config.width * 2**stage for stage in range(config.stages)]
-        self.stem = nn.Sequential(
-            KernelConv3d(
-                in_channels,
-                config.width,
-                config.patch,
-                stride=config.patch,
-                bias=False,
-                symmetric=config.symmetric and config.patch > 1,
-            ),
-            GridNorm(config.width),
-            nn.SiLU(),
-        )
-        self.widen = nn.ModuleList(
-            nn.Conv3d(a, b, 1) for a, b in zip(widths, widths[1:], strict=False)
-        )
-        self.stages = nn.ModuleList(
-            nn.Sequential(*(self.make_block(config, width) for _ in range(config.blocks)))
-            for width in widths
-        )
-        self.pools = nn.ModuleList(POOLINGS[config.pooling](width) for width in widths)
-        self.n_features = sum(pool.n_features for pool in self.pools)
-
-    @staticmethod
-    def make_block(config: ModelConfig, width: int) -> nn.Module:
-        """A module from [B, width, n, n, n] to the same shape."""
-        raise NotImplementedError
-
-    def forward(self, fields: Tensor, lattice: Tensor) -> Tensor:
-        """Pooled features of all stages."""
-        x = self.stem(fields)
-        pooled = []
-        for number, (stage, pool) in enumerate(zip(self.stages, self.pools, strict=True)):
-            if number:
-                x = self.widen[number - 1](_halve(x))
-            x = stage(x)
-            pooled.append(pool(x))
-        return torch.cat(pooled, dim=1)
-
-
-def convolution(
-    config: ModelConfig,
-    inputs: int,
-    outputs: int,
-    dilation: int = 1,
-    bias: bool = False,
-    kernel: int = 3,
-    groups: int = 1,
-) -> KernelConv3d:
-    """A convolution of odd size that keeps the grid: periodic, or with zeros outside the Cartesian cube."""
-    settings = {"dilation": dilation, "bias": bias, "groups": groups, "symmetric": config.symmetric}
-    if config.view == "cartesian":
-        return KernelConv3d(inputs, outputs, kernel, padding=dilation * (kernel // 2), **settings)
-    return PeriodicConv3d(inputs, outputs, kernel, **settings)
-
-
-def _halve(x: Tensor) -> Tensor:
-    """Means over 2^3 points; a grid of odd size, or of 2 points, stays as it is."""
-    n = x.shape[-1]
-    return nn.functional.avg_pool3d(x, 2) if n % 2 == 0 and n > 2 else x
+    def lessons(self) -> Sequence[Lesson]:
+        """Return what the backbone learns before the targets, in this order; by default nothing."""
+        return ()

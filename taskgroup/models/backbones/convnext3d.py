@@ -1,18 +1,26 @@
 """ConvNeXt in three dimensions (Liu et al., doi:10.1109/CVPR52688.2022.01167)."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 import torch
 from torch import Tensor, nn
 
-from taskgroup.models.backbones.base import StagedBackbone, convolution
-from taskgroup.models.config import ModelConfig
+from taskgroup.models.backbones.staged import StagedBackbone, convolution
 
-_KERNEL = 5  # 7 in two dimensions; a grid of 8 points repeats within 7
+if TYPE_CHECKING:
+    from taskgroup.models.config import ModelConfig
+
+# The paper's kernel is 7 wide, in two dimensions; a grid of 8 points would repeat within 7.
+_KERNEL = 5
 _EXPANSION = 4
-_SCALE = 0.1  # of a block's part at the start; 1e-6 in the paper is for far deeper networks
+# Factor of a block's part at the start; the paper's 1e-6 is for far deeper networks.
+_SCALE = 0.1
 
 
 class ConvNeXtBlock(nn.Module):
-    """A 5x5x5 kernel a channel, a normalisation over channels, a perceptron at each point, added to the input."""
+    """One 5x5x5 kernel per channel, a normalisation over channels, a perceptron at each point, added to the input."""
 
     def __init__(self, config: ModelConfig, width: int) -> None:
         super().__init__()
@@ -24,15 +32,18 @@ class ConvNeXtBlock(nn.Module):
         self.scale = nn.Parameter(torch.full((width,), _SCALE))
 
     def forward(self, x: Tensor) -> Tensor:
-        """[B, width, n, n, n] -> the same shape."""
-        points = self.mix(self.norm(self.depthwise(x).movedim(1, -1)))
-        return x + (self.scale * points).movedim(-1, 1)
+        """Return a tensor of the shape of the input [B, width, n, n, n]."""
+        points = self.depthwise(x).movedim(1, -1)
+        mixed = self.scale * self.mix(self.norm(points))
+        return x + mixed.movedim(-1, 1)
 
 
 class ConvNeXt3D(StagedBackbone):
     """Stages of ConvNeXt blocks."""
 
+    version = 1
+
     @staticmethod
     def make_block(config: ModelConfig, width: int) -> nn.Module:
-        """A ConvNeXt block."""
+        """Return a ConvNeXt block."""
         return ConvNeXtBlock(config, width)

@@ -1,16 +1,25 @@
-"""The distribution of the density's fields as the whole input: a small network, or numbers for a forest."""
+"""A perceptron on the distribution of the density's fields."""
+
+from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
-from taskgroup.models.backbones.base import Backbone
-from taskgroup.models.config import ModelConfig
+from taskgroup.models.backbones.base import Backbone, BackboneSettings
+from taskgroup.models.views import DistributionView, PreparedRows, View
 
 if TYPE_CHECKING:
-    from numpy.typing import ArrayLike, NDArray
+    from taskgroup.models.config import ModelConfig
+
+
+class DescriptorSettings(BackboneSettings):
+    """Settings of the perceptron: its width."""
+
+    def n_points(self, grid: int) -> int:
+        """Return 1: there is no grid."""
+        return 1
 
 
 class DescriptorNetwork(Backbone):
@@ -19,29 +28,37 @@ class DescriptorNetwork(Backbone):
     Its input is standardised by the running mean and variance of the training rows.
     """
 
-    sees = "distribution"
+    Settings = DescriptorSettings
+    version = 1
+    autocast = False
+    uses_statistics = True
 
-    def __init__(self, config: ModelConfig, in_channels: int) -> None:
-        super().__init__(config, in_channels)
-        self.n_features = 8 * config.width
-        self.standardise = _Standardise(in_channels, affine=False)
+    def __init__(self, config: ModelConfig, view: View) -> None:
+        super().__init__(config, view)
+        self.n_features = 8 * config.backbone.width
+        self.standardise = _Standardise(view.n_statistics, affine=False)
         self.layers = nn.Sequential(
-            nn.Linear(in_channels, self.n_features), nn.SiLU(), nn.Dropout(config.dropout)
+            nn.Linear(view.n_statistics, self.n_features), nn.SiLU(), nn.Dropout(config.dropout)
         )
 
-    def forward(self, fields: Tensor, lattice: Tensor) -> Tensor:
-        """[B, D] -> [B, F]."""
-        return self.layers(self.standardise(fields))
+    @classmethod
+    def view_class(cls, config: ModelConfig) -> type[View]:
+        """Return the distribution alone."""
+        return DistributionView
+
+    def forward(self, rows: PreparedRows, lattice: Tensor) -> Tensor:
+        """Return features [B, F] of the statistics [B, D]."""
+        return self.layers(self.standardise(rows["statistics"]))
 
 
 class _Standardise(nn.BatchNorm1d):
     """Batch normalisation whose running statistics are means over all batches so far.
 
-    As ``momentum=None`` is, but the count stays on the device: the host does not wait for it at each step.
+    ``momentum=None`` gives the same, but reads its count on the host, which then waits for the device at each step.
     """
 
     def forward(self, x: Tensor) -> Tensor:
-        """[B, D] -> the same shape."""
+        """Return a tensor of the shape of the input [B, D]."""
         if not self.training:
             return super().forward(x)
         self.num_batches_tracked.add_(1)
@@ -51,28 +68,3 @@ class _Standardise(nn.BatchNorm1d):
             self.running_mean.lerp_(mean, rate)
             self.running_var.lerp_(variance, rate)
         return nn.functional.batch_norm(x, None, None, training=True, eps=self.eps)
-
-
-def descriptors(
-    density: "ArrayLike",
-    lattice: "ArrayLike",
-    config: ModelConfig | None = None,
-    batch_size: int = 64,
-) -> "NDArray[np.float32]":
-    """Numbers [B, D] that describe densities [B, C, N, N, N] (e/Å^3) in cells [B, 3, 3] (Å), for forests and others.
-
-    The distribution of the density and its differential fields at several Gaussian widths, then volume and shape of the
-    cell. ``config`` names fields, widths and scaling.
-    """
-    from taskgroup.models.lattice import lattice_features
-    from taskgroup.models.views import DescriptorView
-
-    chosen = config or ModelConfig(backbone="descriptors")
-    densities, cells = np.asarray(density), np.asarray(lattice)
-    view = DescriptorView(chosen, densities.shape[1])
-    parts = []
-    for start in range(0, len(densities), batch_size):
-        cell = torch.tensor(cells[start : start + batch_size], dtype=torch.float32)
-        rho = torch.tensor(densities[start : start + batch_size], dtype=torch.float32)
-        parts.append(torch.cat([view.prepare(rho, cell), lattice_features(cell)], dim=1))
-    return torch.cat(parts).numpy()

@@ -1,26 +1,55 @@
 """A network on the peaks of a density: an embedding of each, then pooled, so that their order does not matter."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 import torch
 from torch import Tensor, nn
 
 from taskgroup.datasets.composition import PROPERTIES
-from taskgroup.models.backbones.base import Backbone
-from taskgroup.models.config import ModelConfig
+from taskgroup.models.backbones.base import Backbone, BackboneSettings
+from taskgroup.models.backbones.element_lesson import ElementLesson
 from taskgroup.models.lattice import volume
 from taskgroup.models.neighbours import DISTANCES
-from taskgroup.models.peak_finding import NEAR
+from taskgroup.models.peak_finding import MOST_PEAKS, NEAR
+from taskgroup.models.views import PeakView, PreparedRows, View
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from taskgroup.models.backbones.base import Lesson
+    from taskgroup.models.config import ModelConfig
 
 _HEADS = 8
-_ROUNDS = 1  # of messages between neighbours
-_WORDS = 32  # numbers in a message
-_DENSE, _ROOM = 32, 20.0  # numbers a peak adds up per volume; Å^3 of a usual atom
-_BINS, _LOWEST, _HIGHEST = 32, -2.0, 4.0  # of each number that tells the element; in deviations
+# Rounds of messages between neighbours, and numbers in a message.
+_ROUNDS = 1
+_WORDS = 32
+# Numbers per peak that are added up and divided by the volume, in units of a usual atom's volume (Å^3).
+_DENSE = 32
+_ATOM_VOLUME = 20.0
+# Soft bins of each number that tells the element, between these deviations from the mean.
+_BINS = 32
+_LOWEST, _HIGHEST = -2.0, 4.0
 _ELEMENT_WIDTH = 128
-_FARTHEST = 5.0  # deviations; a rare surrounding must not throw a prediction off
-_LEAST_VARIANCE = 1e-4  # a column that hardly varies says nothing
-_LARGEST_SCORE = 20.0  # of attention: its exponential stays finite
-_ABSENT = -1e4  # below every feature
-_VANISHING = 30.0  # exp(-30) is nothing beside 1; far smaller numbers are denormal, and processors slow at them
+# Deviations at which columns are cut off: a rare surrounding must not throw a prediction off.
+_FARTHEST = 5.0
+# A column that varies less says nothing.
+_LEAST_VARIANCE = 1e-4
+# Limit of attention scores: their exponential stays finite.
+_LARGEST_SCORE = 20.0
+# Below every feature: what absent peaks bring to a maximum.
+_ABSENT = -1e4
+# exp(-30) is nothing beside 1; far smaller numbers are denormal, and processors slow at them.
+_VANISHING = 30.0
+
+
+class PeakSettings(BackboneSettings):
+    """Settings of the network on peaks: its width."""
+
+    def n_points(self, grid: int) -> int:
+        """Return the most peaks of a crystal: there is no grid."""
+        return MOST_PEAKS
 
 
 class PeakScale(nn.Module):
@@ -33,38 +62,47 @@ class PeakScale(nn.Module):
         self.register_buffer("square", torch.ones(columns))
 
     def forward(self, peaks: Tensor, present: Tensor) -> Tensor:
-        """[R, columns], present (1 or 0) [R, 1] -> the same shape."""
+        """Return peaks [R, columns] scaled; ``present`` [R, 1] is 1 for those that are there, else 0."""
         if self.training:
-            with torch.no_grad():
-                count = present.sum()
-                self.seen += count
-                total = self.seen.clamp_min(1)
-                self.mean += ((peaks * present).sum(0) - count * self.mean) / total
-                self.square += ((peaks.square() * present).sum(0) - count * self.square) / total
-        deviation = (self.square - self.mean.square()).clamp_min(_LEAST_VARIANCE).sqrt()
+            self._update(peaks, present)
+        variance = self.square - self.mean.square()
+        deviation = variance.clamp_min(_LEAST_VARIANCE).sqrt()
         return ((peaks - self.mean) / deviation).clamp(-_FARTHEST, _FARTHEST)
+
+    @torch.no_grad()
+    def _update(self, peaks: Tensor, present: Tensor) -> None:
+        """Add these peaks to the running means."""
+        count = present.sum()
+        self.seen += count
+        total = self.seen.clamp_min(1)
+        self.mean += ((peaks * present).sum(0) - count * self.mean) / total
+        self.square += ((peaks.square() * present).sum(0) - count * self.square) / total
 
 
 class ElementNetwork(nn.Module):
-    """Which element a peak is, in as many numbers as there are ``PROPERTIES``, from its height and near shape alone.
+    """Properties of the element at a peak (``PROPERTIES``, standardised), from its height and near shape alone.
 
-    Each of its columns goes through soft bins, since one element differs from the next by little. Pre-training makes
-    the numbers the properties of the element, standardised; without it they are what the targets make of them.
+    Each of its columns goes through soft bins, since one element differs from the next by little. A lesson teaches the
+    properties; without it the numbers are what the targets make of them.
     """
 
     def __init__(self) -> None:
         super().__init__()
         self.register_buffer("bins", torch.linspace(_LOWEST, _HIGHEST, _BINS), persistent=False)
         self.net = nn.Sequential(
-            nn.Linear((2 + NEAR) * (1 + _BINS), _ELEMENT_WIDTH), nn.SiLU(),
-            nn.Linear(_ELEMENT_WIDTH, _ELEMENT_WIDTH), nn.SiLU(),
+            nn.Linear((2 + NEAR) * (1 + _BINS), _ELEMENT_WIDTH),
+            nn.SiLU(),
+            nn.Linear(_ELEMENT_WIDTH, _ELEMENT_WIDTH),
+            nn.SiLU(),
             nn.Linear(_ELEMENT_WIDTH, len(PROPERTIES)),
-        )  # fmt: skip
+        )
 
     def forward(self, scaled: Tensor) -> Tensor:
-        """Scaled columns [R, columns] -> [R, len(PROPERTIES)]."""
+        """Return properties [R, len(PROPERTIES)] of scaled columns [R, columns]."""
+        # height, curvature and the mean density on the near spheres
         near = scaled[:, 1 : 3 + NEAR]
-        distance = (near[:, :, None] - self.bins) * ((_BINS - 1) / (_HIGHEST - _LOWEST))
+        bins_per_deviation = (_BINS - 1) / (_HIGHEST - _LOWEST)
+        distance = (near[:, :, None] - self.bins) * bins_per_deviation
         binned = torch.exp(-distance.square().clamp_max(_VANISHING)).flatten(1)
         return self.net(torch.cat([near, binned], dim=1))
 
@@ -77,59 +115,69 @@ class PeakNetwork(Backbone):
     distance (Schütt et al., doi:10.1063/1.5019779).
     """
 
-    sees = "peaks"
+    Settings = PeakSettings
+    version = 1
+    autocast = False
 
-    def __init__(self, config: ModelConfig, in_channels: int) -> None:
-        super().__init__(config, in_channels)
-        width = 8 * config.width
-        self.columns = in_channels
-        self.scale = PeakScale(in_channels)
+    def __init__(self, config: ModelConfig, view: PeakView) -> None:
+        super().__init__(config, view)
+        width = 8 * config.backbone.width
+        self.scale = PeakScale(view.n_columns)
         self.element = ElementNetwork()
         self.embed = nn.Sequential(
-            nn.Linear(in_channels + len(PROPERTIES), width), nn.SiLU(), nn.Dropout(config.dropout),
-            nn.Linear(width, width), nn.SiLU(),
-        )  # fmt: skip
+            nn.Linear(view.n_columns + len(PROPERTIES), width),
+            nn.SiLU(),
+            nn.Dropout(config.dropout),
+            nn.Linear(width, width),
+            nn.SiLU(),
+        )
         self.rounds = nn.ModuleList(Messages(width, config.dropout) for _ in range(_ROUNDS))
         self.score = nn.Linear(width, _HEADS)
         self.dense = nn.Linear(width, _DENSE)
         self.n_plain = _DENSE + 2
         self.n_features = 4 * width + self.n_plain
 
-    def elements(self, peaks: Tensor) -> Tensor:
-        """What ``ElementNetwork`` says of peaks [R, columns, ...] that are all there."""
-        return self.element(self.scale(peaks[:, : self.columns], peaks.new_ones(len(peaks), 1)))
+    @classmethod
+    def view_class(cls, config: ModelConfig) -> type[View]:
+        """Return the view of the peaks."""
+        return PeakView
 
-    def forward(self, fields: Tensor, lattice: Tensor) -> Tensor:
-        """Peaks [B, K, columns, nearness, ...], the first column 1 for those that are there -> [B, F]."""
-        listed, present, owner, slot = _listed(fields)
-        scaled = self.scale(listed[:, : self.columns], present)
-        found = self.embed(torch.cat([scaled, self.element(scaled)], dim=1)).float()
-        near = listed[:, self.columns :][:, : len(DISTANCES) * fields.shape[1]].unflatten(
-            1, (len(DISTANCES), -1)
-        )
+    def lessons(self) -> Sequence[Lesson]:
+        """Return the lesson on the elements at the peaks."""
+        return (ElementLesson(self.element, self.scale),)
+
+    def forward(self, rows: PreparedRows, lattice: Tensor) -> Tensor:
+        """Return features [B, F] of peaks, the first column 1 for those that are there, and how near they are."""
+        listed = _ListedPeaks(rows)
+        scaled = self.scale(listed.columns, listed.present)
+        embedded = self.embed(torch.cat([scaled, self.element(scaled)], dim=1)).float()
         for messages in self.rounds:
-            found = messages(found, near, present, owner, slot, fields.shape[0])
-        share = (_LARGEST_SCORE * (self.score(found).float() / _LARGEST_SCORE).tanh()).exp()
-        heads = (found.unflatten(1, (_HEADS, -1)) * share[:, :, None]).flatten(1)
+            embedded = messages(embedded, listed)
+        count = listed.totals(listed.present).clamp_min(1)
+        pooled = self._pooled(embedded, listed, count)
+        plain = self._sums_per_volume(embedded, listed, count, lattice)
+        return torch.cat([*pooled, *plain], dim=1)
 
-        def total(values: Tensor) -> Tensor:
-            return values.new_zeros(fields.shape[0], values.shape[1]).index_add(
-                0, owner, values * present
-            )
+    def _pooled(self, embedded: Tensor, listed: _ListedPeaks, count: Tensor) -> list[Tensor]:
+        """Return mean, deviation, maximum and attention over the peaks of each crystal, [B, W] each."""
+        bounded_score = (self.score(embedded).float() / _LARGEST_SCORE).tanh()
+        share = (_LARGEST_SCORE * bounded_score).exp()
+        heads = (embedded.unflatten(1, (_HEADS, -1)) * share[:, :, None]).flatten(1)
+        weight = listed.totals(share).clamp_min(1e-30)
+        mean = listed.totals(embedded) / count
+        spread = (embedded - mean[listed.owner]).square()
+        # a crystal of one peak has a gradient too
+        deviation = (listed.totals(spread) / count + 1e-6).sqrt()
+        attended = listed.totals(heads).unflatten(1, (_HEADS, -1)) / weight[:, :, None]
+        return [mean, deviation, listed.maxima(embedded), attended.flatten(1)]
 
-        number = total(present)
-        count, weight = number.clamp_min(1), total(share).clamp_min(1e-30)
-        mean = total(found) / count
-        deviation = (total((found - mean[owner]).square()) / count + 1e-6).sqrt()
-        highest = found.new_full((fields.shape[0], found.shape[1]), _ABSENT)
-        highest = highest.scatter_reduce(
-            0, owner[:, None].expand_as(found), found + (1 - present) * _ABSENT, "amax"
-        )
-        attended = total(heads).unflatten(1, (_HEADS, -1)) / weight[:, :, None]
-        room = volume(lattice).abs()[:, None] / _ROOM
-        dense = total(self.dense(found).float()) / room
-        plain = [dense, room / count, (count / room).log()]
-        return torch.cat([mean, deviation, highest, attended.flatten(1), *plain], dim=1)
+    def _sums_per_volume(
+        self, embedded: Tensor, listed: _ListedPeaks, count: Tensor, lattice: Tensor
+    ) -> list[Tensor]:
+        """Return sums over the peaks per volume, volume per peak, and the logarithm of peaks per volume."""
+        cell = volume(lattice).abs()[:, None] / _ATOM_VOLUME
+        dense = listed.totals(self.dense(embedded).float()) / cell
+        return [dense, cell / count, (count / cell).log()]
 
 
 class Messages(nn.Module):
@@ -145,34 +193,50 @@ class Messages(nn.Module):
             nn.Linear(width, width),
         )
 
-    def forward(
-        self,
-        found: Tensor,
-        near: Tensor,
-        present: Tensor,
-        owner: Tensor,
-        slot: Tensor,
-        crystals: int,
-    ) -> Tensor:
-        """Listed peaks [R, W] -> the same shape; ``near`` [R, distances, K] is how near to each its crystal's are."""
-        room = found.new_zeros(crystals, near.shape[2], _WORDS)
-        said = room.index_put((owner, slot), self.say(found).float() * present)
-        heard = near @ said[owner]
-        return found + self.hear(torch.cat([found, heard.flatten(1)], dim=1)).float()
+    def forward(self, embedded: Tensor, listed: _ListedPeaks) -> Tensor:
+        """Return listed peaks [R, W] with what they heard added."""
+        places = embedded.new_zeros(listed.crystals, listed.near.shape[2], _WORDS)
+        messages = self.say(embedded).float() * listed.present
+        said = places.index_put((listed.owner, listed.slot), messages)
+        heard = listed.near @ said[listed.owner]
+        return embedded + self.hear(torch.cat([embedded, heard.flatten(1)], dim=1)).float()
 
 
-def _listed(fields: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """All peaks of a batch [B, K, ...] one below the other: [R, ...], present [R, 1], whose and which [R].
+class _ListedPeaks:
+    """All R peaks of a batch, one below the other.
 
-    On a CPU only those that are there, a third or less of all. Elsewhere all: to count them the host would wait for the
-    device, and a traced program may not depend on the number.
+    ``columns`` [R, columns]; ``near`` [R, distances, K]; ``present`` [R, 1], 1 for those that are there; ``owner`` [R],
+    the crystal of each; ``slot`` [R], its place there; ``crystals``, B.
+
+    On a CPU only those that are there are listed, a third or less of all. Elsewhere all are: to count them the host
+    would wait for the device, and a traced program may not depend on the number.
     """
-    present = fields[:, :, 0] > 0.5
-    if fields.is_cpu and not torch.compiler.is_compiling():
-        owner, slot = present.nonzero(as_tuple=True)
-        return fields[owner, slot], fields.new_ones(len(owner), 1), owner, slot
-    owner = (
-        torch.arange(fields.shape[0], device=fields.device)[:, None].expand(present.shape).flatten()
-    )
-    slot = torch.arange(fields.shape[1], device=fields.device).expand(present.shape).flatten()
-    return fields.flatten(0, 1), present.flatten()[:, None].to(fields.dtype), owner, slot
+
+    def __init__(self, rows: PreparedRows) -> None:
+        peaks, nearness = rows["peaks"], rows["nearness"]
+        self.crystals, places = peaks.shape[:2]
+        present = peaks[:, :, 0] > 0.5
+        self.columns, self.near = peaks.flatten(0, 1), nearness.flatten(0, 1)
+        if peaks.is_cpu and not torch.compiler.is_compiling():
+            (number,) = present.flatten().nonzero(as_tuple=True)
+            self.columns = self.columns.index_select(0, number)
+            self.near = self.near.index_select(0, number)
+            self.present = peaks.new_ones(len(number), 1)
+            self.owner, self.slot = number // places, number % places
+            return
+        crystal = torch.arange(self.crystals, device=peaks.device)[:, None]
+        place = torch.arange(places, device=peaks.device)
+        self.owner = crystal.expand(present.shape).flatten()
+        self.slot = place.expand(present.shape).flatten()
+        self.present = present.flatten()[:, None].to(peaks.dtype)
+
+    def totals(self, values: Tensor) -> Tensor:
+        """Return sums [B, W] over the peaks of each crystal of values [R, W]."""
+        zeros = values.new_zeros(self.crystals, values.shape[1])
+        return zeros.index_add(0, self.owner, values * self.present)
+
+    def maxima(self, values: Tensor) -> Tensor:
+        """Return maxima [B, W] over the peaks of each crystal of values [R, W]."""
+        lowest = values.new_full((self.crystals, values.shape[1]), _ABSENT)
+        owner = self.owner[:, None].expand_as(values)
+        return lowest.scatter_reduce(0, owner, values + (1 - self.present) * _ABSENT, "amax")

@@ -1,0 +1,93 @@
+"""Verbs before a study: init, schema, doctor, plugins."""
+
+from pathlib import Path
+
+import click
+
+from taskgroup.cli._options import output_format
+from taskgroup.errors import InputError
+
+# Exit code where a bundle no longer predicts what it did.
+_BUNDLE_CHANGED = 2
+
+
+@click.command()
+@click.argument("path", default="study.yaml", type=click.Path(dir_okay=False))
+@click.option(
+    "--dataset", default="crystals", show_default=True, help="A built-in dataset or a store folder."
+)
+def init(path: str, dataset: str) -> None:
+    """Write a study file to start from: the quick start's, with your dataset."""
+    from taskgroup.spec.config import find_config
+
+    target = Path(path)
+    if target.exists():
+        raise InputError(f"{path}: exists; choose another name")
+    template = find_config("quickstart", "studies").read_text(encoding="utf-8")
+    lines = []
+    for line in template.splitlines():
+        if line.startswith("name:"):
+            line = f"name: {target.stem.replace(' ', '_')}"
+        elif line.startswith("dataset:"):
+            line = f"dataset: {dataset}"
+        elif line.startswith("targets:") and dataset != "crystals":
+            # The targets of the quick start are those of its own dataset.
+            continue
+        lines.append(line)
+    target.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    click.echo(f"Wrote {path}. Run it with: taskgroup run {path}")
+
+
+@click.command()
+def schema() -> None:
+    """Print the JSON schema of study files, for editors."""
+    from taskgroup.cli._console import print_json
+    from taskgroup.spec.config import study_schema
+
+    print_json(study_schema())
+
+
+@click.command()
+@click.argument("bundle", required=False, type=click.Path(path_type=Path))
+@output_format("text", "json")
+def doctor(bundle: Path | None, form: str) -> int:
+    """Show what this machine offers; with a BUNDLE, whether it still predicts what it did.
+
+    The exit code is 2 where it does not.
+    """
+    from taskgroup.cli._console import print_json
+    from taskgroup.cli._doctor import bundle_findings, bundle_lines, machine_findings
+
+    if bundle is None:
+        findings = machine_findings()
+        if form == "json":
+            print_json(findings)
+            return 0
+        width = max(map(len, findings))
+        for name, finding in findings.items():
+            click.echo(f"{name:{width}}  {finding}")
+        return 0
+    comparison = bundle_findings(bundle)
+    if form == "json":
+        print_json(comparison)
+    else:
+        for line in bundle_lines(bundle, comparison):
+            click.echo(line)
+    return 0 if comparison["holds"] else _BUNDLE_CHANGED
+
+
+@click.command()
+@output_format("table", "json")
+def plugins(form: str) -> None:
+    """List readers, measures, clusterers, backbones, balancers and executors, and where each comes from."""
+    from taskgroup.cli._console import plain_table, print_json, print_table
+    from taskgroup.cli._plugins import registered
+
+    rows = registered()
+    if form == "json":
+        print_json(rows)
+        return
+    table = plain_table("kind", "name", "from", "version")
+    for row in rows:
+        table.add_row(row["kind"], row["name"], row["distribution"], row["version"])
+    print_table(table)

@@ -1,0 +1,121 @@
+"""Places of files: which row a path speaks of, in the folders that people and workflow programs make."""
+
+import re
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from taskgroup.densities.compression import bare_name
+from taskgroup.errors import ConfigError
+
+_VASP_WORD = re.compile(r"(?:^|[_.\-])(AECCAR[012]|CHGCAR|CHG|POSCAR|CONTCAR)(?=$|[_.\-])")
+# Steps of a workflow whose density is meant, best first; a relaxation's density belongs to a cell that then moved.
+_STEPS = (
+    r"static", r"scf", r"single.?point", r"final", r"ground.?state", r"relax2", r"relax", r"opt", r"geo",
+    r"nscf|band|dos",
+)  # fmt: skip
+# AiiDA keeps a node's files in ab/cd/ef..., the three parts of its UUID
+_UUID = re.compile(r"[0-9a-f]{8}-?[0-9a-f]{4}-?[0-9a-f]{4}-?[0-9a-f]{4}-?[0-9a-f]{12}")
+
+
+@dataclass(frozen=True)
+class Claim:
+    """Claim of a file to a row.
+
+    ``level``: 0 where the file's own name or path is the id, else how many folders above it the id stands.
+    ``rank``: step of a workflow, 0 is best. ``word``: VASP's name of the file, or ``other``. ``label``: what else its
+    name says. ``folder``: its folder below the one with the id. ``place``: pattern of the path where that was guessed.
+    """
+
+    path: Path
+    row_id: str
+    level: int
+    rank: int
+    word: str
+    label: str
+    folder: str
+    place: str = ""
+
+
+class Match:
+    """A pattern such as ``{id}/static`` for the folder, or the path, of each file; ``*`` stands for any name.
+
+    Raises ConfigError: it has no ``{id}``, or more than one.
+    """
+
+    def __init__(self, pattern: str) -> None:
+        if pattern.count("{id}") != 1:
+            raise ConfigError(
+                f"match: must have {{id}} once, as in '{{id}}/static', found '{pattern}'"
+            )
+        before, after = pattern.strip("/").split("{id}")
+        body = f"{_glob(before)}(?P<id>[^/]+){_glob(after)}"
+        self._regex = re.compile(f"(?:.*/)?{body}")
+
+    def row_id(self, relative: PurePosixPath) -> str | None:
+        """Return the id in the path of a file, or None where it does not match."""
+        bare = relative.with_name(bare_name(relative.name))
+        for text in (str(relative.parent), str(relative), str(bare)):
+            match = self._regex.fullmatch(text)
+            if match is not None:
+                return match["id"]
+        return None
+
+
+def _glob(text: str) -> str:
+    return "[^/]*".join(re.escape(piece) for piece in text.split("*"))
+
+
+def claim_of(path: Path, root: Path, ids: Collection[str], match: Match | None) -> Claim:
+    """Return the claim of a file to a row; its ``row_id`` is no row where it belongs to none."""
+    relative = PurePosixPath(path.relative_to(root).as_posix())
+    bare = bare_name(path.name)
+    found = _VASP_WORD.search(bare)
+    word = found[1] if found else "other"
+    stem = _VASP_WORD.sub("", bare).strip("_.-")
+    # cube, cif and the like are no part of a name
+    label = stem if found else PurePosixPath(stem).stem
+    steps = [*relative.parent.parts, label]
+
+    def claim(row_id: str, level: int, folder: str, place: str = "") -> Claim:
+        return Claim(path, row_id, level, _rank(steps, row_id), word, label, folder, place)
+
+    if match is not None:
+        row_id = match.row_id(relative)
+        if row_id is not None and row_id in ids:
+            return claim(row_id, 0, "")
+        return claim(str(relative), 0, "")
+    names = [path.name, bare, stem, PurePosixPath(stem).stem]
+    names += [str(relative), str(relative.with_name(bare)), str(relative.parent)]
+    for name in names:
+        if name in ids:
+            return claim(name, 0, str(relative.parent))
+    folders = relative.parent.parts
+    for level, name in enumerate(reversed(folders), start=1):
+        if name in ids:
+            below = folders[len(folders) - level + 1 :]
+            place = "/".join(("{id}", *below)) if below else ""
+            return claim(name, level, "/".join(below), place)
+    uuid = _uuid_of(folders, ids)
+    if uuid is not None:
+        return claim(uuid, 1, "", "AiiDA's folders ab/cd/ef...")
+    return claim(PurePosixPath(stem).stem or str(relative.parent), 0, "")
+
+
+def _rank(steps: Sequence[str], row_id: str) -> int:
+    """Return the best step that a path names beside the id."""
+    text = " ".join(step for step in steps if step != row_id).lower()
+    for rank, step in enumerate(_STEPS):
+        if re.search(step, text):
+            return rank
+    # a path that names no step stands between those that are meant and those that are not
+    return _STEPS.index(r"relax2")
+
+
+def _uuid_of(folders: Sequence[str], ids: Collection[str]) -> str | None:
+    """Return the id that three nested folders spell, as in AiiDA's file repository."""
+    for start in range(len(folders) - 2):
+        text = "".join(folders[start : start + 3])
+        if _UUID.fullmatch(text) is not None and text in ids:
+            return text
+    return None

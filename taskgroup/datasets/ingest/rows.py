@@ -1,0 +1,97 @@
+"""One source turned into one row of a store: read, checked, standardised."""
+
+import warnings
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from taskgroup.datasets.dataset import to_float16
+from taskgroup.datasets.ingest.sources import Source
+from taskgroup.datasets.ingest.structure_checks import formula_note, read_checked_structure
+from taskgroup.datasets.store import Refused, Row, StoreSettings
+from taskgroup.densities import (
+    Density,
+    promolecule,
+    read_density,
+    standardise,
+    structure_of_line,
+)
+from taskgroup.errors import TaskgroupError
+
+_LONGEST_REASON = 500
+
+
+@dataclass(frozen=True)
+class Made:
+    """Rows made of some sources, what was refused, and notes by row id."""
+
+    rows: list[Row]
+    refused: list[Refused]
+    notes: dict[str, str]
+
+
+def make_rows(sources: Sequence[Source], settings: StoreSettings) -> Made:
+    """Make the rows of these sources; a source that breaks a rule never stops the others."""
+    made = Made([], [], {})
+    for source in sources:
+        try:
+            row, note = _make_row(source, settings)
+        except TaskgroupError as error:
+            made.refused.append(Refused(source.id, str(source), str(error)))
+        # Parsers of files from anywhere raise anything; what they say is the reason for this one file.
+        except Exception as error:  # noqa: BLE001
+            reason = " ".join(str(error).split())[:_LONGEST_REASON]
+            reason = f"{source}: cannot be read ({type(error).__name__}: {reason})"
+            made.refused.append(Refused(source.id, str(source), reason))
+        else:
+            made.rows.append(row)
+            if note:
+                made.notes[source.id] = note
+    return made
+
+
+def _make_row(source: Source, settings: StoreSettings) -> tuple[Row, str]:
+    density, note = _read(source, settings)
+    formula, chemical_system = _group_keys(density.species)
+    if source.formula is not None:
+        note = "; ".join(filter(None, (note, formula_note(source.formula, density.species))))
+    row = Row(
+        id=source.id,
+        formula=formula,
+        chemical_system=chemical_system,
+        species=density.species,
+        lattice=density.lattice,
+        frac_coords=density.frac_coords,
+        density=to_float16(density.values, f"row '{source.id}'"),
+    )
+    return row, note
+
+
+def _read(source: Source, settings: StoreSettings) -> tuple[Density, str]:
+    """Return the standardised density of one source, and what is to be noted of it."""
+    if settings.kind == "promolecule":
+        return _read_promolecule(source, settings)
+    files = source.files[0] if len(source.files) == 1 else source.files
+    is_all_electron = settings.kind == "all-electron"
+    density = read_density(files, electrons=source.electrons, all_electron=is_all_electron)
+    return standardise(density, settings.grid, settings.sigma), ""
+
+
+def _read_promolecule(source: Source, settings: StoreSettings) -> tuple[Density, str]:
+    note = ""
+    if source.line is None:
+        structure, note = read_checked_structure(source.files[0])
+    else:
+        structure = structure_of_line(source.line, str(source))
+    return promolecule(structure, settings.grid, settings.sigma, str(source)), note
+
+
+def _group_keys(species: Sequence[str]) -> tuple[str, str]:
+    """Return reduced formula and chemical system, such as ("NaCl", "Cl-Na")."""
+    from pymatgen.core import Composition
+
+    composition = Composition(Counter(species))
+    # The order of the symbols asks for electronegativities, which noble gases do not have.
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="No Pauling electronegativity")
+        return composition.reduced_formula, composition.chemical_system

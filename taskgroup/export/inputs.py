@@ -1,0 +1,192 @@
+"""Inputs of a prediction: datasets, files, folders and objects in memory, brought to the form the networks take."""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from taskgroup.datasets import Dataset, load_dataset
+from taskgroup.datasets.store.manifest import MANIFEST
+from taskgroup.densities import (
+    Density,
+    promolecule,
+    read_density,
+    read_structure,
+    readers,
+    standardise,
+)
+from taskgroup.errors import BundleError, InputError, StoreError
+from taskgroup.export.bundle import Bundle
+from taskgroup.export.folders import folder_materials
+
+OnError = Callable[[str, InputError], None]
+
+
+class Item(NamedTuple):
+    """One input: its id, its density [C, n, n, n] in e/Å^3 as standardised for the bundle, its cell [3, 3] in Å."""
+
+    id: str
+    density: NDArray[np.float32]
+    lattice: NDArray[np.float64]
+
+
+def as_dataset(inputs: Any) -> Dataset | None:
+    """Return the dataset that is given, named, or stored in the folder given; None where the input is none.
+
+    A folder that is no store may hold calculations; it is one of the sources of ``source_items``.
+    """
+    if isinstance(inputs, Dataset):
+        return inputs
+    if not isinstance(inputs, str | Path) or Path(inputs).is_file():
+        return None
+    try:
+        return load_dataset(inputs)
+    except StoreError:
+        if not Path(inputs).exists() or _holds_files(Path(inputs)):
+            return None
+        raise
+
+
+def dataset_items(
+    bundle: Bundle, dataset: Dataset, rows: Sequence[int], batch_size: int
+) -> Iterator[Item]:
+    """Yield rows of a dataset; densities are read ``batch_size`` at a time."""
+    row_numbers = np.asarray(rows, dtype=np.int64)
+    n_channels = bundle.spec.density.n_channels
+    for start in range(0, len(row_numbers), batch_size):
+        batch = row_numbers[start : start + batch_size]
+        densities = dataset.densities(batch)[:, :n_channels]
+        for row, density in zip(batch, densities, strict=True):
+            yield Item(dataset.ids[row], density, dataset.lattices[row])
+
+
+def source_items(bundle: Bundle, inputs: Any, on_error: OnError | None) -> Iterator[Item]:
+    """Yield single densities or structures, given alone or in a list; see ``predict`` for what they may be."""
+    sources: Iterable[Any] = inputs
+    if _is_single(inputs):
+        sources = [inputs]
+    for name, source in _named(bundle, sources, on_error):
+        try:
+            yield standardised(bundle, source, name)
+        except InputError as error:
+            if on_error is None:
+                raise
+            on_error(name, error)
+
+
+def standardised(bundle: Bundle, source: Any, name: str) -> Item:
+    """Return one input as the networks take it. Raises InputError: not the kind of density the bundle takes."""
+    wanted = bundle.spec.density
+    density = _density(bundle, source, name)
+    if density.kind != wanted.kind:
+        raise BundleError(
+            f"{name}: this bundle takes {wanted.kind} densities, but found one of kind {density.kind}."
+        )
+    _check_channels(bundle, density.n_channels, name)
+    # Promolecules are computed on the grid and with the width they are asked for.
+    if density.kind != "promolecule" or density.grid != (wanted.grid,) * 3:
+        density = standardise(density, wanted.grid, wanted.sigma)
+    # Datasets store float16, and the networks were trained on what they store.
+    stored = density.values[: wanted.n_channels].astype(np.float16)
+    return Item(name, stored.astype(np.float32), density.lattice)
+
+
+def check_dataset(bundle: Bundle, dataset: Dataset) -> None:
+    """Refuse a dataset whose densities are not the kind the bundle takes. Raises BundleError."""
+    wanted = bundle.spec.density
+    for name in ("kind", "grid", "sigma"):
+        expected, found = getattr(wanted, name), getattr(dataset, name)
+        if found != expected:
+            raise BundleError(
+                f"dataset '{dataset.name}': {name} of the densities must be {expected} for this bundle, "
+                f"but '{dataset.name}' has {found}."
+            )
+    _check_channels(bundle, dataset.n_channels, f"dataset '{dataset.name}'")
+
+
+def _named(
+    bundle: Bundle, sources: Iterable[Any], on_error: OnError | None
+) -> Iterator[tuple[str, Any]]:
+    """Yield every source with its id; of a folder, one source per material in it."""
+
+    def refuse(name: str, error: InputError) -> None:
+        if on_error is None:
+            raise error
+        on_error(name, error)
+
+    for number, source in enumerate(sources):
+        if not isinstance(source, str | Path) or not Path(source).is_dir():
+            yield _name(source, number), source
+            continue
+        try:
+            materials = folder_materials(Path(source), bundle.spec.density.kind)
+        except InputError as error:
+            refuse(str(source), error)
+            continue
+        for material in materials:
+            if material.problem:
+                refuse(material.id, InputError(f"{source}: {material.problem}"))
+            elif len(material.files) == 1:
+                yield material.id, material.files[0]
+            else:
+                yield material.id, material.files
+
+
+def _holds_files(folder: Path) -> bool:
+    """Return whether a folder may hold calculations: it has files, and no store was begun in it."""
+    if (folder / MANIFEST).exists():
+        return False
+    return any(path.is_file() for path in folder.rglob("*"))
+
+
+def _density(bundle: Bundle, source: Any, name: str) -> Density:
+    wanted = bundle.spec.density
+    if isinstance(source, Density):
+        return source
+    if isinstance(source, str):
+        source = Path(source)
+    holds_density = isinstance(source, tuple) or any(reader.suits(source) for reader in readers())
+    if wanted.kind == "promolecule":
+        if holds_density:
+            raise BundleError(
+                f"{name}: this bundle takes structures (it makes promolecules of them), "
+                "but found a DFT density; give the structure."
+            )
+        structure = source
+        if isinstance(source, Path):
+            structure = read_structure(source)
+        return promolecule(structure, wanted.grid, wanted.sigma, name)
+    if isinstance(source, Path) and source.exists() and not holds_density:
+        raise BundleError(
+            f"{name}: this bundle takes {wanted.kind} densities, but the file's name is none of a density "
+            "(CHGCAR, CHG, AECCAR, *.cube); a structure alone is not enough."
+        )
+    return read_density(source, all_electron=wanted.kind == "all-electron")
+
+
+def _check_channels(bundle: Bundle, found: int, name: str) -> None:
+    """Raise BundleError where a channel is missing: of two the total may be used, a magnetisation cannot be made up."""
+    wanted = bundle.spec.density.n_channels
+    if found < wanted:
+        raise BundleError(
+            f"{name}: this bundle takes {wanted} channels (total, magnetisation), but found {found}."
+        )
+
+
+def _is_single(inputs: Any) -> bool:
+    """Return whether the input is one density or structure; those of pymatgen and ASE have such attributes."""
+    is_ours = isinstance(inputs, str | Path | Density)
+    return is_ours or hasattr(inputs, "structure") or hasattr(inputs, "lattice")
+
+
+def _name(source: Any, number: int) -> str:
+    """Return the id of an input: its path, or its number where it has none."""
+    if isinstance(source, str | Path):
+        return str(source)
+    if isinstance(source, tuple):
+        return " + ".join(map(str, source))
+    if isinstance(source, Density) and source.source not in ("", "memory"):
+        return source.source
+    return f"input-{number}"

@@ -1,0 +1,39 @@
+"""Numbers that describe a density, for forests and other methods that are no networks."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from taskgroup.models.config import ModelConfig
+from taskgroup.models.lattice import lattice_features
+from taskgroup.models.views import DistributionView
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike, NDArray
+
+
+def descriptors(
+    density: ArrayLike,
+    lattice: ArrayLike,
+    config: ModelConfig | None = None,
+    batch_size: int = 64,
+) -> NDArray[np.float32]:
+    """Return numbers [B, D] that describe densities [B, C, N, N, N] (e/Å^3) in cells [B, 3, 3] (Å).
+
+    The distribution of the density and its differential fields at several Gaussian widths, then volume and shape of the
+    cell. ``config`` names fields, widths and scaling.
+    """
+    config = config or ModelConfig(backbone="descriptors")
+    densities, cells = np.asarray(density), np.asarray(lattice)
+    view = DistributionView(config, densities.shape[1])
+    parts = []
+    for start in range(0, len(densities), batch_size):
+        batch = slice(start, start + batch_size)
+        cell = torch.tensor(cells[batch], dtype=torch.float32)
+        rho = torch.tensor(densities[batch], dtype=torch.float32)
+        statistics = view.prepare(rho, cell)["statistics"]
+        parts.append(torch.cat([statistics, lattice_features(cell)], dim=1))
+    return torch.cat(parts).numpy()

@@ -1,0 +1,109 @@
+"""The base of all views: what a network sees of a stored density.
+
+``prepare`` is deterministic and done once per dataset. ``augment`` draws an exact invariance at each training step: a
+scalar property does not depend on the origin, nor on order or sign of the lattice vectors, nor on orientation.
+``forward`` is applied at each pass, behind ``augment``, and gives the backbone its input.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from taskgroup.models.fields import density_fields, scale_values
+from taskgroup.models.views.rows import PreparedRows
+
+if TYPE_CHECKING:
+    from taskgroup.models.config import ModelConfig
+
+
+class View(nn.Module):
+    """Base of the views.
+
+    Parameters
+    ----------
+    config: fields, widths, scaling and what else a subclass reads.
+    in_channels: channels of the densities: 1, or 2 with the magnetisation.
+
+    ``in_channels`` is how many channels the view looks at. ``out_channels`` is C', the number of scaled fields.
+    ``n_statistics`` is the length D of the distribution that rows carry; 0: they carry none.
+
+    ``version`` is raised whenever ``prepare`` or ``forward`` gives other numbers for equal densities: also when that is
+    because of the functions they call (fields, statistics, peaks). It is part of the key of prepared rows and of every
+    trained network.
+    """
+
+    version: ClassVar[int] = 1
+    n_statistics: int = 0
+
+    def __init__(self, config: ModelConfig, in_channels: int) -> None:
+        super().__init__()
+        self.config = config
+        self.in_channels = in_channels if config.magnetisation else 1
+        self.out_channels = self.in_channels * len(config.fields) * (1 + len(config.widths))
+
+    @property
+    def key(self) -> str:
+        """Text that is equal for views that prepare equal rows."""
+        kind = type(self)
+        settings = (*self.key_settings(), self.in_channels)
+        return f"{kind.__module__}.{kind.__qualname__} version {self.version} {settings}"
+
+    def key_settings(self) -> tuple[object, ...]:
+        """Return the settings that decide what ``prepare`` gives."""
+        raise NotImplementedError
+
+    def prepare(self, density: Tensor, lattice: Tensor) -> PreparedRows:
+        """Return rows of densities [B, C, N, N, N] (e/Å^3) in cells [B, 3, 3] (Å)."""
+        raise NotImplementedError
+
+    def trimmed(self, rows: PreparedRows) -> PreparedRows:
+        """Return the rows of a whole dataset without memory that none of them needs."""
+        return rows
+
+    def augment(
+        self,
+        rows: PreparedRows,
+        lattice: Tensor,
+        generator: torch.Generator | None,
+        out: PreparedRows | None = None,
+        chosen: Tensor | None = None,
+    ) -> tuple[PreparedRows, Tensor]:
+        """Return rows and cells after random exact invariances; of invariant rows the rows themselves.
+
+        Parameters
+        ----------
+        rows, lattice: prepared rows and their cells [R, 3, 3].
+        generator: of the device of the rows. The host does not wait for a draw.
+        out: memory for the result (``PreparedRows.empty_rows``), with at least as many rows.
+        chosen: numbers [B], int64, of the rows to take. The result is that of
+            ``augment(rows[chosen], lattice[chosen], ...)``, in one gather.
+        """
+        if chosen is None:
+            return rows, lattice
+        return rows.take(chosen, out), lattice[chosen]
+
+    def forward(self, rows: PreparedRows, lattice: Tensor) -> PreparedRows:
+        """Return what the backbone gets of prepared rows and their cells."""
+        return rows
+
+    def _seen(self, density: Tensor) -> Tensor:
+        """Return the channels that the view looks at.
+
+        A net magnetisation that points down is turned up, which is the same crystal.
+        """
+        total = density[:, :1]
+        if self.in_channels == 1:
+            return total
+        magnetisation = density[:, 1:2]
+        points_down = magnetisation.sum((2, 3, 4), keepdim=True) < 0
+        upward = torch.where(points_down, -magnetisation, magnetisation)
+        return torch.cat([total, upward], dim=1)
+
+    def _fields(self, density: Tensor, lattice: Tensor) -> Tensor:
+        """Return the scaled fields [B, C', N, N, N] of densities that ``_seen`` gave."""
+        config = self.config
+        fields = density_fields(density.float(), lattice.float(), config.fields, config.widths)
+        return scale_values(fields, config.scaling)

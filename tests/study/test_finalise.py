@@ -1,0 +1,167 @@
+"""From searched trials to the final choice: finalists, refits that fail, and gains."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from taskgroup.errors import TaskgroupError
+from taskgroup.execution import Failure, InlineExecutor
+from taskgroup.execution.evaluator import Evaluation, Evaluator
+from taskgroup.execution.results import ResultStore
+from taskgroup.grouping import Group, Grouping
+from taskgroup.spec.plan import Plan, Recipe, StudyData
+from taskgroup.spec.space import settings_of
+from taskgroup.study.conduct import study_record
+from taskgroup.study.finalise import Finaliser
+from taskgroup.study.refit import mean_value, member_gains, refit
+from taskgroup.tracking import TrialRecord, read_final, write_study
+
+TARGETS = ("level", "level_too", "spread", "volume")
+PAIR = Grouping((Group(("level", "level_too")), Group(("spread", "volume"))))
+
+
+class Sparing(InlineExecutor):
+    """Trains, but fails for jobs that ``fails`` names, and counts what it trained."""
+
+    fails: Callable = staticmethod(lambda job: False)
+    trained = 0
+
+    def train(self, jobs, on_epoch, on_result, **options) -> dict[str, Failure]:
+        failures = {job.key: Failure("nan", "loss is NaN") for job in jobs if self.fails(job)}
+        good = [job for job in jobs if job.key not in failures]
+        self.trained += len(good)
+        return super().train(good, on_epoch, on_result, **options) | failures
+
+
+class Searched:
+    """A run folder after a search of three trials, and what finalises it."""
+
+    def __init__(self, make_config: Callable, folder: Path, *overrides: str) -> None:
+        self.config = make_config(*overrides)
+        self.folder = folder
+        self.data = StudyData(self.config)
+        write_study(folder, study_record(self.config, self.data, "running"))
+        self.store = ResultStore(folder / "results")
+        self.executor = Sparing(folder, 1, "0")
+        self.evaluator = Evaluator(self.data, self.store, self.executor, None)
+        self.recorded: list[TrialRecord] = []
+        self.phases: list[tuple[str, int]] = []
+        _, model, training = settings_of(self.config.space.baseline())
+        self.recipe = Recipe(model, training)
+        groupings = (Grouping.singles(TARGETS), PAIR, Grouping.together(TARGETS))
+        self.records = [self.trial(number, each) for number, each in enumerate(groupings)]
+
+    def trial(self, number: int, grouping: Grouping) -> TrialRecord:
+        plan = Plan.uniform(grouping, self.recipe)
+        evaluation = self.evaluator.evaluate(plan, self.data.search_repeats)
+        return TrialRecord(
+            number=number,
+            kind="trial",
+            name=f"trial-{number}",
+            grouping=grouping,
+            objective=evaluation.value,
+            skills=evaluation.skills,
+            gains={},
+            settings={},
+            state="COMPLETE",
+            fail_kind=None,
+            fail_reason=None,
+            keys=evaluation.keys,
+            n_cached=0,
+            seconds=1.0,
+            plan=plan.to_dict(),
+        )
+
+    def finaliser(self) -> Finaliser:
+        return Finaliser(
+            self.config,
+            self.folder,
+            self.data,
+            self.store,
+            self.evaluator,
+            self.recorded.append,
+            lambda phase, total: self.phases.append((phase, total)),
+        )
+
+
+@pytest.fixture
+def searched(make_config: Callable, tmp_path: Path) -> Iterator[Searched]:
+    made = Searched(make_config, tmp_path)
+    yield made
+    made.executor.close()
+
+
+def test_finalists_are_the_best_assembly_then_the_best_trials_none_twice(searched: Searched):
+    finalists = searched.finaliser()._finalists(searched.records)
+    assert len(finalists) == searched.config.refit.top == 2
+    assert finalists[0].name.startswith("assembled-")
+    plans = [finalist.plan for finalist in finalists]
+    assert plans[0] != plans[1]
+    best = max(searched.records, key=lambda record: record.objective)
+    if Plan.from_dict(best.plan) not in plans[:1]:
+        assert finalists[1].name == best.name
+        assert finalists[1].value == pytest.approx(best.objective)
+    assert [record.kind for record in searched.recorded] == ["assembled"] * len(searched.recorded)
+
+
+def test_larger_groupings_than_allowed_are_no_finalists(make_config: Callable, tmp_path: Path):
+    searched = Searched(make_config, tmp_path, "assembly.max_networks=2", "refit.top=9")
+    finalists = searched.finaliser()._finalists(searched.records)
+    assert all(len(finalist.plan.grouping) <= 2 for finalist in finalists)
+    searched.executor.close()
+
+
+def test_a_search_without_a_success_has_nothing_to_choose_from(
+    make_config: Callable, tmp_path: Path
+):
+    searched = Searched(make_config, tmp_path)
+    failed = [replace(r, objective=None, state="FAIL", fail_reason="x") for r in searched.records]
+    finaliser = searched.finaliser()
+    finaliser.store = ResultStore(tmp_path / "nothing")
+    with pytest.raises(TaskgroupError, match="no trial succeeded"):
+        finaliser.run(failed)
+    searched.executor.close()
+
+
+def test_the_final_record_is_written_once_and_read_from_then_on(searched: Searched):
+    final = searched.finaliser().run(searched.records)
+    assert [phase for phase, _ in searched.phases] == ["assemble", "reevaluate", "refit", "test"]
+    assert (searched.folder / "export").is_dir()
+    assert set(final.test) == set(TARGETS)
+    n_trained = searched.executor.trained
+    again = searched.finaliser().run([])
+    assert again == read_final(searched.folder)
+    assert searched.executor.trained == n_trained
+
+
+def test_finalists_that_cannot_be_trained_again_are_left_out(searched: Searched):
+    searched.executor.fails = lambda job: job.seed >= 1000 and len(job.targets) == 4
+    final = searched.finaliser().run(searched.records)
+    assert all(len(group.targets) < 4 for group in final.grouping.groups)
+
+
+def test_a_study_of_which_nothing_can_be_trained_again_says_why(searched: Searched):
+    searched.executor.fails = lambda job: job.seed >= 1000
+    with pytest.raises(TaskgroupError, match="could be trained again: loss is NaN"):
+        searched.finaliser().run(searched.records)
+    with pytest.raises(TaskgroupError, match=r"refit failed \(nan\): loss is NaN"):
+        refit(searched.evaluator, Plan.uniform(PAIR, searched.recipe))
+
+
+def evaluation(**skills: float) -> Evaluation:
+    return Evaluation(skills, (), (), 0, 1.0)
+
+
+def test_gains_are_means_of_paired_differences_for_targets_in_joint_groups():
+    recipe = Recipe(None, None)
+    plan = Plan.uniform(Grouping((Group(("a", "b"), ("a",)), Group(("b",)))), recipe)
+    members = [evaluation(a=0.5, b=0.1), evaluation(a=0.7, b=0.1), evaluation(a=0.6, b=0.1)]
+    alone = [evaluation(a=0.4, b=0.9), evaluation(a=0.5, b=0.9), evaluation(b=0.9)]
+    gains = member_gains(plan, members, alone)
+    assert set(gains) == {"a"}
+    assert gains["a"].mean == pytest.approx(0.15)
+    assert gains["a"].n == 2
+    assert gains["a"].low < 0.15 < gains["a"].high
+    assert mean_value(members) == pytest.approx((0.3 + 0.4 + 0.35) / 3)

@@ -36,7 +36,7 @@ class Reader(ABC):
 
     @abstractmethod
     def suits(self, source: Any) -> bool:
-        """Return whether this reader takes the source, by its name or the kind of an object; opens nothing."""
+        """Return whether this reader takes the source, by its name, the kind of an object or its first bytes."""
 
     @abstractmethod
     def read(self, source: Any) -> Density:

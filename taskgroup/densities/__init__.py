@@ -17,10 +17,10 @@ from taskgroup.densities.archives import is_archive, is_archive_name, members
 from taskgroup.densities.cell import CellReport, primitive
 from taskgroup.densities.density import Density
 from taskgroup.densities.descriptions import equivalent_descriptions
-from taskgroup.densities.primitive_promolecule import primitive_promolecule
 from taskgroup.densities.promolecule import promolecule
 from taskgroup.densities.read import READERS, density_members, read_density, reader_for, readers
 from taskgroup.densities.reader import Member, Reader, bare_name
+from taskgroup.densities.standard_form import peak_at_origin, standard_form, standard_promolecule
 from taskgroup.densities.standardise import spaced_grid, standardise
 from taskgroup.densities.structures import (
     read_structure,
@@ -41,8 +41,8 @@ __all__ = [
     "is_archive",
     "is_archive_name",
     "members",
+    "peak_at_origin",
     "primitive",
-    "primitive_promolecule",
     "promolecule",
     "read_density",
     "read_structure",
@@ -50,6 +50,8 @@ __all__ = [
     "reader_for",
     "readers",
     "spaced_grid",
+    "standard_form",
+    "standard_promolecule",
     "standardise",
     "structure_lines",
     "structure_of_line",

@@ -12,12 +12,13 @@ from taskgroup.datasets.store.manifest import MANIFEST
 from taskgroup.densities import (
     CellReport,
     Density,
+    peak_at_origin,
     primitive,
-    primitive_promolecule,
     read_density,
     read_structure,
     readers,
-    standardise,
+    standard_form,
+    standard_promolecule,
 )
 from taskgroup.errors import BundleError, InputError, StoreError
 from taskgroup.export.bundle import Bundle
@@ -86,15 +87,7 @@ def source_items(bundle: Bundle, inputs: Any, on_error: OnError | None) -> Itera
 def standardised(bundle: Bundle, source: Any, name: str) -> Item:
     """Return one input as the networks take it. Raises InputError: not the kind of density the bundle takes."""
     wanted = bundle.spec.density
-    density, report = _primitive_density(bundle, source, name)
-    if density.kind != wanted.kind:
-        raise BundleError(
-            f"{name}: this bundle takes {wanted.kind} densities, but found one of kind {density.kind}."
-        )
-    _check_channels(bundle, density.n_channels, name)
-    # Promolecules are computed on the grid and with the width they are asked for.
-    if density.kind != "promolecule" or density.grid != (wanted.grid,) * 3:
-        density = standardise(density, wanted.grid, wanted.sigma)
+    density, report = _standard_density(bundle, source, name)
     # Datasets store float16, and the networks were trained on what they store.
     stored = density.values[: wanted.n_channels].astype(np.float16)
     return Item(name, stored.astype(np.float32), density.lattice, density.species, report.note)
@@ -148,30 +141,52 @@ def _holds_files(folder: Path) -> bool:
     return any(path.is_file() for path in folder.rglob("*"))
 
 
-def _primitive_density(bundle: Bundle, source: Any, name: str) -> tuple[Density, CellReport]:
-    """Return the density of one input in its primitive cell: predictions must not depend on the cell that was given."""
+def _standard_density(bundle: Bundle, source: Any, name: str) -> tuple[Density, CellReport]:
+    """Return one input as datasets store it, in its primitive cell, and what was done to the cell that was given."""
     wanted = bundle.spec.density
-    if isinstance(source, Density):
-        return primitive(source)
     if isinstance(source, str):
         source = Path(source)
-    holds_density = isinstance(source, tuple) or any(reader.suits(source) for reader in readers())
-    if wanted.kind == "promolecule":
-        if holds_density:
-            raise BundleError(
-                f"{name}: this bundle takes structures (it makes promolecules of them), "
-                "but found a DFT density; give the structure."
-            )
-        structure = source
-        if isinstance(source, Path):
-            structure = read_structure(source)
-        return primitive_promolecule(structure, wanted.grid, wanted.sigma, name)
-    if isinstance(source, Path) and source.exists() and not holds_density:
+    if wanted.kind == "promolecule" and not isinstance(source, Density):
+        structure = _structure(source, name)
+        return standard_promolecule(structure, wanted.grid, wanted.sigma, name)
+    density = source
+    if not isinstance(source, Density):
+        density = _read(source, name, wanted.kind)
+    if density.kind != wanted.kind:
         raise BundleError(
-            f"{name}: this bundle takes {wanted.kind} densities, but the file's name is none of a density "
+            f"{name}: this bundle takes {wanted.kind} densities, but found one of kind {density.kind}."
+        )
+    _check_channels(bundle, density.n_channels, name)
+    if density.kind == "promolecule" and density.grid == (wanted.grid,) * 3:
+        # Promolecules were low-passed when they were made.
+        cell, report = primitive(density)
+        return peak_at_origin(cell), report
+    return standard_form(density, wanted.grid, wanted.sigma)
+
+
+def _structure(source: Any, name: str) -> Any:
+    """Return the structure that a bundle of promolecules makes its density of."""
+    if _holds_density(source):
+        raise BundleError(
+            f"{name}: this bundle takes structures (it makes promolecules of them), "
+            "but found a DFT density; give the structure."
+        )
+    if isinstance(source, Path):
+        return read_structure(source)
+    return source
+
+
+def _read(source: Any, name: str, kind: str) -> Density:
+    if isinstance(source, Path) and source.exists() and not _holds_density(source):
+        raise BundleError(
+            f"{name}: this bundle takes {kind} densities, but the file's name is none of a density "
             "(CHGCAR, CHG, AECCAR, *.cube); a structure alone is not enough."
         )
-    return primitive(read_density(source, all_electron=wanted.kind == "all-electron"))
+    return read_density(source, all_electron=kind == "all-electron")
+
+
+def _holds_density(source: Any) -> bool:
+    return isinstance(source, tuple) or any(reader.suits(source) for reader in readers())
 
 
 def _check_channels(bundle: Bundle, found: int, name: str) -> None:

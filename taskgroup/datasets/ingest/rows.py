@@ -12,10 +12,9 @@ from taskgroup.datasets.store import Refused, Row, StoreSettings
 from taskgroup.densities import (
     CellReport,
     Density,
-    primitive,
-    primitive_promolecule,
     read_density,
-    standardise,
+    standard_form,
+    standard_promolecule,
     structure_of_line,
 )
 from taskgroup.errors import DensityError, TaskgroupError
@@ -76,10 +75,10 @@ def _read(source: Source, settings: StoreSettings) -> tuple[Density, str]:
     files = source.files[0] if len(source.files) == 1 else source.files
     is_all_electron = settings.kind == "all-electron"
     density = read_density(files, electrons=source.electrons, all_electron=is_all_electron)
-    # A property does not depend on the choice of cell, so what is stored must not either.
-    cell, report = primitive(density)
+    # A property depends neither on the cell nor on the origin, so what is stored must not either.
+    standard, report = standard_form(density, settings.grid, settings.sigma)
     _check_labels(source, report)
-    return standardise(cell, settings.grid, settings.sigma), report.note
+    return standard, report.note
 
 
 def _read_promolecule(source: Source, settings: StoreSettings) -> tuple[Density, str]:
@@ -88,7 +87,7 @@ def _read_promolecule(source: Source, settings: StoreSettings) -> tuple[Density,
         structure, note = read_checked_structure(source.files[0])
     else:
         structure = structure_of_line(source.line, str(source))
-    cell, report = primitive_promolecule(structure, settings.grid, settings.sigma, str(source))
+    cell, report = standard_promolecule(structure, settings.grid, settings.sigma, str(source))
     _check_labels(source, report)
     return cell, "; ".join(filter(None, (note, report.note)))
 

@@ -5,7 +5,7 @@
 
 For each test fold the study is run (or gone on with), then the groupings of ``taskgroup.study.compare`` are refitted
 with the same seeds and members and tested on the fold. The forests see the same training and validation rows: one reads
-statistics of the elements in the formula (the usual baseline), one the numbers of ``taskgroup.models.descriptors`` (the
+statistics of the elements in the formula (the usual baseline), one the numbers of ``taskgroup.models.describe`` (the
 density alone). Chemical systems are never shared between train and test. Numbers are R2 in the space of the target's
 transform, AUC for classes, over all test rows of the folds together; the mean is of skills (2 AUC - 1 for classes), and
 the interval of a difference to every target alone is a paired bootstrap over test rows, fold by fold.

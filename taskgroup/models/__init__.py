@@ -13,12 +13,12 @@ torch.Size([2, 2])
 
 from taskgroup.models.backbones.base import Backbone, BackboneSettings, Lesson
 from taskgroup.models.config import ModelConfig, setting_names
-from taskgroup.models.descriptors import descriptors
+from taskgroup.models.describe import descriptors
 from taskgroup.models.layers import PeriodicConv3d
-from taskgroup.models.meaning import meaning
 from taskgroup.models.migrate import migrate_state
 from taskgroup.models.multitask import MultiTaskNetwork, make_view
 from taskgroup.models.registry import BACKBONES
+from taskgroup.models.versions import meaning
 from taskgroup.models.views import PreparedRows, View
 
 __all__ = [

@@ -15,9 +15,9 @@ from torch import Tensor, nn
 
 from taskgroup.models.backbones.base import Backbone
 from taskgroup.models.config import ModelConfig
-from taskgroup.models.meaning import meaning
 from taskgroup.models.multitask import make_view
 from taskgroup.models.registry import BACKBONES
+from taskgroup.models.versions import meaning
 from taskgroup.models.views import PreparedRows, View
 
 _ROWS = 5

@@ -21,6 +21,24 @@ def volume(lattice: Tensor) -> Tensor:
     return _volume(lattice, _faces(lattice))
 
 
+def standard_orientation(lattice: Tensor) -> Tensor:
+    """Return cells [B, 3, 3] (Å) turned so that the first vector lies along x and the second in the plane of x and y.
+
+    Of all orientations of a cell, and of its mirror image, one is left: what is computed from it does not depend on how
+    the crystal was turned. This is the Cholesky factor of the metric, written out since ONNX has no such operation.
+    """
+    metric = lattice @ lattice.transpose(1, 2)
+    zero = torch.zeros_like(metric[:, 0, 0])
+    first_x = metric[:, 0, 0].sqrt()
+    second_x = metric[:, 1, 0] / first_x
+    second_y = (metric[:, 1, 1] - second_x.square()).clamp_min(1e-12).sqrt()
+    third_x = metric[:, 2, 0] / first_x
+    third_y = (metric[:, 2, 1] - third_x * second_x) / second_y
+    third_z = (metric[:, 2, 2] - third_x.square() - third_y.square()).clamp_min(1e-12).sqrt()
+    entries = [first_x, zero, zero, second_x, second_y, zero, third_x, third_y, third_z]
+    return torch.stack(entries, dim=1).unflatten(1, (3, 3))
+
+
 def lattice_features(lattice: Tensor) -> Tensor:
     """Return volume and shape [B, 5] of cells [B, 3, 3] (Å).
 

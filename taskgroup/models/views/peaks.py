@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from taskgroup.models.lattice import standard_orientation
 from taskgroup.models.neighbours import nearness
 from taskgroup.models.peak_finding import find_peaks
 from taskgroup.models.peak_table import n_columns, peak_table
@@ -25,7 +26,7 @@ class PeakView(View):
     ``positions`` [B, K, 3], fractional, which no network looks at; and, if asked for, ``statistics`` [B, D].
     """
 
-    version = 1
+    version = 2
 
     def __init__(self, config: ModelConfig, in_channels: int) -> None:
         super().__init__(config, in_channels)
@@ -42,6 +43,8 @@ class PeakView(View):
     def prepare(self, density: Tensor, lattice: Tensor) -> PreparedRows:
         """Return rows of densities [B, C, N, N, N] (e/Å^3) in cells [B, 3, 3] (Å)."""
         density = self._seen(density)
+        # The spheres around a peak hold finitely many points: turned with the crystal, they see the same of it.
+        lattice = standard_orientation(lattice.double())
         peaks = find_peaks(density, lattice)
         near = nearness(peaks.at, peaks.present, lattice.float())
         rows = PreparedRows.of(

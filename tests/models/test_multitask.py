@@ -143,7 +143,8 @@ def test_targets_share_the_backbone_and_nothing_else():
 )
 def test_heads_see_the_numbers_of_the_cell_as_they_are(settings):
     density, lattice = make_densities(6), make_cells(6)
-    network = train_a_little(make_network(**settings), density, lattice)
+    network = make_network(**settings, lattice_features=True)
+    network = train_a_little(network, density, lattice)
     with torch.no_grad():
         network.heads.weight.zero_()  # the perceptrons say nothing
         network.heads.straight.weight.zero_()

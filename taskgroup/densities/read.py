@@ -9,10 +9,12 @@ from typing import Any
 
 import numpy as np
 
+from taskgroup.densities._abinit import AbinitReader
 from taskgroup.densities._cube import CubeReader
 from taskgroup.densities._mp_json import JsonReader
 from taskgroup.densities._objects import AseReader, PymatgenReader
 from taskgroup.densities._vasp import VaspReader
+from taskgroup.densities._xsf import XsfReader
 from taskgroup.densities.archives import is_archive_name, members
 from taskgroup.densities.density import Density
 from taskgroup.densities.electrons import check_count, check_stated
@@ -28,6 +30,8 @@ READERS: Registry[type[Reader]] = Registry(
     {
         "vasp": VaspReader,
         "cube": CubeReader,
+        "xsf": XsfReader,
+        "abinit": AbinitReader,
         "json": JsonReader,
         "pymatgen": PymatgenReader,
         "ase": AseReader,

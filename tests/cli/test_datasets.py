@@ -7,13 +7,13 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
 
 from taskgroup.cli import main
-from taskgroup.datasets import load_dataset
+from taskgroup.datasets import Target, TargetTable, load_dataset, write_store
 from taskgroup.datasets.crystals import data_folder
 
 
@@ -289,3 +289,18 @@ def test_control_characters_of_a_table_do_not_reach_the_terminal(
     (tmp_path / "t.csv").write_text("id,x,\x1b[31mred\na,1,2\nb,2,3\n")
     done = taskgroup("check", *inputs)
     assert "\x1b" not in done.out + done.err
+
+
+def test_init_tells_what_is_odd_about_the_labels(
+    tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    crystals = load_dataset("crystals").subset(range(20))
+    values = crystals.targets.select(["band_gap"]).values.copy()
+    values[3] = -9999
+    table = TargetTable((Target("gap", unit="eV"),), crystals.ids, values)
+    write_store(tmp_path / "store", replace(crystals, targets=table))
+    with pytest.raises(SystemExit):
+        main(["init", str(tmp_path / "study.yaml"), "--dataset", str(tmp_path / "store")])
+    said = capsys.readouterr()
+    assert "labels are -9999" in said.err
+    assert "Wrote" in said.out

@@ -11,7 +11,7 @@ Each class says in its docstring what to set. Needs pytest.
 from taskgroup.affinity.testing import MeasureConformance
 from taskgroup.densities.testing import FileReaderConformance, ReaderConformance
 from taskgroup.execution.testing import ExecutorConformance
-from taskgroup.grouping.predict.testing import PredictorConformance
+from taskgroup.grouping.predict.testing import CalibrationConformance, PredictorConformance
 from taskgroup.grouping.testing import ClustererConformance
 from taskgroup.models.testing import BackboneConformance, ViewConformance
 from taskgroup.training.testing import BalancerConformance
@@ -19,6 +19,7 @@ from taskgroup.training.testing import BalancerConformance
 __all__ = [
     "BackboneConformance",
     "BalancerConformance",
+    "CalibrationConformance",
     "ClustererConformance",
     "ExecutorConformance",
     "FileReaderConformance",

@@ -7,6 +7,7 @@ records, the report's inputs and the bundle (``export``). Databases, network fil
 Run it once per released version, before the release, and commit the result.
 """
 
+import os
 import shutil
 import sys
 import tempfile
@@ -17,7 +18,7 @@ from taskgroup.datasets import write_store
 from taskgroup.spec.config import load_study
 from taskgroup.study import Study
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).resolve().parents[1]
 STORED = ROOT / "tests" / "data"
 KEPT = (
     "study.json",
@@ -55,11 +56,12 @@ def main() -> None:
 
     target = STORED / taskgroup.__version__ / "run"
     with tempfile.TemporaryDirectory() as folder:
-        store = Path(folder) / "small"
-        write_store(store, small_dataset())
+        # Relative, since records and bundle hold the dataset's path.
+        os.chdir(folder)
+        write_store(Path("small"), small_dataset())
         content = {
             "name": "stored",
-            "dataset": str(store),
+            "dataset": "small",
             "space": SPACE,
             "split": {"by": "formula"},
             "search": {"n_trials": 5, "startup_trials": 3},
@@ -72,7 +74,6 @@ def main() -> None:
         target.mkdir(parents=True)
         for name in KEPT:
             keep(run / name, target / name)
-    hide_path(target / "study.json", str(store))
     size = sum(path.stat().st_size for path in target.rglob("*") if path.is_file())
     print(f"{target}: {size / 1000:.0f} kB")
 
@@ -83,11 +84,6 @@ def keep(source: Path, target: Path) -> None:
         shutil.copytree(source, target)
     else:
         shutil.copy(source, target)
-
-
-def hide_path(path: Path, store: str) -> None:
-    """Replace the path of the temporary dataset."""
-    path.write_text(path.read_text().replace(store, "small"))
 
 
 if __name__ == "__main__":

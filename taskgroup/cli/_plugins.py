@@ -3,6 +3,7 @@
 from importlib import import_module
 from typing import NamedTuple
 
+from taskgroup import __version__
 from taskgroup.registry import Registry
 
 
@@ -33,6 +34,8 @@ def registered() -> list[dict[str, str]]:
         for name in registry:
             source = registry.source(name)
             row = {"kind": registry.kind, "name": name}
-            row |= {"distribution": source.distribution, "version": source.version}
+            # Of what is built in, the version is ours.
+            version = source.version or __version__
+            row |= {"distribution": source.distribution, "version": version}
             rows.append(row)
     return rows

@@ -64,7 +64,14 @@ def test_plugins_lists_every_kind_and_where_it_comes_from(capsys) -> None:
     assert code == 0
     rows = json.loads(out)
     kinds = {row["kind"] for row in rows}
-    assert kinds == {"reader", "measure", "clusterer", "backbone", "balancer", "executor"}
+    assert kinds == {
+        "density reader",
+        "measure",
+        "clustering method",
+        "backbone",
+        "balancer",
+        "executor",
+    }
     msa = next(row for row in rows if row["name"] == "msa3dcnn")
     assert (msa["kind"], msa["distribution"]) == ("backbone", "taskgroup")
     assert "msa3dcnn" in call(capsys, "plugins")[1]

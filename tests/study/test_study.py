@@ -1,5 +1,6 @@
 """A study from its first trial to its bundle, and through kills at any moment."""
 
+import html
 import json
 import os
 import signal
@@ -21,7 +22,7 @@ from taskgroup.export import load_bundle
 from taskgroup.search.storage import TrialStorage
 from taskgroup.spec.plan import StudyData
 from taskgroup.study import Study
-from taskgroup.tracking import rows_from_mlflow, tracking_uri
+from taskgroup.tracking import rows_from_mlflow, tracking_uri, verdict_sentence
 from taskgroup.training import GroupJob, mean_skill
 
 TARGETS = {"level", "level_too", "spread", "volume"}
@@ -373,3 +374,6 @@ def test_the_end_of_a_study_tells_who_helped_whom(finished: Study):
         held = {Path(item.path).name for item in client.list_artifacts(parent, name)}
         assert held == {path.name for path in (folder / name).iterdir()}
     assert "report.html" in {item.path for item in client.list_artifacts(parent)}
+    page = (folder / "report.html").read_text()
+    assert " · finished · " in page
+    assert html.escape(verdict_sentence(finished.final()), quote=False) in page

@@ -23,6 +23,9 @@ TargetSkills = Mapping[str, float | None]  # skill by target; None where it does
 OnResult = Callable[[GroupResult], None]
 K = TypeVar("K")
 
+SUPERSEDED = "superseded"
+"""Kind of a failure that is none: this process was taken for dead, and another trains or has trained the network."""
+
 
 class OnEpoch(Protocol[K]):
     """Called after every epoch; answers who goes on.

@@ -5,6 +5,7 @@
     <run>/predictions/<key>.npy       predictions for the validation rows
     <run>/networks/<key>.safetensors  the network, where it was kept
     <run>/checkpoints/<key>.safetensors  a network in training
+    <run>/claims/<key>.<token>        the process that trains it, see ``taskgroup.execution.claims``
 
 Each writing process has a file of its own, so that several machines on a shared file system never write to the same
 one. A line torn by a crash is dropped when its writer opens the file again.
@@ -133,6 +134,16 @@ class ResultStore:
                 self.add(result)
                 recovered += 1
         return recovered
+
+    def recover_one(self, key: str) -> None:
+        """Append the result of one network that a kill left without its line; for the process that claims it now."""
+        path = self._pending_path(key)
+        if not path.exists():
+            return
+        pending = _read_pending(path)
+        if pending is not None:
+            _, result = pending
+            self.add(result)
 
     def sync(self) -> None:
         """Bring what was added to the disk."""

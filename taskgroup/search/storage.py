@@ -10,6 +10,7 @@ import contextlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import optuna
 import sqlalchemy
@@ -21,6 +22,7 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 from taskgroup.errors import ConfigError, RunError
 from taskgroup.execution.heartbeat import Heartbeat
 from taskgroup.grouping.cluster import CLUSTERERS
+from taskgroup.search.patient_storage import REQUEST, PatientStorage
 from taskgroup.spec.config import StudyConfig
 from taskgroup.spec.sections import JOURNAL
 from taskgroup.spec.space import Space
@@ -28,8 +30,9 @@ from taskgroup.tracking import TrialRecord
 from taskgroup.urls import database_url, redact, resolve, sqlite_url
 
 _SQLITE_WAIT = 60  # seconds to wait while another process writes to the file
+_CONNECT_SECONDS = 10  # seconds in which a database server must answer
 _PACKAGE_OF_MODULE = {
-    "psycopg": "psycopg[binary]",
+    "psycopg": "taskgroup-materials[postgresql]",  # brings psycopg[binary]
     "psycopg2": "psycopg2-binary",
     "MySQLdb": "mysqlclient",
     "pymysql": "PyMySQL",
@@ -53,7 +56,10 @@ def open_storage(config: StudyConfig, folder: Path) -> BaseStorage:
         url = resolve("storage", config.storage)
     if url.startswith(JOURNAL):
         return _open_journal(Path(url.removeprefix(JOURNAL)))
-    return _open_database(database_url("storage", url))
+    database = _open_database(database_url("storage", url))
+    # get_storage adds Optuna's cache of finished trials.
+    cached = optuna.storages.get_storage(database)
+    return PatientStorage(cached, redact(url), config.search.storage_wait)
 
 
 def _open_journal(path: Path) -> BaseStorage:
@@ -66,6 +72,9 @@ def _open_journal(path: Path) -> BaseStorage:
 
 def _open_database(url: str) -> BaseStorage:
     options: dict[str, Any] = {"pool_pre_ping": True, "pool_size": 2}
+    if url.startswith(("postgresql://", "postgresql+psycopg")):
+        # A server that does not answer at all is away; by default the system would wait for it for minutes.
+        options["connect_args"] = {"connect_timeout": _CONNECT_SECONDS}
     if url.startswith("sqlite"):
         options = {"connect_args": {"timeout": _SQLITE_WAIT}}
     try:
@@ -85,7 +94,7 @@ def _missing_driver(error: Exception) -> str:
     cause = error.__cause__ or error
     module = getattr(cause, "name", None) or "driver"
     package = _PACKAGE_OF_MODULE.get(module, module)
-    return f"needs the Python package {package}, which is not installed: pip install '{package}'"
+    return f"needs the Python package {module}, which is not installed: pip install '{package}'"
 
 
 class TrialStorage:
@@ -131,7 +140,7 @@ class TrialStorage:
             state=TrialState.RUNNING,
             params=dict(params),
             distributions=dict(distributions),
-            user_attrs=dict(attributes),
+            user_attrs={**attributes, REQUEST: uuid4().hex},
         )
         trial_id = self._storage.create_new_trial(self._study_id, trial)
         return self._storage.get_trial_number_from_id(trial_id)

@@ -92,6 +92,10 @@ class SearchConfig(_Section):
     time_limit: Duration = Field(
         None, description="No trial is started after this time, like 90s, 30m, 1h30m."
     )
+    storage_wait: Duration = Field(
+        600.0,
+        description="How long the search waits for a storage that is away or locked, like 90s, 30m.",
+    )
     seed: int = Field(
         0,
         ge=0,

@@ -5,6 +5,7 @@ process or a worker), which advances ``fit_halves``, whose loop takes the steps.
 how the decision who goes on travels the same way.
 """
 
+import logging
 import math
 import threading
 import time
@@ -20,13 +21,21 @@ from taskgroup.execution.executor import (
     TargetSkills,
     all_go_on,
 )
+from taskgroup.execution.failures import append_failure
 from taskgroup.execution.results import ResultStore
 from taskgroup.grouping import Group
 from taskgroup.spec.plan import Plan, Repeat, StudyData
 from taskgroup.training import GroupJob, GroupResult, mean_skill
 
+_log = logging.getLogger(__name__)
+
 # Failures that may be the fault of who trained beside: alone the job may fit, or show that it was the one.
 _RETRIED_KINDS = frozenset({"out_of_memory", "signal"})
+
+# A network of the bundle is worth more attempts, whatever stopped it: a whole search has led to it. One that ran out of
+# time goes on from its checkpoint.
+_RETRIED_KINDS_OF_BUNDLE = _RETRIED_KINDS | {"time_out"}
+_ATTEMPTS_FOR_BUNDLE = 3
 
 # Seconds between two looks whether another process has trained what this one waits for.
 _WAIT_SECONDS = 0.1
@@ -240,15 +249,33 @@ class Evaluator:
     def _train_part(
         self, jobs: Sequence[GroupJob], on_epoch: OnEpoch[str], keep: bool
     ) -> dict[str, Failure]:
-        """Train jobs together, then again alone those that may have failed for lack of room."""
-        options = {"keep": keep, "time_limit": self.time_limit}
-        failures = self.executor.train(jobs, on_epoch, self._add, **options)
-        if len(jobs) == 1:
+        """Train jobs together, then again alone those that may have failed for lack of room.
+
+        Networks that are kept for the bundle are tried again more often.
+        """
+
+        def attempt(some_jobs: Sequence[GroupJob]) -> dict[str, Failure]:
+            failures = self.executor.train(
+                some_jobs, on_epoch, self._add, keep=keep, time_limit=self.time_limit
+            )
+            for job in some_jobs:
+                if job.key in failures and failures[job.key].kind != SUPERSEDED:
+                    append_failure(self.executor.folder, job, failures[job.key])
             return failures
-        for job in jobs:
-            if job.key in failures and failures[job.key].kind in _RETRIED_KINDS:
+
+        failures = attempt(jobs)
+        retried_kinds = _RETRIED_KINDS_OF_BUNDLE if keep else _RETRIED_KINDS
+        attempts = 1 if len(jobs) == 1 else 2
+        if keep:
+            attempts = _ATTEMPTS_FOR_BUNDLE
+        for _ in range(1, attempts):
+            for job in jobs:
+                failure = failures.get(job.key)
+                if failure is None or failure.kind not in retried_kinds:
+                    continue
+                _log.warning("%s: %s, trained again alone", ", ".join(job.targets), failure.reason)
                 del failures[job.key]
-                failures |= self.executor.train([job], on_epoch, self._add, **options)
+                failures |= attempt([job])
         return failures
 
     def _results(self, keys: Iterable[str]) -> tuple[GroupResult, ...]:

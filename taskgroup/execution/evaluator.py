@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 
 from taskgroup.execution.claims import Claims
 from taskgroup.execution.executor import (
+    DISK_FULL,
     SUPERSEDED,
     Executor,
     Failure,
@@ -121,7 +122,8 @@ class Evaluator:
         started = time.monotonic()
         jobs = self.data.jobs(plan, repeats)
         jobs_by_key = {job.key: job for job in jobs.values()}
-        cached = {key for key in jobs_by_key if key in self.store}
+        # A result whose line is damaged is not there: only ``get`` reads the line.
+        cached = {key for key in jobs_by_key if self.store.get(key) is not None}
         stopped: set[str] = set()
         if on_epoch is not None:
             stopped = jobs_by_key.keys() & self._stopped.keys()
@@ -264,6 +266,10 @@ class Evaluator:
             return failures
 
         failures = attempt(jobs)
+        for failure in failures.values():
+            if failure.kind == DISK_FULL:
+                # Nothing that follows could be stored either; the study ends, and can be resumed.
+                raise OSError(failure.reason)
         retried_kinds = _RETRIED_KINDS_OF_BUNDLE if keep else _RETRIED_KINDS
         attempts = 1 if len(jobs) == 1 else 2
         if keep:

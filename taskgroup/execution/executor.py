@@ -23,6 +23,9 @@ TargetSkills = Mapping[str, float | None]  # skill by target; None where it does
 OnResult = Callable[[GroupResult], None]
 K = TypeVar("K")
 
+DISK_FULL = "disk_full"
+"""Kind of a failure after which nothing more can be stored: the study ends and can be resumed."""
+
 SUPERSEDED = "superseded"
 """Kind of a failure that is none: this process was taken for dead, and another trains or has trained the network."""
 

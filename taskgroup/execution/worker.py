@@ -16,12 +16,20 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
 
 from taskgroup.datasets import Dataset, Split, load_dataset
 from taskgroup.errors import StoreError, TrainingFailed
 from taskgroup.execution.channel import Channel, Message
 from taskgroup.execution.claims import own_claim
-from taskgroup.execution.executor import SUPERSEDED, Failure, OnEpoch, OnResult, TargetSkills
+from taskgroup.execution.executor import (
+    DISK_FULL,
+    SUPERSEDED,
+    Failure,
+    OnEpoch,
+    OnResult,
+    TargetSkills,
+)
 from taskgroup.execution.results import (
     checkpoint_path,
     network_path,
@@ -29,7 +37,7 @@ from taskgroup.execution.results import (
     pending_path,
     prediction_path,
 )
-from taskgroup.files import atomic_path
+from taskgroup.files import atomic_path, is_disk_full
 from taskgroup.machine import resident_memory
 from taskgroup.training import Checkpoint, EpochReport, Fit, GroupJob, GroupResult, fit_halves
 
@@ -124,8 +132,16 @@ def _advance_all(
                 job.close()
                 reason = "another process took this one for dead and has claimed its network"
                 on_failure(key, Failure(SUPERSEDED, reason))
+                continue
+            try:
+                result = job.store(end.value)
+            except (OSError, SafetensorError) as error:
+                if not is_disk_full(error):
+                    raise
+                job.close()
+                on_failure(key, Failure(DISK_FULL, f"the disk is full: {error}"))
             else:
-                on_result(job.store(end.value))
+                on_result(result)
         except TrainingFailed as error:
             del running[key]
             on_failure(key, Failure(error.fail_kind, str(error)))

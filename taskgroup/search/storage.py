@@ -83,7 +83,10 @@ def _open_database(url: str) -> BaseStorage:
         raise ConfigError(f"storage: '{redact(url)}' {_missing_driver(error)}") from None
     except (sqlalchemy.exc.SQLAlchemyError, StorageInternalError, ValueError) as error:
         reason = redact(str(error).splitlines()[0])
-        raise ConfigError(f"storage: cannot use '{redact(url)}': {reason}") from None
+        hint = ""
+        if url.startswith("sqlite"):
+            hint = "; mend a damaged file with 'taskgroup doctor RUN --repair'"
+        raise ConfigError(f"storage: cannot use '{redact(url)}': {reason}{hint}") from None
 
 
 def _missing_driver(error: Exception) -> str:
@@ -175,6 +178,32 @@ class TrialStorage:
                 f"storage: it holds {len(begun)} trials of a study '{self.study.study_name}' that another run than "
                 f"{folder} began; go on with that one ('taskgroup resume'), or choose another name with --set name=..."
             )
+
+    def restore(self, records: Sequence[TrialRecord]) -> int:
+        """Add the recorded trials to a storage that was lost, under their numbers; return how many were added.
+
+        Their parameters are lost with the storage: the sampler begins anew, and what was trained is not trained again.
+        """
+        recorded = {record.number: record for record in records if record.is_trial}
+        if not recorded or self.trials():
+            return 0
+        # Numbers follow each other in a storage: those of trials that were withdrawn get a place, too.
+        for number in range(max(recorded) + 1):
+            record = recorded.get(number)
+            attributes: dict[str, Any] = {"restored": True}
+            if record is None:
+                self.study.add_trial(
+                    create_trial(
+                        state=TrialState.FAIL, user_attrs=attributes | {"interrupted": True}
+                    )
+                )
+                continue
+            if record.kind == "baseline":
+                attributes |= {"name": record.name, "kind": record.kind}
+            state = TrialState[record.state]
+            value = record.objective if state == TrialState.COMPLETE else None
+            self.study.add_trial(create_trial(state=state, value=value, user_attrs=attributes))
+        return len(recorded)
 
     def enqueue_baselines(self, config: StudyConfig) -> None:
         """Queue the baselines, with the default settings of the space; those already there stay."""

@@ -241,7 +241,7 @@ class History:
                 "name": record.name,
                 "state": "COMPLETE",
             }
-            tags |= {"trial": str(record.number), "mlflow.runName": record.run_name}
+            tags |= {"trial": str(record.number), "mlflow.runName": record.name}
             tags |= {"grouping": str(record.grouping), "grouping_id": record.grouping.grouping_id}
             rows["tags"] += [(key, value, run) for key, value in tags.items()]
             rows["params"] += [(key, str(value), run) for key, value in record.settings.items()]

@@ -19,9 +19,15 @@ Messages name the thing (file, field, target), the rule, and what was found, in 
 import difflib
 from collections.abc import Iterable
 
+# Longer messages quote something that nobody reads, such as a whole file.
+_LONGEST_MESSAGE = 4000
+
 
 class TaskgroupError(Exception):
-    """Base of all errors raised on purpose by taskgroup."""
+    """Base of all errors raised on purpose by taskgroup; control characters of what it quotes are made visible."""
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__(printable(message))
 
 
 class TrainingFailed(TaskgroupError, RuntimeError):
@@ -73,6 +79,30 @@ class RunError(InputError):
 
 class BundleError(InputError):
     """A bundle is damaged, altered, or of a newer format."""
+
+
+def printable(text: object) -> str:
+    """Return a text that is safe to print: control characters escaped, and its middle left out if it is very long.
+
+    Names and cells of files from anywhere are quoted in messages; an escape sequence must not reach a terminal.
+
+    >>> printable("mp-1\x1b[2J")
+    'mp-1\\\\x1b[2J'
+    """
+    plain = str(text)
+    if len(plain) > _LONGEST_MESSAGE:
+        half = _LONGEST_MESSAGE // 2
+        plain = f"{plain[:half]} ... {plain[-half:]}"
+    if plain.isprintable():
+        return plain
+    letters = [
+        letter if letter.isprintable() or letter == "\n" else _escaped(letter) for letter in plain
+    ]
+    return "".join(letters)
+
+
+def _escaped(letter: str) -> str:
+    return letter.encode("unicode_escape", errors="replace").decode("ascii")
 
 
 def did_you_mean(name: str, choices: Iterable[str]) -> str:

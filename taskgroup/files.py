@@ -89,8 +89,8 @@ def safe_cell(cell: Any) -> Any:
 
     Text that begins like a formula gets an apostrophe, as spreadsheets write it themselves; numbers stay.
 
-    >>> safe_cell('=HYPERLINK("http://x")'), safe_cell(-1.5), safe_cell("-1.5"), safe_cell("mp-1")
-    ('\'=HYPERLINK("http://x")', -1.5, '-1.5', 'mp-1')
+    >>> safe_cell("=1+2"), safe_cell(-1.5), safe_cell("-1.5"), safe_cell("mp-1")
+    ("'=1+2", -1.5, '-1.5', 'mp-1')
     """
     if not isinstance(cell, str) or not cell.startswith(_FORMULA_STARTS):
         return cell

@@ -13,7 +13,7 @@ from taskgroup.densities.testing import FileReaderConformance, ReaderConformance
 from taskgroup.execution.testing import ExecutorConformance
 from taskgroup.grouping.predict.testing import PredictorConformance
 from taskgroup.grouping.testing import ClustererConformance
-from taskgroup.models.testing import BackboneConformance
+from taskgroup.models.testing import BackboneConformance, ViewConformance
 from taskgroup.training.testing import BalancerConformance
 
 __all__ = [
@@ -25,4 +25,5 @@ __all__ = [
     "MeasureConformance",
     "PredictorConformance",
     "ReaderConformance",
+    "ViewConformance",
 ]

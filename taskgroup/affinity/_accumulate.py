@@ -1,4 +1,4 @@
-"""Sums of many probe matrices, kept where they are computed, and what they say in the end."""
+"""Means of many probe matrices of one training run, or of several seeds."""
 
 from collections.abc import Sequence
 
@@ -25,10 +25,14 @@ class Accumulator:
 
     def add(self, probe: Tensor) -> None:
         """Add one probe [T, T]; row = helper, column = affected."""
-        there = probe.isfinite()
-        value = torch.where(there, probe, 0.0).double()
-        self._sum = value if self._sum is None else self._sum + value
-        self._count = there.long() if self._count is None else self._count + there
+        is_known = probe.isfinite()
+        value = torch.where(is_known, probe, 0.0).double()
+        if self._sum is None:
+            self._sum = value
+            self._count = is_known.long()
+        else:
+            self._sum = self._sum + value
+            self._count = self._count + is_known
 
     def checkpoint(self) -> None:
         """Close a stretch of training (an epoch); the spread is taken between such stretches."""
@@ -38,7 +42,7 @@ class Accumulator:
             self._sum = self._count = None
 
     def affinity(self, measure: str) -> Affinity:
-        """Mean over all probes, with the standard deviation of the checkpoints' means as spread.
+        """Return the mean over all probes, with the standard deviation of the checkpoints' means as spread.
 
         Raises GroupingError if nothing was added: the run was shorter than the distance of two probes.
         """
@@ -55,10 +59,10 @@ class Accumulator:
 
 
 def combine(affinities: Sequence[Affinity]) -> Affinity:
-    """One affinity out of several seeds: mean, spread = standard deviation between seeds, p of a two-sided t-test.
+    """Return one affinity out of several seeds: the mean, with the standard deviation between seeds as spread.
 
-    The p-value asks whether the mean over seeds differs from zero; it is NaN for a single seed. Raises GroupingError
-    where names or measures differ.
+    The p-value of a two-sided t-test asks whether the mean over seeds differs from zero; it is NaN for a single seed.
+    Raises GroupingError where names or measures differ.
     """
     from scipy.stats import t as student
 
@@ -68,37 +72,41 @@ def combine(affinities: Sequence[Affinity]) -> Affinity:
             f"affinities to combine must share names and measure, but got {len(kinds)} different ones"
         )
     values = np.stack([a.values for a in affinities])
-    seen = np.isfinite(values).sum(axis=0)
+    n_seeds = np.isfinite(values).sum(axis=0)
     with np.errstate(invalid="ignore", divide="ignore"):
-        mean = np.nansum(values, axis=0) / seen
+        mean = np.nansum(values, axis=0) / n_seeds
         spread = nan_std(values)
-        p = 2 * student.sf(np.abs(mean) / (spread / np.sqrt(seen)), seen - 1)
-    return Affinity(
-        affinities[0].names,
-        mean,
-        np.where(seen > 1, p, np.nan),
-        affinities[0].n,
-        affinities[0].measure,
-        spread,
-    )
+        standard_error = spread / np.sqrt(n_seeds)
+        p = 2 * student.sf(np.abs(mean) / standard_error, n_seeds - 1)
+    p = np.where(n_seeds > 1, p, np.nan)
+    first = affinities[0]
+    return Affinity(first.names, mean, p, first.n, first.measure, spread)
 
 
 def relative(affinity: Affinity) -> Affinity:
-    """Each number over the affected target's own, ``values[i, j] / values[j, j]``: 1 is as good as a step of its own.
+    """Return each number over the affected target's own, ``values[i, j] / values[j, j]``.
+
+    A value of 1 is as good as a step of its own.
 
     Look-ahead affinities are of the size of the step; this puts them on the scale of a threshold between -1 and 1.
     A target that its own step does not improve has no scale: NaN.
     """
     own = np.diag(affinity.values)
     scale = np.where(own > 0, own, np.nan)
-    a = affinity
-    return Affinity(a.names, a.values / scale, a.p, a.n, f"relative {a.measure}", a.spread / scale)
+    return Affinity(
+        affinity.names,
+        affinity.values / scale,
+        affinity.p,
+        affinity.n,
+        f"relative {affinity.measure}",
+        affinity.spread / scale,
+    )
 
 
 def nan_std(stack: np.ndarray) -> np.ndarray:
-    """Standard deviation (n - 1) over the first axis without NaN entries; NaN where fewer than two are left."""
-    seen = np.isfinite(stack)
-    n = seen.sum(axis=0)
-    mean = np.where(seen, stack, 0.0).sum(axis=0) / np.maximum(n, 1)
-    square = np.where(seen, (stack - mean) ** 2, 0.0).sum(axis=0)
-    return np.where(n > 1, np.sqrt(square / np.maximum(n - 1, 1)), np.nan)
+    """Return standard deviations (n - 1) over the first axis without NaN; NaN where fewer than two are left."""
+    is_known = np.isfinite(stack)
+    n = is_known.sum(axis=0)
+    mean = np.where(is_known, stack, 0.0).sum(axis=0) / np.maximum(n, 1)
+    squares = np.where(is_known, (stack - mean) ** 2, 0.0).sum(axis=0)
+    return np.where(n > 1, np.sqrt(squares / np.maximum(n - 1, 1)), np.nan)

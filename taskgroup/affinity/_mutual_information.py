@@ -1,7 +1,7 @@
 """Mutual information of two continuous targets by nearest neighbours, with an exact test.
 
 Mutual information does not change under monotone transforms, so both targets are first replaced by a normal sample in
-the order of their ranks (seeded; ties broken at random). What it is worth: the estimate does not depend on units or
+the order of their ranks (seeded; ties broken at random). The estimate then does not depend on units or
 outliers, and its distribution without a relation depends on the number of materials only, so one simulation serves
 every pair.
 """
@@ -17,22 +17,22 @@ from taskgroup.affinity._relation import LEAST_PAIRS, UNDEFINED, Relation
 NEIGHBOURS = 3
 PERMUTATIONS = 999
 MOST_ROWS = 2000
-"""Of more materials so many are drawn (seeded): the time of the test grows with them, its power hardly."""
+"""At most so many materials are drawn (seeded): the time of the test grows with them, its power hardly."""
 
 
 def mutual_information(x: np.ndarray, y: np.ndarray, seed: int = 0) -> float:
-    """Mutual information in nats, never negative; estimator 1 of Kraskov, Stögbauer and Grassberger with 3 neighbours.
+    """Return mutual information in nats, never negative.
 
-    doi:10.1103/PhysRevE.69.066138. For a bivariate normal pair it is -log(1 - rho²)/2.
+    Estimator 1 of Kraskov, Stögbauer and Grassberger with 3 neighbours, doi:10.1103/PhysRevE.69.066138.
+    For a bivariate normal pair it is -log(1 - rho²)/2.
     x, y: float [n], without NaN, n > 3; NaN where either is constant or there are fewer.
     """
     if len(x) <= max(LEAST_PAIRS, NEIGHBOURS) or np.ptp(x) == 0.0 or np.ptp(y) == 0.0:
         return float("nan")
     streams = np.random.default_rng(seed).spawn(2)
-    return max(
-        0.0,
-        _ksg(*(_normal_in_order(values, rng) for values, rng in zip((x, y), streams, strict=True))),
-    )
+    normal_x = _normal_in_order(x, streams[0])
+    normal_y = _normal_in_order(y, streams[1])
+    return max(0.0, _ksg(normal_x, normal_y))
 
 
 def information_correlation(x: np.ndarray, y: np.ndarray, seed: int = 0) -> Relation:
@@ -48,10 +48,9 @@ def information_correlation(x: np.ndarray, y: np.ndarray, seed: int = 0) -> Rela
     if np.isnan(information):
         return UNDEFINED
     null = _null_distribution(_grid_below(len(x)))
-    exceeding = PERMUTATIONS - int(np.searchsorted(null, information, side="left"))
-    return Relation(
-        float(np.sqrt(1.0 - np.exp(-2.0 * information))), (1 + exceeding) / (1 + PERMUTATIONS)
-    )
+    n_exceeding = PERMUTATIONS - int(np.searchsorted(null, information, side="left"))
+    p = (1 + n_exceeding) / (1 + PERMUTATIONS)
+    return Relation(float(np.sqrt(1.0 - np.exp(-2.0 * information))), p)
 
 
 def _ksg(x: np.ndarray, y: np.ndarray) -> float:
@@ -59,18 +58,19 @@ def _ksg(x: np.ndarray, y: np.ndarray) -> float:
     distance = KDTree(np.column_stack([x, y])).query(
         np.column_stack([x, y]), k=NEIGHBOURS + 1, p=np.inf
     )[0][:, -1]
-    counts = [_strictly_within(values, distance) for values in (x, y)]
-    return float(digamma(NEIGHBOURS) + digamma(n) - sum(digamma(count).mean() for count in counts))
+    near_x = digamma(_strictly_within(x, distance)).mean()
+    near_y = digamma(_strictly_within(y, distance)).mean()
+    return float(digamma(NEIGHBOURS) + digamma(n) - (near_x + near_y))
 
 
 def _strictly_within(values: np.ndarray, distance: np.ndarray) -> np.ndarray:
-    """How many values, itself among them, lie nearer to each value than its distance."""
+    """Return how many values, itself among them, lie nearer to each value than its distance."""
     ordered = np.sort(values)
-    radius = distance * (
-        1.0 - 1e-10
-    )  # the neighbour that set the distance must stay outside whatever the rounding
-    left = np.searchsorted(ordered, values - radius, side="left")
-    return np.maximum(np.searchsorted(ordered, values + radius, side="right") - left, 1)
+    # The neighbour that set the distance must stay outside whatever the rounding.
+    radius = distance * (1.0 - 1e-10)
+    first = np.searchsorted(ordered, values - radius, side="left")
+    last = np.searchsorted(ordered, values + radius, side="right")
+    return np.maximum(last - first, 1)
 
 
 def _normal_in_order(values: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -81,13 +81,17 @@ def _normal_in_order(values: np.ndarray, rng: np.random.Generator) -> np.ndarray
 
 
 def _grid_below(n: int) -> int:
-    """n rounded down to a coarse grid: its distribution is a little wider than that of n, which is on the safe side."""
+    """Return n rounded down to a coarse grid: the distribution there is a little wider, which is on the safe side."""
     step = max(1, 2 ** (n.bit_length() - 4))
     return max(n // step * step, NEIGHBOURS + 1)
 
 
 @lru_cache(maxsize=64)
 def _null_distribution(n: int) -> np.ndarray:
-    """Sorted estimates for PERMUTATIONS unrelated pairs of n materials; the same in every process."""
+    """Return sorted estimates for unrelated pairs of n materials; the same in every process."""
     rng = np.random.default_rng(n)
-    return np.sort([max(0.0, _ksg(*rng.standard_normal((2, n)))) for _ in range(PERMUTATIONS)])
+    estimates = []
+    for _ in range(PERMUTATIONS):
+        x, y = rng.standard_normal((2, n))
+        estimates.append(max(0.0, _ksg(x, y)))
+    return np.sort(estimates)

@@ -1,4 +1,4 @@
-"""Any subset's result from one network: linearise it, project the gradients, fit a small regression a subset."""
+"""Results of any subset of targets from one network: linearise it, project gradients, fit a regression per subset."""
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -12,6 +12,11 @@ from taskgroup.affinity.affinity import Affinity
 from taskgroup.errors import GroupingError, did_you_mean
 
 NEWTON_STEPS = 30
+# Newton's method ends once a step is this small, relative to the weights.
+_CONVERGED = 1e-8
+# Logits beyond this and curvatures below this are not told apart from certainty.
+_LARGEST_LOGIT = 30
+_LEAST_CURVATURE = 1e-6
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,7 +44,7 @@ class ProjectedGradients:
     ridge: float = 0.1
 
     def predict(self, subset: Iterable[str]) -> np.ndarray:
-        """Standardised outputs ``[rows, T]`` after training the shared parameters on a subset."""
+        """Return standardised outputs ``[rows, T]`` after training the shared parameters on a subset."""
         columns = [self._index(name) for name in subset]
         if not columns:
             raise GroupingError("a subset must hold at least one target, but got none")
@@ -47,14 +52,14 @@ class ProjectedGradients:
         return self.outputs + self.gradients @ w
 
     def estimate(self, subset: Iterable[str]) -> dict[str, float]:
-        """Estimated skill of each target of the subset on the scoring rows (NaN where it cannot be told)."""
+        """Return the estimated skill of each target of the subset on the scoring rows (NaN where it cannot be told)."""
         chosen = list(subset)
         outputs = self.predict(chosen)
         columns = [self._index(name) for name in chosen]
         return {self.names[t]: self._skill(outputs[:, t], t) for t in columns}
 
     def affinity(self) -> Affinity:
-        """Estimated gain of j from i: skill of j in {i, j} minus skill of j alone, ``values[i, j]``."""
+        """Return the estimated gain of j from i: skill of j in {i, j} minus skill of j alone, ``values[i, j]``."""
         alone = {name: self.estimate([name])[name] for name in self.names}
         values = np.zeros((len(self.names), len(self.names)))
         for i, helper in enumerate(self.names):
@@ -72,23 +77,26 @@ class ProjectedGradients:
     def _fit(self, columns: Sequence[int]) -> np.ndarray:
         """Newton's method on the penalised mean losses; with regression targets only, the first step is the answer."""
         w = np.zeros(self.gradients.shape[-1])
+        identity = np.eye(len(w))
         penalty = None
         for _ in range(NEWTON_STEPS):
-            slope, curvature = np.zeros_like(w), np.zeros((len(w), len(w)))
+            slope = np.zeros_like(w)
+            curvature = np.zeros_like(identity)
             for t in columns:
                 rows = self.train & ~np.isnan(self.labels[:, t])
                 if not rows.any():
                     continue
-                g, z = self.gradients[rows, t], self.outputs[rows, t] + self.gradients[rows, t] @ w
-                error, weight = _residual(z, self.labels[rows, t], self.kinds[t])
-                slope += g.T @ error / len(z)
-                curvature += (g * weight[:, None]).T @ g / len(z)
-            penalty = self.ridge * np.trace(curvature) / len(w) if penalty is None else penalty
-            step = np.linalg.lstsq(
-                curvature + penalty * np.eye(len(w)), slope + penalty * w, rcond=None
-            )[0]
+                gradients = self.gradients[rows, t]
+                outputs = self.outputs[rows, t] + gradients @ w
+                error, weight = _residual(outputs, self.labels[rows, t], self.kinds[t])
+                slope += gradients.T @ error / len(outputs)
+                curvature += (gradients * weight[:, None]).T @ gradients / len(outputs)
+            if penalty is None:
+                penalty = self.ridge * np.trace(curvature) / len(w)
+            penalised = curvature + penalty * identity
+            step = np.linalg.lstsq(penalised, slope + penalty * w, rcond=None)[0]
             w = w - step
-            if np.linalg.norm(step) <= 1e-8 * (1 + np.linalg.norm(w)):
+            if np.linalg.norm(step) <= _CONVERGED * (1 + np.linalg.norm(w)):
                 break
         return w
 
@@ -98,18 +106,21 @@ class ProjectedGradients:
         if len(truth) < 2 or np.ptp(truth) == 0:
             return float("nan")
         if self.kinds[t] == "regression":
-            return float(1 - ((truth - given) ** 2).sum() / ((truth - truth.mean()) ** 2).sum())
+            unexplained = ((truth - given) ** 2).sum()
+            return float(1 - unexplained / ((truth - truth.mean()) ** 2).sum())
         from sklearn.metrics import roc_auc_score
 
         return float(2 * roc_auc_score(truth, given) - 1)
 
 
 def _residual(z: np.ndarray, label: np.ndarray, kind: str) -> tuple[np.ndarray, np.ndarray]:
-    """First and second derivative of the loss by the output: squared error / 2, or cross-entropy of a logit."""
+    """Return first and second derivatives of the loss by the output: squared error / 2, or cross-entropy of a logit."""
     if kind == "regression":
         return z - label, np.ones_like(z)
-    probability = 1 / (1 + np.exp(-np.clip(z, -30, 30)))
-    return probability - label, np.maximum(probability * (1 - probability), 1e-6)
+    logits = np.clip(z, -_LARGEST_LOGIT, _LARGEST_LOGIT)
+    probability = 1 / (1 + np.exp(-logits))
+    curvature = np.maximum(probability * (1 - probability), _LEAST_CURVATURE)
+    return probability - label, curvature
 
 
 def project_gradients(
@@ -119,7 +130,7 @@ def project_gradients(
     dim: int = 256,
     seed: int = 0,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Outputs ``[rows, T]`` and randomly projected gradients ``[rows, T, dim]`` of every row and target.
+    """Return outputs ``[rows, T]`` and randomly projected gradients ``[rows, T, dim]`` of every row and target.
 
     The projection is a count sketch (each parameter is added, with a random sign, to one of ``dim`` numbers): inner
     products are kept without bias and with a relative error of about 1/sqrt(dim), at no more cost than reading the
@@ -134,20 +145,24 @@ def project_gradients(
         seed: of the projection.
     """
     sizes = [p.numel() for p in shared]
-    bucket, sign = _sketch(sum(sizes), dim, seed)
-    bucket, sign = bucket.to(shared[0].device), sign.to(shared[0].device)
-    outputs, gradients = [], []
+    n_parameters = sum(sizes)
+    bucket, sign = _sketch(n_parameters, dim, seed)
+    bucket = bucket.to(shared[0].device)
+    sign = sign.to(shared[0].device)
+    outputs = []
+    gradients = []
     for row in range(rows):
         output = outputs_of(row)
         full = task_gradients(output, shared)
-        sketch = full.new_zeros(len(output), min(dim, sum(sizes))).index_add_(
-            1, bucket, full * sign
-        )
+        sketch = full.new_zeros(len(output), min(dim, n_parameters))
+        sketch.index_add_(1, bucket, full * sign)
         outputs.append(output.detach())
         gradients.append(sketch)
-    return torch.stack(outputs).double().cpu().numpy(), torch.stack(
-        gradients
-    ).double().cpu().numpy()
+    return _on_host(outputs), _on_host(gradients)
+
+
+def _on_host(tensors: list[Tensor]) -> np.ndarray:
+    return torch.stack(tensors).double().cpu().numpy()
 
 
 def _sketch(size: int, dim: int, seed: int) -> tuple[Tensor, Tensor]:

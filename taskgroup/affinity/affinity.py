@@ -1,4 +1,4 @@
-"""The value every affinity comes as: one number for each ordered pair of targets, helper -> affected target."""
+"""The value of all affinities: one number for each ordered pair of targets, helper -> affected target."""
 
 import json
 import math
@@ -18,7 +18,7 @@ _RULES = {"mean": lambda a, b: (a + b) / 2.0, "min": np.minimum, "max": np.maxim
 
 @dataclass(frozen=True, eq=False)
 class Affinity:
-    """How strongly learning (or knowing) one target should help another.
+    """Strength by which learning (or knowing) one target should help another.
 
     - names: the T targets.
     - values: float [T, T], row = helper, column = affected target; signed; NaN where it could not be computed.
@@ -44,40 +44,37 @@ class Affinity:
         shape = (len(names), len(names))
         if len(set(names)) < len(names):
             raise GroupingError(f"Names of an affinity must be distinct, but got {list(names)}.")
-        values = np.array(self.values, dtype=float)
-        p = np.full(shape, np.nan) if self.p is None else np.array(self.p, dtype=float)
-        n = np.zeros(shape, dtype=int) if self.n is None else np.array(self.n, dtype=int)
-        spread = (
-            np.full(shape, np.nan) if self.spread is None else np.array(self.spread, dtype=float)
-        )
-        for what, array in (("values", values), ("p", p), ("n", n), ("spread", spread)):
+        arrays = {
+            "values": np.array(self.values, dtype=float),
+            "p": _array_or(self.p, np.full(shape, np.nan)),
+            "n": _array_or(self.n, np.zeros(shape, dtype=int)),
+            "spread": _array_or(self.spread, np.full(shape, np.nan)),
+        }
+        for name, array in arrays.items():
             if array.shape != shape:
                 raise GroupingError(
-                    f"{what} of an affinity of {len(names)} targets must be {shape}, got {array.shape}."
+                    f"{name} of an affinity of {len(names)} targets must be {shape}, got {array.shape}."
                 )
             array.setflags(write=False)
-        for what, array in (
-            ("names", names),
-            ("values", values),
-            ("p", p),
-            ("n", n),
-            ("spread", spread),
-        ):
-            object.__setattr__(self, what, array)
+            object.__setattr__(self, name, array)
+        object.__setattr__(self, "names", names)
 
     def value(self, helper: str, target: str) -> float:
-        """The affinity of helper for target."""
+        """Return the affinity of helper for target."""
         return float(self.values[self._index(helper), self._index(target)])
 
     def select(self, names: Sequence[str]) -> "Affinity":
-        """The same numbers for some of the targets, in the given order."""
-        at = np.ix_(*[[self._index(name) for name in names]] * 2)
+        """Return the numbers of some of the targets, in the given order."""
+        places = [self._index(name) for name in names]
+        at = np.ix_(places, places)
         return Affinity(
             tuple(names), self.values[at], self.p[at], self.n[at], self.measure, self.spread[at]
         )
 
     def symmetrised(self, rule: str = "mean") -> "Affinity":
-        """Both directions as one number: their "mean", "min" or "max"; of two p-values or spreads the larger is kept.
+        """Return both directions as one number: their "mean", "min" or "max".
+
+        Of two p-values or spreads the larger is kept.
 
         Where only one direction is known, the pair is unknown (NaN).
         """
@@ -86,38 +83,38 @@ class Affinity:
                 f"Unknown rule '{rule}' to make an affinity symmetric; {did_you_mean(rule, _RULES)}"
             )
         values = _RULES[rule](self.values, self.values.T)
-        p, n, spread = (
-            np.maximum(self.p, self.p.T),
-            np.minimum(self.n, self.n.T),
-            np.maximum(self.spread, self.spread.T),
-        )
+        p = np.maximum(self.p, self.p.T)
+        n = np.minimum(self.n, self.n.T)
+        spread = np.maximum(self.spread, self.spread.T)
         return Affinity(self.names, values, p, n, self.measure, spread)
 
     def to_frame(self) -> "pd.DataFrame":
-        """The values as a table: one row a helper, one column an affected target."""
+        """Return the values as a table: one row per helper, one column per affected target."""
         import pandas as pd
 
         index = pd.Index(self.names, name="helper")
         return pd.DataFrame(self.values, index=index, columns=pd.Index(self.names, name="target"))
 
     def to_json(self) -> str:
-        """JSON with NaN written as null."""
+        """Return JSON in which NaN is null."""
         body = {"measure": self.measure, "names": list(self.names), "values": _nulls(self.values)}
         body |= {"p": _nulls(self.p), "n": self.n.tolist(), "spread": _nulls(self.spread)}
         return json.dumps(body, ensure_ascii=False)
 
     @classmethod
     def from_json(cls, text: str) -> "Affinity":
-        """The inverse of `to_json`."""
+        """Return the affinity that `to_json` wrote; GroupingError says what is wrong with other text."""
         try:
             body = json.loads(text)
-            values, p = (
-                np.array(body[key], dtype=float) for key in ("values", "p")
-            )  # None becomes NaN
-            n, spread = np.array(body["n"], dtype=int), np.array(body.get("spread"), dtype=float)
-            return cls(
-                tuple(body["names"]), values, p, n, body["measure"], spread if spread.ndim else None
-            )
+            # numpy reads None as NaN.
+            values = np.array(body["values"], dtype=float)
+            p = np.array(body["p"], dtype=float)
+            n = np.array(body["n"], dtype=int)
+            spread = None
+            # Affinities written by the first versions have no spread.
+            if body.get("spread") is not None:
+                spread = np.array(body["spread"], dtype=float)
+            return cls(tuple(body["names"]), values, p, n, body["measure"], spread)
         except (KeyError, TypeError, ValueError) as error:
             raise GroupingError(
                 f"An affinity in JSON needs measure, names, values, p and n, but: {error}."
@@ -129,6 +126,13 @@ class Affinity:
                 f"The affinity has no target '{name}'; {did_you_mean(name, self.names)}"
             )
         return self.names.index(name)
+
+
+def _array_or(given: np.ndarray | None, default: np.ndarray) -> np.ndarray:
+    """Return a copy of what was given as an array of the default's type, or the default."""
+    if given is None:
+        return default
+    return np.array(given, dtype=default.dtype)
 
 
 def _nulls(values: np.ndarray) -> list[list[float | None]]:

@@ -3,7 +3,7 @@
 - Two regression targets are compared by the measure asked for, in the space the network learns (transform applied).
 - A class and a number are compared by the correlation ratio (of ranks, where the measure is one of ranks), two classes
   by the bias-corrected Cramér's V, whatever the measure; beside a signed measure they carry the sign of the relation.
-- Every pair uses the materials that have both labels, and says how many these were.
+- Every pair uses the materials that have both labels, and counts them.
 """
 
 from collections.abc import Callable
@@ -41,6 +41,7 @@ MEASURES: Registry[Measure] = Registry(
 )
 """Measures by name: those of taskgroup, then installed entry points of ``taskgroup.measures``."""
 
+# Measures that compare ranks, and those with a sign.
 _OF_RANKS = frozenset({"spearman", "kendall"})
 _SIGNED = frozenset({"pearson", "spearman", "kendall"})
 
@@ -51,7 +52,7 @@ def find_measure(name: str) -> Measure:
 
 
 def affinity_matrix(table: "TargetTable", measure: str = "spearman") -> Affinity:
-    """The affinity of every two targets of a table.
+    """Return the affinity of every two targets of a table.
 
     The numbers do not depend on the order of the columns. A pair with a constant column or fewer than three complete
     rows is NaN with p = 1; on the diagonal stands 1, or NaN for a constant target. Raises GroupingError for an unknown
@@ -64,23 +65,25 @@ def affinity_matrix(table: "TargetTable", measure: str = "spearman") -> Affinity
     """
     between = find_measure(measure)
     names = [spec.name for spec in table.specs]
-    columns = [
-        spec.forward(column) for spec, column in zip(table.specs, table.values.T, strict=True)
-    ]
+    n_targets = len(names)
+    columns = []
+    for spec, values_of_target in zip(table.specs, table.values.T, strict=True):
+        columns.append(spec.forward(values_of_target))
     known = [~np.isnan(column) for column in columns]
-    values, p = np.full((2, len(names), len(names)), np.nan)
-    n = np.zeros((len(names), len(names)), dtype=int)
-    by_name = sorted(range(len(names)), key=lambda i: names[i])
+    values = np.full((n_targets, n_targets), np.nan)
+    p = np.full((n_targets, n_targets), np.nan)
+    n = np.zeros((n_targets, n_targets), dtype=int)
+    # In the order of names each pair is compared in one direction, so the order of columns cannot change a number.
+    by_name = sorted(range(n_targets), key=lambda i: names[i])
     for place, i in enumerate(by_name):
         for j in by_name[place:]:
             both = known[i] & known[j]
-            kinds = (table.specs[i].kind, table.specs[j].kind)
-            relation = (
-                _relation(columns[i][both], columns[j][both], kinds, measure, between)
-                if i != j
-                else None
-            )
-            relation = relation or _itself(columns[i][both])
+            x, y = columns[i][both], columns[j][both]
+            if i == j:
+                relation = _with_itself(x)
+            else:
+                kinds = (table.specs[i].kind, table.specs[j].kind)
+                relation = _relation(x, y, kinds, measure, between)
             values[i, j] = values[j, i] = relation.value
             p[i, j] = p[j, i] = relation.p
             n[i, j] = n[j, i] = both.sum()
@@ -90,7 +93,7 @@ def affinity_matrix(table: "TargetTable", measure: str = "spearman") -> Affinity
 def _relation(
     x: np.ndarray, y: np.ndarray, kinds: tuple[str, str], measure: str, between: Measure
 ) -> Relation:
-    if len(x) < LEAST_PAIRS or np.ptp(x) == 0.0 or np.ptp(y) == 0.0:
+    if not _varies(x) or not _varies(y):
         return UNDEFINED
     if kinds == ("regression", "regression"):
         return between(x, y)
@@ -98,12 +101,17 @@ def _relation(
         strength, p = cramers_v(x, y)
     else:
         classes, numbers = (x, y) if kinds[0] == "classification" else (y, x)
-        strength, p = correlation_ratio(
-            classes, rankdata(numbers) if measure in _OF_RANKS else numbers
-        )
-    falling = measure in _SIGNED and pearson(x, y).value < 0.0
-    return Relation(-strength if falling else strength, p)
+        if measure in _OF_RANKS:
+            numbers = rankdata(numbers)
+        strength, p = correlation_ratio(classes, numbers)
+    # Measures of classes have no sign; beside a signed measure they take that of the correlation.
+    is_falling = measure in _SIGNED and pearson(x, y).value < 0.0
+    return Relation(-strength if is_falling else strength, p)
 
 
-def _itself(x: np.ndarray) -> Relation:
-    return Relation(1.0, 0.0) if len(x) >= LEAST_PAIRS and np.ptp(x) > 0.0 else UNDEFINED
+def _with_itself(x: np.ndarray) -> Relation:
+    return Relation(1.0, 0.0) if _varies(x) else UNDEFINED
+
+
+def _varies(x: np.ndarray) -> bool:
+    return len(x) >= LEAST_PAIRS and np.ptp(x) > 0.0

@@ -1,6 +1,5 @@
-"""Verbs that make and show datasets: data ingest, data promolecule, data fetch-mp, data info."""
+"""Verbs that make and show datasets: data ingest, check, promolecule, fetch-mp, info."""
 
-import json
 import re
 import sys
 from collections.abc import Callable, Iterator
@@ -11,11 +10,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from taskgroup.cli._options import output_format
+from taskgroup.errors import printable
+
 if TYPE_CHECKING:
     from taskgroup.datasets.ingest import IngestReport
 
 _MP_ID = re.compile(r"\b(?:mp|mvc)-\w+")
-_SHOWN = 5  # names in a list before "and N more"; refused.csv and --json have them all
+# names in a list before "and N more"; refused.csv and --json have them all
+_SHOWN = 5
 
 
 def _parse_shard(context: click.Context, option: click.Parameter, value: str) -> tuple[int, int]:
@@ -25,18 +28,13 @@ def _parse_shard(context: click.Context, option: click.Parameter, value: str) ->
     return int(machine), int(machines)
 
 
-_BUILDING = [
+_READING = [
     click.option(
         "--properties",
         required=True,
+        multiple=True,
         metavar="TABLE",
-        help="CSV, Parquet or JSON with an id column.",
-    ),
-    click.option(
-        "--out",
-        required=True,
-        metavar="STORE",
-        help="Folder of the store; the same call goes on with it.",
+        help="CSV, Excel, Parquet, JSON, ... with an id column; several are joined by id.",
     ),
     click.option(
         "--id-column",
@@ -49,7 +47,16 @@ _BUILDING = [
         help="Columns to take, a,b,c, or a YAML file that describes them.",
     ),
     click.option(
-        "--grid", type=click.IntRange(4, 512), default=32, show_default=True, help="Points an axis."
+        "--match",
+        metavar="PATTERN",
+        help="Where the id stands in a file's path, such as '{id}/static'; guessed by default.",
+    ),
+    click.option(
+        "--grid",
+        type=click.IntRange(4, 512),
+        default=32,
+        show_default=True,
+        help="Points per axis.",
     ),
     click.option(
         "--sigma",
@@ -58,7 +65,19 @@ _BUILDING = [
         show_default=True,
         help="Smoothing width, Å.",
     ),
-    click.option("--workers", type=click.IntRange(min=1), help="Processes.  [default: one a CPU]"),
+    click.option(
+        "--workers", type=click.IntRange(min=1), help="Processes.  [default: one per CPU]"
+    ),
+    click.option("--quiet", "-q", is_flag=True, help="Print errors only."),
+    output_format("text", "json"),
+]
+_WRITING = [
+    click.option(
+        "--out",
+        required=True,
+        metavar="STORE",
+        help="Folder of the store; the same call goes on with it.",
+    ),
     click.option("--retry", is_flag=True, help="Try again what was refused before."),
     click.option(
         "--shard",
@@ -67,15 +86,24 @@ _BUILDING = [
         callback=_parse_shard,
         help="Do the share of machine K of N; the last to end completes the store.",
     ),
-    click.option("--quiet", "-q", is_flag=True, help="Print errors only."),
-    click.option("--json", "as_json", is_flag=True, help="Print the report as JSON."),
 ]
+_ALL_ELECTRON = click.option(
+    "--all-electron",
+    is_flag=True,
+    help="Take AECCAR0 + AECCAR2, and files that hold core electrons.",
+)
 
 
-def _building(command: Callable) -> Callable:
-    for option in reversed(_BUILDING):
+def _reading(command: Callable) -> Callable:
+    for option in reversed(_READING):
         command = option(command)
     return command
+
+
+def _writing(command: Callable) -> Callable:
+    for option in reversed(_WRITING):
+        command = option(command)
+    return _reading(command)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -85,68 +113,88 @@ def data() -> None:
 
 @data.command()
 @click.argument("folder", metavar="DIR")
-@_building
-@click.option(
-    "--all-electron",
-    is_flag=True,
-    help="Take AECCAR0 + AECCAR2, and files that hold core electrons.",
-)
-def ingest(folder: str, properties: str, out: str, **options: Any) -> None:
-    """Build a store from density files (CHGCAR, cube, ...) and a property table.
+@_writing
+@_ALL_ELECTRON
+def ingest(folder: str, properties: tuple[str, ...], out: str, **options: Any) -> None:
+    """Build a store from density files (CHGCAR, cube, ...) and one or several property tables.
 
-    A file belongs to the row whose id is its name without endings (mp-19.CHGCAR.gz) or its folder (mp-19/CHGCAR).
+    A file belongs to the row whose id is its name without endings (mp-19.CHGCAR.gz) or a folder above it
+    (mp-19/CHGCAR, mp-19/static/CHGCAR). A column 'electrons' states the valence electrons of a row.
+
+    \b
+    Example: taskgroup data ingest calcs --properties table.xlsx --out mydata
     """
     from taskgroup.datasets import ingest as build
 
-    _build(build, folder, properties, out, **options)
+    def run(**choices: Any) -> "IngestReport":
+        return build(folder, properties, out, **choices)
+
+    _build(run, out, **options)
+
+
+@data.command()
+@click.argument("folder", metavar="DIR")
+@_reading
+@_ALL_ELECTRON
+def check(folder: str, properties: tuple[str, ...], **options: Any) -> None:
+    """Do all of ingest but write: read every file, and print what would come in and what not, with reasons.
+
+    \b
+    Example: taskgroup data check calcs --properties table.csv
+    """
+    from taskgroup.datasets import check as examine
+
+    def run(**choices: Any) -> "IngestReport":
+        return examine(folder, properties, **choices)
+
+    _build(run, None, **options)
 
 
 @data.command()
 @click.argument("structures")
-@_building
-def promolecule(structures: str, properties: str, out: str, **options: Any) -> None:
+@_writing
+def promolecule(structures: str, properties: tuple[str, ...], out: str, **options: Any) -> None:
     """Build a store of densities of free atoms from STRUCTURES, where there is no DFT.
 
     STRUCTURES is a folder of structure files (CIF, POSCAR, ...), or a .jsonl(.gz) file of {id, lattice, species,
     frac_coords}.
+
+    \b
+    Example: taskgroup data promolecule cifs --properties table.csv --out mydata
     """
     from taskgroup.datasets import promolecules
 
-    _build(promolecules, structures, properties, out, **options)
+    def run(**choices: Any) -> "IngestReport":
+        return promolecules(structures, properties, out, **choices)
+
+    _build(run, out, **options)
 
 
 def _build(
-    build: Callable[..., "IngestReport"],
-    source: str,
-    properties: str,
-    out: str,
+    run: Callable[..., "IngestReport"],
+    out: str | None,
     targets: str | None,
-    workers: int | None,
     quiet: bool,
-    as_json: bool,
+    form: str,
     **options: Any,
 ) -> None:
-    chosen = targets if targets is None or targets.endswith((".yaml", ".yml")) else _names(targets)
+    asked: str | list[str] | None = targets
+    if targets is not None and not targets.endswith((".yaml", ".yml")):
+        asked = _names(targets)
     with _progress(quiet) as show:
         try:
-            report = build(
-                source,
-                properties,
-                out,
-                targets=chosen,
-                workers=workers,
-                progress=show,
-                **options,
-            )
+            report = run(targets=asked, progress=show, **options)
         except KeyboardInterrupt:
-            click.echo(
-                f"{out}: stopped; what is done is kept, run the same command to go on", err=True
-            )
+            if out is not None:
+                click.echo(
+                    f"{out}: stopped; what is done is kept, run the same command to go on",
+                    err=True,
+                )
             raise
-    if as_json:
-        click.echo(json.dumps({**asdict(report), "path": str(report.path)}))
+    if form == "json":
+        _print_report_json(report)
     elif not quiet:
-        _show_report(report)
+        _show_report(report, written=out is not None)
 
 
 def _names(text: str) -> list[str]:
@@ -155,62 +203,80 @@ def _names(text: str) -> list[str]:
 
 @contextmanager
 def _progress(quiet: bool) -> Iterator[Callable[[int, int], None]]:
-    """A bar on a terminal, a plain line every tenth elsewhere; both on stderr."""
+    """Show a bar on a terminal, a plain line every tenth elsewhere; both on stderr."""
     if quiet:
         yield lambda done, total: None
     elif sys.stderr.isatty():
-        from rich.console import Console
-        from rich.progress import (
-            BarColumn,
-            MofNCompleteColumn,
-            Progress,
-            TextColumn,
-            TimeRemainingColumn,
-        )
-
-        columns = (
-            TextColumn("densities"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeRemainingColumn(),
-        )
-        with Progress(*columns, console=Console(stderr=True)) as bar:
-            task = bar.add_task("densities", total=None)
-            yield lambda done, total: bar.update(task, completed=done, total=total)
+        with _bar() as show:
+            yield show
     else:
-        tenths = -1
+        last_tenth = -1
 
         def line(done: int, total: int) -> None:
-            nonlocal tenths
-            if 10 * done // total > tenths:
-                tenths = 10 * done // total
+            nonlocal last_tenth
+            tenth = 10 * done // max(total, 1)
+            if tenth > last_tenth:
+                last_tenth = tenth
                 click.echo(f"densities: {done} of {total}", err=True)
 
         yield line
 
 
-def _show_report(report: "IngestReport") -> None:
+@contextmanager
+def _bar() -> Iterator[Callable[[int, int], None]]:
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+    )
+
+    columns = (TextColumn("densities"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True)) as bar:
+        task = bar.add_task("densities", total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+def _print_report_json(report: Any) -> None:
+    from taskgroup.cli._console import print_json
+
+    print_json({**asdict(report), "path": str(report.path)})
+
+
+def _show_report(report: "IngestReport", written: bool) -> None:
     for note in report.notes:
-        click.echo(f"note: {note}")
+        click.echo(printable(f"note: {note}"))
     for what, names in (
         ("rows without a density", report.without_density),
         ("sources without a row", report.without_row),
     ):
         if names:
-            click.echo(f"{len(names)} {what}: {_some(names)}")
+            click.echo(printable(f"{len(names)} {what}: {_some(names)}"))
     for entry in report.refused[:_SHOWN]:
-        click.echo(f"refused: {entry.id}: {entry.reason}")
-    if report.refused:
+        click.echo(printable(f"refused: {entry.id}: {entry.reason}"))
+    if report.refused and written:
         click.echo(
-            f"{len(report.refused)} refused in all, see {report.path / 'refused.csv'}; --retry tries them again"
+            f"{len(report.refused)} refused in all, see {report.path / 'refused.csv'}; "
+            "--retry tries them again"
         )
-    left = f", not complete: {report.waiting} are left to other machines" if report.waiting else ""
-    click.echo(f"{report.path}: {report.n_rows} rows{left}")
+    elif report.refused:
+        click.echo(f"{len(report.refused)} refused in all; --json lists them")
+    if not written:
+        click.echo(f"{report.path}: {report.n_rows} rows would come in; nothing was written")
+        return
+    waiting = ""
+    if report.waiting:
+        waiting = f", not complete: {report.waiting} are left to other machines"
+    click.echo(f"{report.path}: {report.n_rows} rows{waiting}")
 
 
 def _some(names: tuple[str, ...]) -> str:
-    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
-    return ", ".join(names[:_SHOWN]) + more
+    shown = ", ".join(names[:_SHOWN])
+    if len(names) > _SHOWN:
+        shown += f" and {len(names) - _SHOWN} more"
+    return shown
 
 
 @data.command("fetch-mp")
@@ -226,73 +292,83 @@ def _some(names: tuple[str, ...]) -> str:
     type=click.FloatRange(0.1, 1000),
     default=5,
     show_default=True,
-    help="Most requests a second.",
+    help="Most requests per second.",
 )
 @click.option("--retry", is_flag=True, help="Ask again for entries that had no density before.")
 @click.option("--quiet", "-q", is_flag=True, help="Print errors only.")
-@click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
-def fetch_mp(out: str, ids: str, rate: float, retry: bool, quiet: bool, as_json: bool) -> None:
+@output_format("text", "json")
+def fetch_mp(out: str, ids: str, rate: float, retry: bool, quiet: bool, form: str) -> None:
     """Download densities and properties of Materials Project entries into DIR, for data ingest.
 
     The key is read from MP_API_KEY. What is in DIR already is not downloaded again.
+
+    \b
+    Example: taskgroup data fetch-mp mp --ids mp-149,mp-13
     """
     from taskgroup.datasets.fetch_mp import fetch_mp as fetch
 
     with _progress(quiet) as show:
         report = fetch(_read_ids(ids), out, rate=rate, retry=retry, progress=show)
-    if as_json:
-        click.echo(json.dumps({**asdict(report), "path": str(report.path)}))
-    elif not quiet:
-        if report.left_out:
-            click.echo(
-                f"without two different values, left out of properties.csv: {', '.join(report.left_out)}"
-            )
-        if report.missing:
-            click.echo(
-                f"{len(report.missing)} without a density, see missing.csv: {_some(tuple(report.missing))}"
-            )
-        click.echo(f"{report.path}: {report.n_densities} densities")
-        click.echo(
-            f"next: taskgroup data ingest {out} --properties {Path(out) / 'properties.csv'} --out STORE"
-        )
+    if form == "json":
+        _print_report_json(report)
+        return
+    if quiet:
+        return
+    if report.left_out:
+        names = ", ".join(report.left_out)
+        click.echo(f"without two different values, left out of properties.csv: {names}")
+    if report.missing:
+        names = _some(tuple(report.missing))
+        click.echo(f"{len(report.missing)} without a density, see missing.csv: {names}")
+    click.echo(f"{report.path}: {report.n_densities} densities")
+    table = Path(out) / "properties.csv"
+    click.echo(f"next: taskgroup data ingest {out} --properties {table} --out STORE")
 
 
 def _read_ids(text: str) -> list[str]:
-    """The ids in a list, or the first one of each line of a file."""
-    lines = Path(text).read_text().splitlines() if Path(text).is_file() else text.split(",")
-    found = [match[0] for line in lines if (match := _MP_ID.search(line))]
-    if not found:
+    """Return the ids in a list, or the first one of each line of a file."""
+    if Path(text).is_file():
+        lines = Path(text).read_text(encoding="utf-8-sig", errors="replace").splitlines()
+    else:
+        lines = text.split(",")
+    matches = [_MP_ID.search(line) for line in lines]
+    ids = [match[0] for match in matches if match is not None]
+    if not ids:
         raise click.BadParameter(
             f"neither ids such as mp-149 nor a file that has any: '{text}'", param_hint="--ids"
         )
-    return found
+    return ids
 
 
 @data.command()
 @click.argument("dataset", metavar="STORE")
 @click.option(
-    "--format", "form", type=click.Choice(["table", "json"]), default="table", show_default=True
-)
-@click.option(
     "--verify", is_flag=True, help="Read every density and compare it with what was stored."
 )
+@output_format("table", "json")
 def info(dataset: str, form: str, verify: bool) -> None:
-    """Show rows, targets, splits and hash of a store (a folder, or an fsspec URL) or a built-in dataset."""
-    from taskgroup.datasets import describe, load_dataset, verify_store
+    """Show rows, targets, splits and hash of a store (a folder, or an fsspec URL) or a built-in dataset.
+
+    Notes tell what to look at: sentinels, impossible values, units, transforms, duplicates, leaks.
+
+    \b
+    Example: taskgroup data info crystals
+    """
+    from taskgroup.cli._console import print_json
+    from taskgroup.datasets import describe, load_dataset, quality_notes, verify_store
     from taskgroup.datasets.load import BUILT_IN
 
     if verify and dataset not in BUILT_IN:
         verify_store(dataset)
-    facts = describe(load_dataset(dataset))
+    opened = load_dataset(dataset)
+    facts = describe(opened) | {"notes": quality_notes(opened)}
     if form == "json":
-        click.echo(json.dumps(facts))
+        print_json(facts)
     else:
         _show_facts(facts)
 
 
 def _show_facts(facts: dict[str, Any]) -> None:
-    from rich.table import Column, Table
-
     from taskgroup.cli._console import make_console
 
     console = make_console()
@@ -303,16 +379,26 @@ def _show_facts(facts: dict[str, Any]) -> None:
         f"{facts['kind']} densities, {facts['n_channels']} x {grid}, smoothed by {facts['sigma']} Å"
     )
     console.print(f"hash {facts['hash']}", soft_wrap=True)
-    numbers = ("n", "missing", "mean", "std", "min", "max")
-    longest = max(len(target["name"]) for target in facts["targets"])
-    table = Table(Column("target", min_width=longest), "unit", "transform", *numbers, box=None)
-    for target in facts["targets"]:
-        learnt = target["transform"] if target["kind"] == "regression" else "class"
-        cells = ["-" if target[name] is None else f"{target[name]:.4g}" for name in numbers]
-        table.add_row(target["name"], target["unit"], learnt, *cells)
-    console.print(table)
+    console.print(_target_table(facts["targets"]))
     for by, folds in facts["splits"].items():
-        console.print(
-            f"folds by {by}: "
-            + (f"{folds['sizes']}, id {folds['id']}" if folds else "too few groups")
-        )
+        sizes = f"{folds['sizes']}, id {folds['id']}" if folds else "too few groups"
+        console.print(f"folds by {by}: {sizes}")
+    for note in facts["notes"]:
+        console.print(printable(f"note: {note}"), soft_wrap=True, markup=False)
+
+
+def _target_table(targets: list[dict[str, Any]]) -> Any:
+    from rich.table import Column, Table
+
+    numbers = ("n", "missing", "mean", "std", "min", "max")
+    longest = max(len(target["name"]) for target in targets)
+    table = Table(Column("target", min_width=longest), "unit", "transform", *numbers, box=None)
+    for target in targets:
+        learnt = target["transform"] if target["kind"] == "regression" else "class"
+        cells = [_number(target[name]) for name in numbers]
+        table.add_row(target["name"], target["unit"], learnt, *cells)
+    return table
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.4g}"

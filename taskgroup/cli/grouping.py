@@ -47,6 +47,11 @@ _MEASURE = click.option(
     show_default=True,
     help=f"Of relation between labels: {', '.join(MEASURES)}.",
 )
+_ID_COLUMN = click.option(
+    "--id-column",
+    metavar="NAME",
+    help="Of a property table, the column that names the rows; found by itself if called id, ...",
+)
 _PLOT = click.option(
     "--plot",
     type=click.Path(dir_okay=False),
@@ -58,14 +63,15 @@ _PLOT = click.option(
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
 @click.argument("store")
 @_MEASURE
+@_ID_COLUMN
 @_PLOT
 @_FORMAT
-def affinity(store: str, measure: str, plot: str | None, form: str) -> None:
+def affinity(store: str, measure: str, id_column: str | None, plot: str | None, form: str) -> None:
     """Print how strongly the targets of STORE are related.
 
-    STORE is a built-in dataset (crystals), a store folder, or a property table (CSV, Parquet, JSON).
+    STORE is a built-in dataset (crystals), a store folder, or a property table (CSV, Excel, Parquet, JSON).
     """
-    found = affinity_matrix(_read(store), measure)
+    found = affinity_matrix(_read(store, id_column), measure)
     if plot:
         draw_affinity(found, plot)
     if form == "json":
@@ -130,15 +136,16 @@ def affinity(store: str, measure: str, plot: str | None, form: str) -> None:
     metavar="N",
     help="Group N random parts of the materials too.",
 )
+@_ID_COLUMN
 @_PLOT
 @_FORMAT
 def group(
-    store: str, stability: int | None, plot: str | None, form: str,
+    store: str, id_column: str | None, stability: int | None, plot: str | None, form: str,
     method: str, resolution: float, k: int | None, seed: int, sign: str, neighbours: int, **edges: Any,
 ) -> None:  # fmt: skip
     """Cut the target graph of STORE into groups, and print and draw both; nothing is trained.
 
-    STORE is a built-in dataset (crystals), a store folder, or a property table (CSV, Parquet, JSON).
+    STORE is a built-in dataset (crystals), a store folder, or a property table (CSV, Excel, Parquet, JSON).
     """
 
     def graph_of(part: "TargetTable") -> "nx.Graph":
@@ -147,7 +154,7 @@ def group(
     def grouping_of(graph: "nx.Graph") -> Grouping:
         return cluster(graph, method, resolution, k, seed, sign=sign)
 
-    table = _read(store)
+    table = _read(store, id_column)
     graph = graph_of(table)
     grouping = grouping_of(graph)
     found = None
@@ -168,7 +175,7 @@ def group(
     )
 
 
-def _read(store: str) -> "TargetTable":
+def _read(store: str, id_column: str | None) -> "TargetTable":
     """Labels of a dataset by name or folder, or of a property table."""
     from taskgroup.datasets import load_dataset
 
@@ -176,7 +183,7 @@ def _read(store: str) -> "TargetTable":
         return load_dataset(store).targets
     from taskgroup.datasets.tables.properties import read_properties
 
-    properties = read_properties(store)
+    properties = read_properties(store, id_column=id_column)
     for note in properties.notes:
         click.echo(f"{store}: {note}", err=True)
     return properties.table

@@ -5,7 +5,7 @@ from pathlib import Path
 import click
 
 from taskgroup.cli._options import output_format
-from taskgroup.errors import InputError
+from taskgroup.errors import InputError, printable
 
 # Exit code where a bundle no longer predicts what it did.
 _BUNDLE_CHANGED = 2
@@ -38,6 +38,20 @@ def init(path: str, dataset: str) -> None:
         lines.append(line)
     target.write_text("\n".join(lines) + "\n", encoding="utf-8")
     click.echo(f"Wrote {path}. Run it with: taskgroup run {path}")
+    _print_label_notes(dataset)
+
+
+def _print_label_notes(dataset: str) -> None:
+    """Print what is odd about the labels of a dataset; one that is not there yet has no notes."""
+    from taskgroup.datasets import load_dataset
+    from taskgroup.datasets.quality import all_label_notes
+
+    try:
+        opened = load_dataset(dataset)
+    except InputError:
+        return
+    for note in all_label_notes(opened):
+        click.echo(printable(f"note: {note}"), err=True)
 
 
 @click.command()

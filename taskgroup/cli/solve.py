@@ -12,6 +12,8 @@ from taskgroup.grouping import Rescored, SetTable, Solution, evaluate, pareto, r
 from taskgroup.grouping import solve as solve_table
 from taskgroup.grouping.tables import SOURCES
 
+Scored = tuple[Solution, Rescored | None]
+
 
 @click.command()
 @click.argument("table", type=click.Path(exists=True, dir_okay=False))
@@ -73,17 +75,16 @@ def solve(
         "higher_is_better": read.higher_is_better if lower is None else not lower,
         "normalise": options.pop("normalise"),
     }
-    groups = {
-        "together": [_names(text) for text in together],
-        "apart": [_names(text) for text in apart],
-    }
-    choose = pareto if front else lambda *args, **kwargs: [solve_table(*args, **kwargs)]
-    solutions = choose(read.candidates, **scoring, **groups, **options)
-    again = read_table(other, source).candidates if other else ()
-    scored = [
-        (solution, evaluate(solution, again, **scoring) if other else None)
-        for solution in solutions
-    ]
+    options["together"] = [_names(text) for text in together]
+    options["apart"] = [_names(text) for text in apart]
+    if front:
+        solutions = pareto(read.candidates, **scoring, **options)
+    else:
+        solutions = [solve_table(read.candidates, **scoring, **options)]
+    scored: list[Scored] = [(solution, None) for solution in solutions]
+    if other:
+        candidates = read_table(other, source).candidates
+        scored = [(s, evaluate(s, candidates, **scoring)) for s in solutions]
     _PRINTERS[form](scored, front)
 
 
@@ -92,12 +93,13 @@ def _names(text: str) -> tuple[str, ...]:
 
 
 def _weights(text: str | None, table: SetTable) -> dict[str, float]:
-    """The given weights; where the format brings weights of its own, multiples of them."""
+    """Return the given weights; where the format brings weights of its own, multiples of them."""
     weights = {}
     for part in _names(text or ""):
-        task, _, value = part.partition("=")
+        name, _, value = part.partition("=")
+        task = name.strip()
         try:
-            weights[task.strip()] = float(value) * table.weights.get(task.strip(), 1.0)
+            weights[task] = float(value) * table.weights.get(task, 1.0)
         except ValueError:
             raise GroupingError(f"weights must look like a=2,b=0.5, found '{part}'") from None
     return weights
@@ -110,51 +112,59 @@ def _as_dict(solution: Solution, evaluation: Rescored | None) -> dict[str, objec
     return found
 
 
-def _print_json(scored: list[tuple[Solution, Rescored | None]], front: bool) -> None:
+def _print_json(scored: list[Scored], front: bool) -> None:
     found = [_as_dict(*pair) for pair in scored]
     click.echo(json.dumps(found if front else found[0], indent=2))
 
 
-def _print_modnet(scored: list[tuple[Solution, Rescored | None]], front: bool) -> None:
+def _print_modnet(scored: list[Scored], front: bool) -> None:
     found = [solution.to_modnet() for solution, _ in scored]
     click.echo(json.dumps(found if front else found[0]))
 
 
-def _print_table(scored: list[tuple[Solution, Rescored | None]], front: bool) -> None:
+def _print_table(scored: list[Scored], front: bool) -> None:
     console = Console(highlight=False)
     if front:
         console.print(_front_table(scored))
         return
     solution, evaluation = scored[0]
-    groups = Table("network", "serves", "helpers", "cost")
+    networks = Table("network", "serves", "helpers", "cost")
     for group in solution.groups:
         helpers = [task for task in group.tasks if task not in group.serves]
         name = " ".join(filter(None, [*group.tasks, group.key]))
-        groups.add_row(name, " ".join(group.serves), " ".join(helpers), f"{group.cost:g}")
-    tasks = Table("task", "value", *(["evaluated"] if evaluation else []))
+        networks.add_row(name, " ".join(group.serves), " ".join(helpers), f"{group.cost:g}")
+    console.print(networks, _task_table(solution, evaluation))
+    console.print(f"cost {solution.cost:g}, {_proof(solution)}")
+
+
+def _task_table(solution: Solution, evaluation: Rescored | None) -> Table:
+    table = Table("task", "value")
+    if evaluation:
+        table.add_column("evaluated")
     for task, value in solution.per_task.items():
-        tasks.add_row(
-            task, f"{value:.6g}", *([f"{evaluation.per_task[task]:.6g}"] if evaluation else [])
-        )
-    tasks.add_section()
-    tasks.add_row(
-        "total", f"{solution.total:.6g}", *([f"{evaluation.total:.6g}"] if evaluation else [])
-    )
-    console.print(groups, tasks, f"cost {solution.cost:g}, {_proof(solution)}")
+        again = evaluation.per_task[task] if evaluation else None
+        table.add_row(task, *_numbers(value, again))
+    table.add_section()
+    table.add_row("total", *_numbers(solution.total, evaluation.total if evaluation else None))
+    return table
 
 
-def _front_table(scored: list[tuple[Solution, Rescored | None]]) -> Table:
-    evaluated = scored[0][1] is not None
-    table = Table("cost", "total", *(["evaluated"] if evaluated else []), "networks", "proof")
+def _numbers(value: float, again: float | None) -> list[str]:
+    """Return the cells of a value and, where there is one, of its evaluation on another table."""
+    cells = [f"{value:.6g}"]
+    if again is not None:
+        cells.append(f"{again:.6g}")
+    return cells
+
+
+def _front_table(scored: list[Scored]) -> Table:
+    is_evaluated = scored[0][1] is not None
+    values = ["total", "evaluated"] if is_evaluated else ["total"]
+    table = Table("cost", *values, "networks", "proof")
     for solution, evaluation in scored:
-        extra = [f"{evaluation.total:.6g}"] if evaluation else []
-        table.add_row(
-            f"{solution.cost:g}",
-            f"{solution.total:.6g}",
-            *extra,
-            str(solution.grouping()),
-            _proof(solution),
-        )
+        again = evaluation.total if evaluation else None
+        numbers = _numbers(solution.total, again)
+        table.add_row(f"{solution.cost:g}", *numbers, str(solution.grouping()), _proof(solution))
     return table
 
 

@@ -15,6 +15,7 @@ True
 from taskgroup.datasets.dataset import Dataset
 from taskgroup.datasets.ingest import IngestReport, check, ingest, promolecules
 from taskgroup.datasets.load import load_dataset
+from taskgroup.datasets.quality import quality_notes
 from taskgroup.datasets.scaler import TargetScaler
 from taskgroup.datasets.splits import Split, Splits, make_splits
 from taskgroup.datasets.store import open_store, verify_store, write_store
@@ -40,6 +41,7 @@ __all__ = [
     "open_store",
     "parse_unit",
     "promolecules",
+    "quality_notes",
     "read_properties",
     "verify_store",
     "write_store",

@@ -1,8 +1,9 @@
-"""What is in a dataset, in numbers for people and programs."""
+"""Description of a dataset, in numbers for people and programs."""
 
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from taskgroup.datasets.dataset import Dataset
 from taskgroup.datasets.splits import SPLIT_BY
@@ -11,31 +12,39 @@ from taskgroup.errors import ConfigError
 
 
 def describe(dataset: Dataset) -> dict[str, Any]:
-    """Size, hash, targets and default splits of a dataset, ready for JSON.
+    """Return size, hash, targets and default splits of a dataset, ready for JSON.
 
     ``targets``: a list of {name, kind, unit, transform, n, missing, mean, std, min, max}, in natural units (for a
     class, the mean is the share of 1; None without labels). ``splits``: by each way, {id, sizes} of five folds with
-    seed 0, or None where there are too few groups.
+    seed 0, or None where there are too few groups. ``quality_notes`` tells what to look at.
     """
-    facts = ("name", "version", "hash", "kind", "grid", "n_channels", "sigma")
+    table = dataset.targets
     return {
-        **{fact: getattr(dataset, fact) for fact in facts},
+        "name": dataset.name,
+        "version": dataset.version,
+        "hash": dataset.hash,
+        "kind": dataset.kind,
+        "grid": dataset.grid,
+        "n_channels": dataset.n_channels,
+        "sigma": dataset.sigma,
         "n_rows": len(dataset),
         "n_formulas": len(set(dataset.formulas)),
         "n_chemical_systems": len(set(dataset.chemical_systems)),
-        "targets": [
-            _column(spec, dataset.targets.column(spec.name)) for spec in dataset.targets.specs
-        ],
+        "targets": [_column(spec, table.column(spec.name)) for spec in table.specs],
         "splits": {by: _folds(dataset, by) for by in SPLIT_BY},
     }
 
 
-def _column(spec: Target, values: np.ndarray) -> dict[str, Any]:
-    known = values[~np.isnan(values)]
+def _column(spec: Target, values: NDArray[np.float64]) -> dict[str, Any]:
+    labels = values[~np.isnan(values)]
+    facts: dict[str, Any] = spec.to_dict()
+    del facts["description"]
+    facts["n"] = labels.size
+    facts["missing"] = values.size - labels.size
     statistics = {"mean": np.mean, "std": np.std, "min": np.min, "max": np.max}
-    numbers = {name: float(of(known)) if known.size else None for name, of in statistics.items()}
-    fields = {name: value for name, value in spec.to_dict().items() if name != "description"}
-    return {**fields, "n": known.size, "missing": values.size - known.size, **numbers}
+    for name, statistic in statistics.items():
+        facts[name] = float(statistic(labels)) if labels.size else None
+    return facts
 
 
 def _folds(dataset: Dataset, by: str) -> dict[str, Any] | None:

@@ -1,4 +1,4 @@
-"""Charge densities: read and counted, standardised to one grid, or made from free atoms.
+"""Charge densities: read and counted, brought to a primitive cell and a standard grid, or made from free atoms.
 
 >>> from taskgroup.densities import promolecule, standardise
 >>> silicon = ([[0, 2.7, 2.7], [2.7, 0, 2.7], [2.7, 2.7, 0]], ["Si", "Si"], [[0, 0, 0], [0.25, 0.25, 0.25]])
@@ -8,14 +8,19 @@ Density(memory: 1 x [24 x 24 x 24], promolecule, 28.0000 electrons)
 >>> standardise(atoms, n=16, sigma=0.5)
 Density(memory: 1 x [16 x 16 x 16], promolecule, 28.0000 electrons)
 
-``read_density("CHGCAR")`` reads a file. Everything here is numpy; pymatgen is imported when a file is read.
+``read_density("CHGCAR")`` reads a file, ``density_members("CHGCARs.tar")`` the densities of an archive one by one, and
+``primitive`` brings a density to the cell that does not depend on how it was described. Everything here is numpy;
+pymatgen is imported when a file is read.
 """
 
+from taskgroup.densities.archives import is_archive, is_archive_name, members
+from taskgroup.densities.cell import CellReport, primitive
 from taskgroup.densities.density import Density
+from taskgroup.densities.descriptions import equivalent_descriptions
 from taskgroup.densities.promolecule import promolecule
-from taskgroup.densities.read import read_density, reader_for, readers
-from taskgroup.densities.reader import Reader
-from taskgroup.densities.standardise import standardise
+from taskgroup.densities.read import READERS, density_members, read_density, reader_for, readers
+from taskgroup.densities.reader import Member, Reader, bare_name
+from taskgroup.densities.standardise import spaced_grid, standardise
 from taskgroup.densities.structures import (
     read_structure,
     read_structures,
@@ -24,14 +29,25 @@ from taskgroup.densities.structures import (
 )
 
 __all__ = [
+    "READERS",
+    "CellReport",
     "Density",
+    "Member",
     "Reader",
+    "bare_name",
+    "density_members",
+    "equivalent_descriptions",
+    "is_archive",
+    "is_archive_name",
+    "members",
+    "primitive",
     "promolecule",
     "read_density",
     "read_structure",
     "read_structures",
     "reader_for",
     "readers",
+    "spaced_grid",
     "standardise",
     "structure_lines",
     "structure_of_line",

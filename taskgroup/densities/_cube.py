@@ -150,6 +150,8 @@ def _read_atoms(file: BytesIO, n_atoms: int, source: Any) -> np.ndarray:
         atoms = np.array(rows, dtype=float)
     except ValueError as error:
         refuse(source, f"must begin with a cube header, which does not parse ({error})")
+    if not np.isfinite(atoms).all():
+        refuse(source, "charges and positions of atoms must be finite numbers")
     if atoms.shape != (n_atoms, 5):
         refuse(source, f"must list {n_atoms} atoms with 5 numbers each, found {list(atoms.shape)}")
     return atoms

@@ -42,7 +42,15 @@ def density_of_pymatgen(volumetric: Any, name: str | None = None) -> Density:
     name = name or f"pymatgen {type(volumetric).__name__}"
     if isinstance(volumetric, Elfcar | Locpot):
         refuse(name, "must hold a charge density, found a potential or a localisation function")
-    blocks_by_name = volumetric.data
+    values = stacked_blocks(volumetric.data, name)
+    lattice, species, frac_coords = crystal_parts(volumetric.structure, name)
+    is_vasp = isinstance(volumetric, VolumetricData)
+    unit = volumetric.structure.volume if is_vasp else BOHR**3
+    return Density(values / unit, lattice, species, frac_coords, "valence", name)
+
+
+def stacked_blocks(blocks_by_name: dict[str, Any], name: str) -> np.ndarray:
+    """Return (total) or (total, magnetisation) of pymatgen's blocks, [C, nx, ny, nz], in their own unit."""
     if "total" not in blocks_by_name:
         known = ", ".join(map(str, blocks_by_name))
         refuse(name, f"must hold a block 'total', found {known}")
@@ -52,10 +60,10 @@ def density_of_pymatgen(volumetric: Any, name: str | None = None) -> Density:
         blocks.append(np.sqrt(sum(squares)))
     elif "diff" in blocks_by_name:
         blocks.append(np.asarray(blocks_by_name["diff"]))
-    lattice, species, frac_coords = crystal_parts(volumetric.structure, name)
-    is_vasp = isinstance(volumetric, VolumetricData)
-    unit = volumetric.structure.volume if is_vasp else BOHR**3
-    return Density(np.stack(blocks) / unit, lattice, species, frac_coords, "valence", name)
+    shapes = {block.shape for block in blocks}
+    if len(shapes) > 1:
+        refuse(name, f"all blocks must have the grid of the first, found {sorted(shapes)}")
+    return np.stack(blocks)
 
 
 def _is_volumetric(source: Any) -> bool:

@@ -25,7 +25,6 @@ _N_LATTICE_LINES = 5
 _SMALLEST_VOLUME = 1e-6
 # "H1.25" and "H.75": hydrogen with a fractional core charge, which saturates a surface.
 _PSEUDO_HYDROGEN = re.compile(r"H\d*\.\d+")
-_HYDROGEN_ISOTOPES = ("D", "T")
 
 
 @dataclass(frozen=True)
@@ -54,7 +53,7 @@ def begins_poscar(lines: Sequence[bytes]) -> bool:
 def read_poscar(lines: list[str], source: Any) -> Poscar:
     """Return the crystal that the lines of a POSCAR describe. Raises DensityError, which names the source.
 
-    Beyond pymatgen: three scale factors, one for each Cartesian component; pseudo-hydrogens and isotopes as hydrogen.
+    Beyond pymatgen: three scale factors, one for each Cartesian component; pseudo-hydrogens as hydrogen.
     """
     from pymatgen.io.vasp.inputs import BadPoscarWarning
     from pymatgen.io.vasp.inputs import Poscar as PymatgenPoscar
@@ -142,7 +141,7 @@ def _scale_cartesian(lines: list[str], factors: np.ndarray) -> None:
 
 
 def _check_species(lines: list[str], source: Any) -> None:
-    """Refuse species that are no elements and counts that are no counts; name isotopes of hydrogen H in place."""
+    """Refuse species that are no elements and counts that are no counts; name elements only, in place."""
     place = _N_LATTICE_LINES
     n_symbols = 0
     # VASP writes at most 20 symbols on a line; the counts follow.
@@ -182,7 +181,7 @@ def _is_counts(line: str) -> bool:
 def _element(word: str, source: Any) -> str:
     """Return the element of a word such as ``Na``, ``Na_pv``, ``Mg_pv/f474ac0d`` or ``H1.25``."""
     symbol = word.split("/")[0].split("_")[0]
-    if symbol in _HYDROGEN_ISOTOPES or _PSEUDO_HYDROGEN.fullmatch(symbol):
+    if _PSEUDO_HYDROGEN.fullmatch(symbol):
         return "H"
     if not is_element(symbol):
         refuse(

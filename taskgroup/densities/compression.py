@@ -100,7 +100,7 @@ def decompress(content: bytes, source: str) -> bytes:
 def open_plain(path: Path) -> Iterator[IO[bytes]]:
     """Open a file as a stream of its uncompressed content. Raises DensityError."""
     try:
-        file = open(path, "rb")  # noqa: SIM115 - closed below
+        file = open(path, "rb", buffering=_CHUNK)  # noqa: SIM115 - closed below
     except FileNotFoundError:
         raise DensityError(f"{path}: no such file") from None
     except OSError as error:
@@ -149,7 +149,7 @@ def _too_large(source: str, most: int) -> DensityError:
 
 def _plain(file: IO[bytes], source: str) -> IO[bytes]:
     """Wrap a stream in decompressors until its content is plain."""
-    stream = io.BufferedReader(file, _CHUNK)
+    stream = file if hasattr(file, "peek") else io.BufferedReader(file, _CHUNK)
     try:
         for _ in range(_MOST_LAYERS):
             kind = compression_of(stream.peek(8)[:8])

@@ -15,6 +15,8 @@ SYMBOLS = (
 )
 # fmt: on
 ATOMIC_NUMBERS = {symbol: number for number, symbol in enumerate(SYMBOLS, start=1)}
+# Structures from neutron diffraction name the isotopes of hydrogen.
+ATOMIC_NUMBERS |= {"D": 1, "T": 1}
 
 # (first element, last element, electrons of the largest core that a common pseudopotential freezes). Copper's and
 # zinc's groups have pseudopotentials with a frozen d shell; lanthanides and actinides with frozen f shells come below.
@@ -40,7 +42,7 @@ _SMALLEST_CORE = 2
 
 
 def is_element(symbol: str) -> bool:
-    """Return whether this is the symbol of a chemical element."""
+    """Return whether this is the symbol of a chemical element or of an isotope of hydrogen."""
     return symbol in ATOMIC_NUMBERS
 
 

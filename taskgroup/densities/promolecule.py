@@ -11,6 +11,7 @@ the formula turns up again, back to Z, which no atom does: from its minimum on f
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,13 +20,17 @@ import numpy as np
 from scipy import fft
 
 from taskgroup.densities.density import Density
+from taskgroup.densities.elements import ATOMIC_NUMBERS
 from taskgroup.densities.standardise import check_grid, held_indices, squared_waves
 from taskgroup.errors import DensityError, did_you_mean
 
 if TYPE_CHECKING:
     from pymatgen.core import Structure
 
-_MOTT_BETHE = 41.78214  # 8 pi^2 times the Bohr radius in Å, in the digits the fits were made with
+# 8 pi^2 times the Bohr radius in Å, in the digits the fits were made with.
+_MOTT_BETHE = 41.78214
+# Values of s in 1/Å between which the minimum of a fit is looked for: all fits are made for s below 2.
+_S_GRID = np.linspace(0, 2, 2001)
 
 
 def promolecule(
@@ -34,7 +39,7 @@ def promolecule(
     sigma: float = 0.20,
     source: str = "memory",
 ) -> Density:
-    """The density of a crystal's free atoms on n x n x n points, low-passed with a Gaussian of ``sigma`` Å.
+    """Return the density of a crystal's free atoms on n x n x n points, low-passed with a Gaussian of ``sigma`` Å.
 
     ``structure``: a pymatgen structure or (lattice [3, 3] Å, species, frac_coords [atoms, 3]). The result is of kind
     ``promolecule``, on the same grid and with the same width as ``standardise`` gives; its charge is the sum of the
@@ -46,30 +51,29 @@ def promolecule(
     """
     check_grid(n, sigma)
     lattice, species, frac_coords = crystal_parts(structure, source)
-    flat = Density(
-        np.zeros((1, 1, 1, 1)), lattice, species, frac_coords, "promolecule", source
-    )  # checks the crystal
+    # A density without values checks the crystal before anything is computed.
+    crystal = Density(np.zeros((1, 1, 1, 1)), lattice, species, frac_coords, "promolecule", source)
     index = held_indices(n)
+    # A real field needs no negative indices along its last axis.
     half = index[index >= 0]
-    squared = squared_waves([index, index, half], flat.lattice)
+    squared = squared_waves([index, index, half], crystal.lattice)
     s_squared = squared / (4 * np.pi) ** 2
+    symbols = np.array(crystal.species)
     waves = np.zeros(squared.shape, dtype=complex)
-    for symbol in sorted(set(flat.species)):
-        at = flat.frac_coords[np.array(flat.species) == symbol]
-        waves += form_factor(symbol, s_squared, source) * _phases(at, index, half)
-    waves *= np.exp(-0.5 * sigma**2 * squared) / flat.volume
+    for symbol in sorted(set(crystal.species)):
+        positions = crystal.frac_coords[symbols == symbol]
+        waves += form_factor(symbol, s_squared, source) * _phases(positions, index, half)
+    waves *= np.exp(-0.5 * sigma**2 * squared) / crystal.volume
     full = np.zeros((n, n, n // 2 + 1), dtype=complex)
     full[np.ix_(index % n, index % n, half)] = waves
     values = fft.irfftn(full, s=(n, n, n), norm="forward")
-    return Density(
-        values[None], flat.lattice, flat.species, flat.frac_coords, "promolecule", source
-    )
+    return replace(crystal, values=values[None])
 
 
 def crystal_parts(
     structure: Any, source: str = "memory"
 ) -> tuple[np.ndarray, tuple[str, ...], np.ndarray]:
-    """(lattice, element symbols, fractional coordinates) of a pymatgen structure or of a triple of the same."""
+    """Return (lattice, element symbols, fractional coordinates) of a pymatgen structure or of such a triple."""
     if not hasattr(structure, "lattice"):
         lattice, species, frac_coords = structure
         return lattice, tuple(species), frac_coords
@@ -77,13 +81,19 @@ def crystal_parts(
         raise DensityError(
             f"{source}: every site must hold one element, found the disordered {structure.formula}"
         )
-    # A species may carry a charge or a spin ("Fe3+"); its element is what has a form factor.
-    symbols = tuple(getattr(site.specie, "element", site.specie).symbol for site in structure)
-    return structure.lattice.matrix, symbols, structure.frac_coords
+    symbols = []
+    for site in structure:
+        # A species may carry a charge or a spin ("Fe3+"); its element is what has a form factor.
+        element = getattr(site.specie, "element", site.specie)
+        symbols.append(element.symbol)
+    return structure.lattice.matrix, tuple(symbols), structure.frac_coords
 
 
 def form_factor(symbol: str, s_squared: np.ndarray, source: str = "memory") -> np.ndarray:
-    """The X-ray form factor of an element, electrons, at s^2 = (|G| / 4 pi)^2 in 1/Å^2; f(0) is the atomic number."""
+    """Return the X-ray form factor of an element, in electrons, at s^2 = (|G| / 4 pi)^2 in 1/Å^2.
+
+    Its value at 0 is the atomic number. Raises DensityError for an element that the table lacks.
+    """
     table = _coefficients()
     if symbol not in table:
         raise DensityError(
@@ -94,36 +104,36 @@ def form_factor(symbol: str, s_squared: np.ndarray, source: str = "memory") -> n
 
 def _fit(symbol: str, s_squared: np.ndarray) -> np.ndarray:
     number, heights, widths = _coefficients()[symbol]
-    terms = sum(a * np.exp(-b * s_squared) for a, b in zip(heights, widths, strict=True))
-    return np.maximum(number - _MOTT_BETHE * s_squared * terms, 0.0)
+    gaussians = 0
+    for height, width in zip(heights, widths, strict=True):
+        gaussians = gaussians + height * np.exp(-width * s_squared)
+    return np.maximum(number - _MOTT_BETHE * s_squared * gaussians, 0.0)
 
 
 @cache
 def _turning_point(symbol: str) -> float:
-    """s^2 where the fit has its minimum, 1/Å^2."""
-    s_squared = np.linspace(0, 2, 2001) ** 2
+    """Return s^2 where the fit has its minimum, in 1/Å^2."""
+    s_squared = _S_GRID**2
     return float(s_squared[_fit(symbol, s_squared).argmin()])
 
 
 @cache
 def _coefficients() -> dict[str, tuple[int, tuple[float, ...], tuple[float, ...]]]:
-    """Element -> (atomic number, a_k, b_k)."""
+    """Return (atomic number, a_k, b_k) by element."""
     from pymatgen.analysis import diffraction
-    from pymatgen.core import Element
 
-    table = json.loads(
-        (Path(diffraction.__path__[0]) / "atomic_scattering_params.json").read_text()
-    )
-    return {
-        symbol: (Element(symbol).Z, *zip(*pairs, strict=True)) for symbol, pairs in table.items()
-    }
+    path = Path(diffraction.__path__[0]) / "atomic_scattering_params.json"
+    coefficients = {}
+    for symbol, pairs in json.loads(path.read_text()).items():
+        heights, widths = zip(*pairs, strict=True)
+        coefficients[symbol] = (ATOMIC_NUMBERS[symbol], heights, widths)
+    return coefficients
 
 
 def _phases(frac_coords: np.ndarray, index: np.ndarray, half: np.ndarray) -> np.ndarray:
-    """sum_j exp(-i G r_j): a product of one factor an axis, summed over the atoms."""
-    x, y, z = (
-        np.exp(-2j * np.pi * np.outer(at, axis))
-        for at, axis in zip(frac_coords.T, (index, index, half), strict=True)
-    )
+    """Return sum_j exp(-i G r_j): a product of one factor per axis, summed over the atoms."""
+    x = np.exp(-2j * np.pi * np.outer(frac_coords[:, 0], index))
+    y = np.exp(-2j * np.pi * np.outer(frac_coords[:, 1], index))
+    z = np.exp(-2j * np.pi * np.outer(frac_coords[:, 2], half))
     plane = (x[:, :, None] * y[:, None, :]).reshape(len(x), -1)
     return (plane.T @ z).reshape(len(index), len(index), len(half))

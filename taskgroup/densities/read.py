@@ -1,16 +1,21 @@
 """From a file or an object to a Density whose electrons have been counted."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from taskgroup.densities._abinit import AbinitReader
 from taskgroup.densities._cube import CubeReader
+from taskgroup.densities._mp_json import JsonReader
 from taskgroup.densities._objects import AseReader, PymatgenReader
 from taskgroup.densities._vasp import VaspReader
+from taskgroup.densities._xsf import XsfReader
+from taskgroup.densities.archives import is_archive_name, members
 from taskgroup.densities.density import Density
 from taskgroup.densities.electrons import check_count, check_stated
 from taskgroup.densities.fields import refuse_negative, refuse_other_fields
@@ -25,6 +30,9 @@ READERS: Registry[type[Reader]] = Registry(
     {
         "vasp": VaspReader,
         "cube": CubeReader,
+        "xsf": XsfReader,
+        "abinit": AbinitReader,
+        "json": JsonReader,
         "pymatgen": PymatgenReader,
         "ase": AseReader,
     },
@@ -101,6 +109,9 @@ def reader_for(source: Any) -> Reader:
 
 
 def _read_uncounted(source: Any, frame: int | None) -> Density:
+    path = _as_path(source)
+    if isinstance(path, Path) and is_archive_name(path.name):
+        source = _single_member(path)
     reader = None
     if not _is_pair(source) or PymatgenReader().suits(source):
         reader = reader_for(source)
@@ -123,6 +134,35 @@ def _read_with(reader: Reader, source: Any, frame: int | None = None) -> Density
         raise DensityError(
             f"{name}: must be a {reader.name}, which does not parse ({kind}: {one_line(error)})"
         ) from error
+
+
+def density_members(path: Path) -> Iterator[Member]:
+    """Yield those files of an archive that a reader takes, one in memory at a time. Raises DensityError."""
+
+    takers = readers()
+
+    def may_be_density(name: str) -> bool:
+        candidate = Member(str(path), name, b"")
+        # Whether a JSON file holds a density is known from its content only.
+        is_json = (bare_name(candidate) or "").lower().endswith(".json")
+        return is_json or any(reader.suits(candidate) for reader in takers)
+
+    for member in members(path, may_be_density):
+        if any(reader.suits(member) for reader in takers):
+            yield member
+
+
+def _single_member(path: Path) -> Member:
+    """Return the only density of an archive."""
+    found = list(islice(density_members(path), 2))
+    if len(found) != 1:
+        names = ", ".join(member.name for member in found) or "none"
+        refuse(
+            path,
+            f"an archive read as one density must hold one, found {names}{', ...' if len(found) > 1 else ''}; "
+            "read them one by one with density_members",
+        )
+    return found[0]
 
 
 def _as_path(source: Any) -> Any:

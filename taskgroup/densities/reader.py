@@ -36,7 +36,7 @@ class Reader(ABC):
 
     @abstractmethod
     def suits(self, source: Any) -> bool:
-        """Return whether this reader takes the source, by its name or the kind of an object; opens nothing."""
+        """Return whether this reader takes the source, by its name, the kind of an object or its first bytes."""
 
     @abstractmethod
     def read(self, source: Any) -> Density:
@@ -64,12 +64,18 @@ def bare_name(source: Any) -> str | None:
 
 def read_bytes(source: Path | Member) -> bytes:
     """Return the decompressed content of a text file. Raises DensityError if it is missing, damaged or binary."""
+    content = read_content(source)
+    if b"\0" in content:
+        refuse(source, "must be text, found binary content")
+    return content
+
+
+def read_content(source: Path | Member) -> bytes:
+    """Return the decompressed content of any file. Raises DensityError if it is missing, damaged or empty."""
     is_member = isinstance(source, Member)
     content = decompress(source.content, str(source)) if is_member else read_file(source)
     if not content.strip():
         refuse(source, "must hold a density, found an empty file")
-    if b"\0" in content:
-        refuse(source, "must be text, found binary content")
     return content
 
 

@@ -13,28 +13,58 @@ from dataclasses import replace
 import numpy as np
 from scipy import fft
 
+from taskgroup.densities._resample import smooth_count
 from taskgroup.densities.density import Density
 from taskgroup.errors import ConfigError
 
+# A cell of 500 atoms at 0.2 Å has about 200 points an axis; more is a mistake of units and would fill the memory.
+_MOST_POINTS = 1000
 
-def standardise(density: Density, n: int = 32, sigma: float = 0.20) -> Density:
-    """The density on n x n x n points, low-passed with an isotropic Gaussian of width ``sigma`` in Å.
 
+def standardise(
+    density: Density, n: int = 32, sigma: float = 0.20, *, spacing: float | None = None
+) -> Density:
+    """Return the density on a standard grid, low-passed with an isotropic Gaussian of width ``sigma`` in Å.
+
+    The grid has n x n x n points or, with ``spacing`` (Å), as many along each vector as ``spaced_grid`` gives.
     Charge is conserved, in both channels. The result keeps lattice, atoms, kind and source; it commutes with shifts of
     the origin, with exchanging axes and with rotating the crystal. ``sigma = 0`` only resamples.
-    Raises ConfigError where ``n < 2`` or ``sigma < 0``.
+    Raises ConfigError where ``n < 2``, ``sigma < 0`` or the spacing is not a length.
     """
     check_grid(n, sigma)
+    grid = (n, n, n) if spacing is None else spaced_grid(density.lattice, spacing)
     waves = fft.rfftn(density.values, axes=(1, 2, 3), norm="forward")
-    kept = [held_indices(min(n, points)) for points in density.grid]
+    kept = [held_indices(min(pair)) for pair in zip(grid, density.grid, strict=True)]
+    # A real field needs no negative indices along its last axis.
     kept[2] = kept[2][kept[2] >= 0]
     damping = np.exp(-0.5 * sigma**2 * squared_waves(kept, density.lattice))
-    here = [index % points for index, points in zip(kept, density.grid, strict=True)]
-    there = [index % n for index in kept]
-    sampled = np.zeros((density.n_channels, n, n, n // 2 + 1), dtype=complex)
+    old_places = [index % points for index, points in zip(kept, density.grid, strict=True)]
+    new_places = [index % points for index, points in zip(kept, grid, strict=True)]
+    sampled = np.zeros((density.n_channels, grid[0], grid[1], grid[2] // 2 + 1), dtype=complex)
     for channel in range(density.n_channels):
-        sampled[channel][np.ix_(*there)] = waves[channel][np.ix_(*here)] * damping
-    return replace(density, values=fft.irfftn(sampled, s=(n, n, n), axes=(1, 2, 3), norm="forward"))
+        sampled[channel][np.ix_(*new_places)] = waves[channel][np.ix_(*old_places)] * damping
+    values = fft.irfftn(sampled, s=grid, axes=(1, 2, 3), norm="forward")
+    return replace(density, values=values)
+
+
+def spaced_grid(lattice: np.ndarray, spacing: float) -> tuple[int, int, int]:
+    """Return the points along each vector: the fewest at most ``spacing`` Å apart with prime factors 2, 3 and 5.
+
+    >>> spaced_grid(np.diag([3.0, 4.1, 10.0]), spacing=0.2)
+    (15, 24, 50)
+    """
+    if not 0 < spacing < np.inf:
+        raise ConfigError(f"spacing must be a length in Å above 0, found {spacing}")
+    lengths = np.linalg.norm(lattice, axis=1)
+    # Rounding must not ask for one more point than a length that the spacing divides.
+    needed = np.maximum(np.ceil(lengths / spacing - 1e-9), 2)
+    if needed.max() > _MOST_POINTS:
+        raise ConfigError(
+            f"a spacing of {spacing:g} Å gives {needed.max():.0f} points along a vector of {lengths.max():.1f} Å, "
+            f"at most {_MOST_POINTS} are computed; choose a wider spacing"
+        )
+    first, second, third = (smooth_count(int(least)) for least in needed)
+    return first, second, third
 
 
 def check_grid(n: int, sigma: float) -> None:
@@ -46,23 +76,25 @@ def check_grid(n: int, sigma: float) -> None:
 
 
 def held_indices(points: int) -> np.ndarray:
-    """The wave indices that a grid of so many points holds in pairs: those below half of it, int64, FFT order."""
+    """Return the wave indices that a grid of so many points holds in pairs: those below half of it, FFT order."""
     index = np.fft.ifftshift(np.arange(-(points // 2), points - points // 2))
     return index[2 * np.abs(index) < points]
 
 
 def squared_waves(indices: list[np.ndarray], lattice: np.ndarray) -> np.ndarray:
-    """|G|^2 in 1/Å^2 for all combinations of wave indices: [len(indices[0]), len(indices[1]), len(indices[2])]."""
+    """Return |G|^2 in 1/Å^2 for all combinations of wave indices: [len(h), len(k), len(l)]."""
     h, k, l = (index.astype(float) for index in indices)  # noqa: E741 - Miller's own letters
     metric = reciprocal_metric(lattice)
-    across = (
-        metric[0, 0] * h[:, None] ** 2 + 2 * metric[0, 1] * np.outer(h, k) + metric[1, 1] * k**2
-    )
+    # The quadratic form, with the terms of h and k alone computed once for all l.
+    hh = metric[0, 0] * h[:, None] ** 2
+    hk = 2 * metric[0, 1] * np.outer(h, k)
+    kk = metric[1, 1] * k**2
+    across = hh + hk + kk
     mixed = 2 * (metric[0, 2] * h[:, None] + metric[1, 2] * k)
     return across[:, :, None] + mixed[:, :, None] * l + metric[2, 2] * l**2
 
 
 def reciprocal_metric(lattice: np.ndarray) -> np.ndarray:
-    """The metric of the reciprocal lattice, [3, 3] in 1/Å^2, with the factor 2 pi: |G|^2 = (h, k, l) M (h, k, l)."""
+    """Return the metric of the reciprocal lattice, [3, 3] in 1/Å^2, with 2 pi: |G|^2 = (h, k, l) M (h, k, l)."""
     reciprocal = 2 * np.pi * np.linalg.inv(lattice)
     return reciprocal.T @ reciprocal

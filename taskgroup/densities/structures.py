@@ -14,33 +14,35 @@ if TYPE_CHECKING:
     from pymatgen.core import Structure
 
 _KEYS = ("lattice", "species", "frac_coords")
+# What pymatgen's parsers raise on files that hold no structure. StructureError joins them once it is imported.
+_PARSE_ERRORS = (
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    LookupError,
+    OSError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+)
 
 
 def read_structure(path: str | Path) -> "Structure":
-    """The structure in any file that pymatgen reads (CIF, POSCAR, JSON, XSF, ...). Raises DensityError."""
+    """Return the structure in any file that pymatgen reads (CIF, POSCAR, JSON, XSF, ...). Raises DensityError."""
     from pymatgen.core.structure import Structure, StructureError
 
     if not Path(path).is_file():
         raise DensityError(f"{path}: no such file")
     try:
         return Structure.from_file(str(path))
-    except (
-        ValueError,
-        KeyError,
-        IndexError,
-        TypeError,
-        AttributeError,
-        OSError,
-        AssertionError,
-        StructureError,
-    ) as error:
+    except (*_PARSE_ERRORS, StructureError) as error:
         raise DensityError(
             f"{path}: must hold a structure that pymatgen reads, found none ({one_line(error)})"
         ) from None
 
 
 def read_structures(path: str | Path) -> Iterator[tuple[str, "Structure"]]:
-    """(id, structure) for each line of a .jsonl or .jsonl.gz file, one at a time.
+    """Yield (id, structure) for each line of a .jsonl or .jsonl.gz file, one at a time.
 
     A line is an object with ``material_id`` or ``id``, ``lattice`` (3 x 3, rows are vectors, Å), ``species`` and
     ``frac_coords``. Raises DensityError, which names the line, where one is damaged.
@@ -50,38 +52,44 @@ def read_structures(path: str | Path) -> Iterator[tuple[str, "Structure"]]:
 
 
 def structure_lines(path: str | Path) -> Iterator[tuple[str, str, str]]:
-    """(id, line, where it stands) for each line of such a file; cheap, as no structure is made. Raises DensityError."""
+    """Yield (id, line, place of the line) of such a file; cheap, as no structure is made. Raises DensityError."""
     path = Path(path)
+    opener = gzip.open if path.suffix == ".gz" else open
     try:
-        with gzip.open(path, "rt") if path.suffix == ".gz" else open(path) as file:
+        with opener(path, "rt") as file:
             for number, line in enumerate(file, start=1):
-                if line.strip():
-                    where = f"{path}, line {number}"
-                    yield _record(line, where)[0], line.strip(), where
+                if not line.strip():
+                    continue
+                where = f"{path}, line {number}"
+                name, _ = _record(line, where)
+                yield name, line.strip(), where
     except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
         raise DensityError(f"{path}: cannot be read ({error})") from None
 
 
 def structure_of_line(line: str, where: str) -> "Structure":
-    """The structure that a line describes; ``where`` names it in errors. Raises DensityError."""
+    """Return the structure that a line describes; ``where`` names the line in errors. Raises DensityError."""
     from pymatgen.core.structure import Structure, StructureError
 
-    row = _record(line, where)[1]
+    _, row = _record(line, where)
     try:
-        return Structure(*(row[key] for key in _KEYS))
-    except (ValueError, TypeError, KeyError, StructureError) as error:
+        return Structure(row["lattice"], row["species"], row["frac_coords"])
+    except (*_PARSE_ERRORS, StructureError) as error:
         raise DensityError(f"{where}: must describe a crystal ({one_line(error)})") from None
 
 
 def _record(line: str, where: str) -> tuple[str, dict[str, Any]]:
-    """The id of a line and all it says."""
+    """Return the id of a line and its whole record."""
     try:
         row = json.loads(line)
-    except json.JSONDecodeError as error:
-        raise DensityError(f"{where}: must be one JSON object ({error})") from None
-    name = row.get("material_id", row.get("id")) if isinstance(row, dict) else None
-    missing = [key for key in _KEYS if key not in row] if isinstance(row, dict) else list(_KEYS)
-    if name is None or missing:
-        needed = [*missing, *(["material_id or id"] if name is None else [])]
-        raise DensityError(f"{where}: must have the keys {', '.join(needed)}, found none")
+    except (ValueError, RecursionError) as error:
+        raise DensityError(f"{where}: must be one JSON object ({one_line(error)})") from None
+    if not isinstance(row, dict):
+        row = {}
+    name = row.get("material_id", row.get("id"))
+    missing = [key for key in _KEYS if key not in row]
+    if name is None:
+        missing.append("material_id or id")
+    if missing:
+        raise DensityError(f"{where}: must have the keys {', '.join(missing)}, found none")
     return str(name), row

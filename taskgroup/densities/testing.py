@@ -51,7 +51,8 @@ class ReaderConformance:
         )
 
     def test_reading_twice_gives_the_same(self, example: tuple[Any, float]) -> None:
-        first, second = self.reader.read(example[0]), self.reader.read(example[0])
+        first = self.reader.read(example[0])
+        second = self.reader.read(example[0])
         np.testing.assert_array_equal(first.values, second.values)
         assert first.species == second.species
 

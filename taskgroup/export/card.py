@@ -7,7 +7,7 @@ from taskgroup.export.bundle import Members
 from taskgroup.export.spec import BundleSpec
 from taskgroup.grouping import Group
 from taskgroup.models import MultiTaskNetwork
-from taskgroup.settings_text import differing_names, flat, in_words
+from taskgroup.settings_text import common_and_own, in_words, recipe_settings
 
 
 def model_card(spec: BundleSpec, members: Members) -> str:
@@ -80,39 +80,28 @@ def _metric_row(name: str, metrics: Mapping[str, Any]) -> list[str]:
 
 
 def _networks(spec: BundleSpec, members: Members) -> str:
-    """Return one row per group; of the hyper-parameters those that differ, all of them where none does."""
-    settings_by_group = {group: _settings(spec, group, members[group][0]) for group in members}
-    backbone_names = ("model.backbone", "model.backbone.name")
-    names = differing_names(settings_by_group.values())
-    if not names:
-        names = list(next(iter(settings_by_group.values())))
-    shown = [name for name in names if name not in backbone_names]
+    """Return one row per group with the hyper-parameters in which the groups differ, and a line with all others."""
+    groups = spec.grouping.groups
+    common, own = common_and_own([_settings(spec, group, members[group][0]) for group in groups])
     rows = []
-    for group in spec.grouping.groups:
+    for group, settings in zip(groups, own, strict=True):
         networks = members[group]
-        settings = settings_by_group[group]
-        backbones = [settings[name] for name in backbone_names if name in settings]
         n_parameters = sum(parameter.numel() for parameter in networks[0].parameters())
-        rows.append(
-            [
-                str(group),
-                str(backbones[0]),
-                in_words(settings, shown),
-                str(len(networks)),
-                f"{n_parameters:,}",
-            ]
-        )
-    header = ["group (+ helpers)", "backbone", "hyper-parameters", "members", "parameters each"]
-    return "## Networks\n\n" + _table(header, rows)
+        hyper_parameters = in_words(settings) or "–"
+        rows.append([str(group), hyper_parameters, str(len(networks)), f"{n_parameters:,}"])
+    header = ["group (+ helpers)", "hyper-parameters", "members", "parameters each"]
+    return f"## Networks\n\n{_table(header, rows)}\n\nAll of them: {in_words(common)}."
 
 
 def _settings(spec: BundleSpec, group: Group, network: MultiTaskNetwork) -> dict[str, Any]:
     """Return the hyper-parameters of a group; those of training are known where the bundle is of a study."""
-    settings = flat(network.config.model_dump(mode="json"), "model.")
+    recipe = {"model": network.config.model_dump(mode="json")}
     for entry in spec.provenance.get("groups", ()):
         if entry["targets"] == list(group.targets):
-            settings |= flat(entry["members"][0]["training"], "training.")
-    return settings
+            recipe["training"] = entry["members"][0]["training"]
+    settings = recipe_settings(recipe)
+    # The backbone stands first: it decides what the others mean.
+    return {"model.backbone": settings.pop("model.backbone")} | settings
 
 
 def _data(spec: BundleSpec) -> str:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from safetensors import safe_open
-from safetensors.numpy import save_file
+from safetensors.numpy import save
 
 from taskgroup.datasets import Dataset
 from taskgroup.export._predict import predict_arrays
@@ -118,7 +118,8 @@ def write_reference(folder: Path, bundle: Bundle) -> None:
         "lattices": inputs.lattices,
         "values": _predicted(bundle, inputs),
     }
-    save_file(tensors, folder / REFERENCE_FILE)
+    # Not save_file: it makes files that only their owner may read.
+    (folder / REFERENCE_FILE).write_bytes(save(tensors))
 
 
 def read_reference_inputs(folder: Path) -> ReferenceInputs | None:

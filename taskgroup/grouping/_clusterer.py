@@ -42,7 +42,7 @@ class Clusterer(ABC):
 
     @abstractmethod
     def communities(self, graph: nx.Graph) -> Iterable[set[int]]:
-        """Sets of nodes that belong together; they may overlap, and nodes in none of them stay alone.
+        """Return sets of nodes that belong together; they may overlap, and nodes in none of them stay alone.
 
         graph: nodes are 0 ... T-1 in the order of the targets' names (so that no answer hangs on names or on the order
         of columns); every edge has a positive ``weight``, signs having been dealt with before.
@@ -50,7 +50,7 @@ class Clusterer(ABC):
 
 
 def modularity(graph: nx.Graph, parts: Iterable[set[int]], resolution: float = 1.0) -> float:
-    """Weighted modularity of a partition, doi:10.1103/PhysRevE.69.026113; 0 for a graph without edges."""
+    """Return the weighted modularity of a partition, doi:10.1103/PhysRevE.69.026113; 0 for a graph without edges."""
     if graph.number_of_edges() == 0:
         return 0.0
     return nx.community.modularity(graph, list(parts), weight="weight", resolution=resolution)
@@ -59,7 +59,7 @@ def modularity(graph: nx.Graph, parts: Iterable[set[int]], resolution: float = 1
 def best_by_modularity(
     graph: nx.Graph, candidates: Iterable[list[set[int]]], resolution: float
 ) -> list[set[int]]:
-    """The partition of highest modularity; of equals (to rounding) the first in canonical order."""
+    """Return the partition of highest modularity; of equals (to rounding) the first in canonical order."""
 
     def rank(parts: list[set[int]]) -> tuple[float, list[list[int]]]:
         return -round(modularity(graph, parts, resolution), 12), sorted(map(sorted, parts))

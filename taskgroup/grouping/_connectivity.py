@@ -7,11 +7,12 @@ import networkx as nx
 from taskgroup.errors import GroupingError
 from taskgroup.grouping._clusterer import Clusterer
 
+# A dense graph has exponentially many maximal cliques.
 _MOST_CLIQUES = 5000
 
 
 class ConnectedComponents(Clusterer):
-    """Whatever a path connects."""
+    """Connected components: targets that a path of edges connects."""
 
     def communities(self, graph: nx.Graph) -> list[set[int]]:
         return list(nx.connected_components(graph))
@@ -24,10 +25,8 @@ class LabelPropagation(Clusterer):
     """
 
     def communities(self, graph: nx.Graph) -> list[set[int]]:
-        return [
-            set(part)
-            for part in nx.community.asyn_lpa_communities(graph, weight="weight", seed=self.seed)
-        ]
+        parts = nx.community.asyn_lpa_communities(graph, weight="weight", seed=self.seed)
+        return [set(part) for part in parts]
 
 
 class KClique(Clusterer):
@@ -48,13 +47,12 @@ class KClique(Clusterer):
                 f"k_clique can take {_MOST_CLIQUES} maximal cliques, but the graph of {len(graph)} targets has more; "
                 "choose a stricter sparsifier."
             )
-        return [
-            set(part) for part in nx.community.k_clique_communities(graph, size, cliques=cliques)
-        ]
+        parts = nx.community.k_clique_communities(graph, size, cliques=cliques)
+        return [set(part) for part in parts]
 
 
 class ConflictColouring(Clusterer):
-    """Groups without conflict: targets that no edge joins never meet, so every group is a clique.
+    """Groups without conflict: targets that no edge joins are never together, so every group is a clique.
 
     Which edges there are is up to the sparsifier and the sign rule: with ``sign="positive"`` negative relations
     conflict as weak ones do. A greedy colouring of the conflict graph, most constrained targets first (Brélaz 1979,
@@ -63,7 +61,7 @@ class ConflictColouring(Clusterer):
 
     def communities(self, graph: nx.Graph) -> list[set[int]]:
         colours = nx.greedy_color(nx.complement(graph), strategy="saturation_largest_first")
-        return [
-            {node for node in graph if colours[node] == colour}
-            for colour in sorted(set(colours.values()))
-        ]
+        groups: dict[int, set[int]] = {}
+        for node in graph:
+            groups.setdefault(colours[node], set()).add(node)
+        return [groups[colour] for colour in sorted(groups)]

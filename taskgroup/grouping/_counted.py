@@ -9,10 +9,11 @@ import numpy as np
 from taskgroup.errors import GroupingError
 from taskgroup.grouping._clusterer import Clusterer, best_by_modularity
 
+# Numbers of groups that are tried where none is given.
 _MOST_TRIED = 20
+# Weight put between all pairs before spectral clustering, in units of the mean weight: graphs in several pieces, which
+# the method is not made for, become connected (Amini et al. 2013, doi:10.1214/13-AOS1138).
 _BACKGROUND = 1e-3
-"""Weight put between all pairs before spectral clustering, in units of the mean weight: graphs in several pieces, which
-the method is not made for, become connected (Amini et al. 2013, doi:10.1214/13-AOS1138)."""
 
 
 class CountedClusterer(Clusterer):
@@ -22,28 +23,31 @@ class CountedClusterer(Clusterer):
 
     @abstractmethod
     def cut(self, graph: nx.Graph, k: int) -> np.ndarray:
-        """The number of its group, int [T], for each node; 1 < k < T."""
+        """Return the number of its group for each node, int [T]; 1 < k < T."""
 
     def communities(self, graph: nx.Graph) -> list[set[int]]:
         if self.k is not None:
             return self._into(graph, self.k)
-        joined = [node for node in graph if graph.degree(node)]
-        core = nx.relabel_nodes(graph.subgraph(joined), {node: i for i, node in enumerate(joined)})
-        tried = range(1, min(len(core), _MOST_TRIED) + 1)
-        parts = (
-            best_by_modularity(core, (self._into(core, k) for k in tried), self.resolution)
-            if joined
-            else []
-        )
-        return [{joined[i] for i in part} for part in parts]
+        # Targets without an edge stay alone and must not count when k is chosen.
+        connected = [node for node in graph if graph.degree(node)]
+        if not connected:
+            return []
+        numbers = {node: i for i, node in enumerate(connected)}
+        core = nx.relabel_nodes(graph.subgraph(connected), numbers)
+        largest_k = min(len(core), _MOST_TRIED)
+        cuts = (self._into(core, k) for k in range(1, largest_k + 1))
+        parts = best_by_modularity(core, cuts, self.resolution)
+        return [{connected[i] for i in part} for part in parts]
 
     def _into(self, graph: nx.Graph, k: int) -> list[set[int]]:
         if k > len(graph):
             raise GroupingError(
                 f"k must not exceed the number of targets ({len(graph)}), but got {k}."
             )
-        if k in (1, len(graph)):
-            return [set(graph)] if k == 1 else [{node} for node in graph]
+        if k == 1:
+            return [set(graph)]
+        if k == len(graph):
+            return [{node} for node in graph]
         labels = self.cut(graph, k)
         return [set(np.flatnonzero(labels == label).tolist()) for label in np.unique(labels)]
 
@@ -72,8 +76,7 @@ class Spectral(CountedClusterer):
         weight += _BACKGROUND * (weight.mean() or 1.0)
         np.fill_diagonal(weight, 0.0)
         with warnings.catch_warnings():
-            # targets that nothing tells apart make fewer than k distinct points: fewer groups are then the right answer
+            # Targets that nothing tells apart make fewer than k distinct points; fewer groups are then right.
             warnings.simplefilter("ignore", ConvergenceWarning)
-            return SpectralClustering(
-                k, affinity="precomputed", random_state=self.seed
-            ).fit_predict(weight)
+            method = SpectralClustering(k, affinity="precomputed", random_state=self.seed)
+            return method.fit_predict(weight)

@@ -1,4 +1,4 @@
-"""All pairs of targets as flat arrays: what sparsifiers choose from."""
+"""All pairs of targets as flat arrays, which sparsifiers choose from."""
 
 from dataclasses import dataclass, replace
 
@@ -27,7 +27,7 @@ class Pairs:
 
     @classmethod
     def of(cls, affinity: Affinity) -> "Pairs":
-        """The known pairs of a symmetric affinity."""
+        """Return the known pairs of a symmetric affinity."""
         affinity = affinity.select(sorted(affinity.names))
         i, j = np.triu_indices(len(affinity.names), k=1)
         known = np.isfinite(affinity.values[i, j])
@@ -46,27 +46,27 @@ class Pairs:
 
     @property
     def strength(self) -> np.ndarray:
-        """|weight|."""
+        """Absolute weights."""
         return np.abs(self.weight)
 
     def keep(self, chosen: np.ndarray) -> "Pairs":
-        """Some of the pairs, by a mask or by places."""
+        """Return some of the pairs, by a mask or by places."""
         arrays = {name: getattr(self, name)[chosen] for name in ("i", "j", "weight", "n", "p", "q")}
         return replace(self, **arrays)
 
     def strongest_first(self) -> np.ndarray:
-        """Places of all pairs by falling strength; equals stay in the order of names."""
+        """Return the places of all pairs by falling strength; equals stay in the order of names."""
         return np.argsort(-self.strength, kind="stable")
 
     def matrix(self) -> np.ndarray:
-        """Signed weights [T, T], 0 where unknown and on the diagonal."""
+        """Return signed weights [T, T], 0 where unknown and on the diagonal."""
         full = np.zeros((len(self.names), len(self.names)))
         full[self.i, self.j] = full[self.j, self.i] = self.weight
         return full
 
 
 def adjusted(p: np.ndarray) -> np.ndarray:
-    """Benjamini-Hochberg adjusted p-values, doi:10.1111/j.2517-6161.1995.tb02031.x; NaN is no test and stays NaN."""
+    """Return Benjamini-Hochberg adjusted p-values, doi:10.1111/j.2517-6161.1995.tb02031.x; NaN stays NaN."""
     q = np.full(len(p), np.nan)
     tested = np.isfinite(p)
     if tested.any():

@@ -4,6 +4,7 @@ The best cover of tasks S by k sets gives some U in S to one of them, the one wi
 to the best cover by k - 1. So 3^T / 2 pairs of S and U decide, whatever the number of sets.
 """
 
+import math
 from collections.abc import Iterator
 from functools import lru_cache
 
@@ -12,9 +13,12 @@ import numpy as np
 from taskgroup.grouping._bounds import Cover, without_idle
 
 MOST_TASKS = 11
-_MOST_SEEN = 300  # ways to share the tasks that are as good as the best
+# Ways to share the tasks among networks that are as good as the best; of more, the search is asked.
+_MOST_SEEN = 300
+# Relative error of sums in another order.
 _ROUNDING = 1e-12
-_CHUNK = 1 << 12  # sets whose totals over all sets of tasks are in memory at a time
+# Sets whose totals over all sets of tasks are in memory at a time.
+_CHUNK = 1 << 12
 
 
 class Subsets:
@@ -26,15 +30,19 @@ class Subsets:
 
     def __init__(self, cover: Cover) -> None:
         self._cover = cover
-        tasks = cover.values.shape[1]
-        member = (np.arange(1 << tasks)[:, None] >> np.arange(tasks)) & 1
-        chunks = np.array_split(cover.values, max(1, -(-len(cover.values) // _CHUNK)))
+        n_tasks = cover.values.shape[1]
+        codes = np.arange(1 << n_tasks)
+        member = (codes[:, None] >> np.arange(n_tasks)) & 1
+        n_chunks = max(1, math.ceil(len(cover.values) / _CHUNK))
+        least_of_chunks = []
+        for chunk in np.array_split(cover.values, n_chunks):
+            least_of_chunks.append((chunk @ member.T).min(axis=0))
         self._member = member.astype(bool)
-        self.least = np.min([(chunk @ member.T).min(axis=0) for chunk in chunks], axis=0)
-        self.best = [np.where(np.arange(1 << tasks) == 0, 0.0, np.inf)]
+        self.least = np.min(least_of_chunks, axis=0)
+        self.best = [np.where(codes == 0, 0.0, np.inf)]
 
     def least_total(self, groups: int) -> float:
-        """Of covers of all tasks by at most so many sets."""
+        """Return the least total of covers of all tasks by at most so many sets."""
         whole, part, starts = splits(len(self._member[0]))
         while len(self.best) <= groups:
             totals = self.least[part] + self.best[-1][whole ^ part]
@@ -42,27 +50,26 @@ class Subsets:
         return float(min(best[-1] for best in self.best[: groups + 1]))
 
     def choices(self, groups: int, slack: float) -> list[list[int]] | None:
-        """All choices of at most so many sets whose totals are within ``slack`` of the least, without idle sets.
+        """Return all choices of at most so many sets whose totals are within ``slack`` of the least, without idle sets.
 
         None where they are too many.
         """
         least = self.least_total(groups)
         limit = least + slack + _ROUNDING * abs(least)
-        everything, totals = len(self.least) - 1, {}
-        shared = (
-            rows
-            for number in range(1, groups + 1)
-            for rows in self._shared(everything, number, limit)
-        )
-        for seen, rows in enumerate(shared):
-            if seen == _MOST_SEEN:
-                return None
-            totals[tuple(without_idle(self._cover, rows))] = self._cover.total(rows)
+        everything = len(self.least) - 1
+        totals = {}
+        n_seen = 0
+        for number in range(1, groups + 1):
+            for rows in self._shared(everything, number, limit):
+                if n_seen == _MOST_SEEN:
+                    return None
+                n_seen += 1
+                totals[tuple(without_idle(self._cover, rows))] = self._cover.total(rows)
         best = min(totals.values())
         return [list(rows) for rows, total in totals.items() if total <= best + slack]
 
     def _shared(self, tasks: int, number: int, limit: float) -> Iterator[tuple[int, ...]]:
-        """Rows of ``number`` sets that share these tasks within a total."""
+        """Yield the rows of ``number`` sets that share these tasks within a total."""
         if number == 0:
             if tasks == 0:
                 yield ()
@@ -81,20 +88,19 @@ class Subsets:
 
 @lru_cache(maxsize=MOST_TASKS)
 def splits(tasks: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Each set of tasks but the empty one with each part that holds its first task; where those of a set start."""
+    """Return each set of tasks but the empty one, with its parts that hold its first task, and where these start."""
     parts = [_parts(whole) for whole in range(1, 1 << tasks)]
-    sizes = np.array([len(each) for each in parts])
-    return (
-        np.repeat(np.arange(1, 1 << tasks), sizes),
-        np.concatenate(parts),
-        np.cumsum(sizes) - sizes,
-    )
+    sizes = np.array([len(parts_of_set) for parts_of_set in parts])
+    whole = np.repeat(np.arange(1, 1 << tasks), sizes)
+    starts = np.cumsum(sizes) - sizes
+    return whole, np.concatenate(parts), starts
 
 
 def _parts(whole: int) -> np.ndarray:
-    """Parts of a set of tasks that hold its first task."""
-    parts = np.array([whole & -whole])
+    """Return the parts of a set of tasks that hold its first task."""
+    first = whole & -whole
+    parts = np.array([first])
     for bit in range(whole.bit_length()):
-        if whole >> bit & 1 and 1 << bit != whole & -whole:
+        if whole >> bit & 1 and 1 << bit != first:
             parts = np.concatenate([parts, parts | 1 << bit])
     return parts

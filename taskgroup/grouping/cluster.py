@@ -77,61 +77,63 @@ def cluster(
     >>> print(cluster(graph, method="louvain"))
     {bandwidth, gap} | {density, volume}
     """
-    clusterer = (
-        method if isinstance(method, Clusterer) else find_clusterer(method)(resolution, k, seed)
-    )
+    clusterer = method
+    if not isinstance(clusterer, Clusterer):
+        clusterer = find_clusterer(method)(resolution, k, seed)
     names = tuple(sorted(graph))
     if not names:
         raise GroupingError("A target graph must have at least one target, but got none.")
-    plain = _canonical(graph, names, sign)
-    return _served(plain, names, clusterer.communities(plain))
+    canonical = _canonical(graph, names, sign)
+    return _served(canonical, names, clusterer.communities(canonical))
 
 
 def _canonical(graph: nx.Graph, names: tuple[str, ...], sign: str) -> nx.Graph:
-    """The graph with numbers for names, everything in order, and positive weights only."""
+    """Return the graph with numbers for names, everything in order, and positive weights only."""
     if sign not in SIGNS:
         raise GroupingError(f"Unknown sign rule '{sign}'; {did_you_mean(sign, SIGNS)}")
     if graph.is_directed():
         raise GroupingError("A target graph must be undirected; make its affinity symmetric first.")
     number = {name: i for i, name in enumerate(names)}
-    plain = nx.Graph()
-    plain.add_nodes_from(range(len(names)))
-    edges = {
-        tuple(sorted((number[a], number[b]))): weight
-        for a, b, weight in graph.edges(data="weight", default=1.0)
-    }
-    for (i, j), weight in sorted(edges.items()):
+    weights = {}
+    for a, b, weight in graph.edges(data="weight", default=1.0):
+        weights[tuple(sorted((number[a], number[b])))] = weight
+    canonical = nx.Graph()
+    canonical.add_nodes_from(range(len(names)))
+    # Some methods depend on the order of edges, so it is fixed.
+    for (i, j), weight in sorted(weights.items()):
         if not np.isfinite(weight):
             raise GroupingError(
                 f"Weights must be finite, but between {names[i]} and {names[j]} got {weight}."
             )
-        used = abs(weight) if sign == "absolute" else weight
-        if used > 0.0 and i != j:
-            plain.add_edge(i, j, weight=float(used))
-    return plain
+        strength = abs(weight) if sign == "absolute" else weight
+        if strength > 0.0 and i != j:
+            canonical.add_edge(i, j, weight=float(strength))
+    return canonical
 
 
 def _served(graph: nx.Graph, names: tuple[str, ...], communities: Iterable[set[int]]) -> Grouping:
-    """Every target is served once, by the community it is tied to most; a community that serves none is left out."""
-    found = sorted({tuple(sorted(part)) for part in communities if part})
-    covered = {node for part in found for node in part}
-    found += [(node,) for node in graph if node not in covered]
+    """Return the grouping in which every target is served by the community it is tied to most.
+
+    Targets in no community stay alone; a community that serves none is left out.
+    """
+    parts = sorted({tuple(sorted(part)) for part in communities if part})
+    covered = {node for part in parts for node in part}
+    parts += [(node,) for node in graph if node not in covered]
     serves: dict[tuple[int, ...], list[str]] = {}
     for node in graph:
-        home = max(
-            (part for part in found if node in part),
-            key=lambda part: _mean_weight(graph, node, part),
-        )
+        holding = [part for part in parts if node in part]
+        home = max(holding, key=lambda part, node=node: _mean_weight(graph, node, part))
         serves.setdefault(home, []).append(names[node])
-    return Grouping(
-        tuple(Group(tuple(names[i] for i in part), tuple(own)) for part, own in serves.items())
-    )
+    groups = []
+    for part, served in serves.items():
+        groups.append(Group(tuple(names[i] for i in part), tuple(served)))
+    return Grouping(tuple(groups))
 
 
 def _mean_weight(graph: nx.Graph, node: int, part: tuple[int, ...]) -> float:
-    others = [
-        graph.get_edge_data(node, other, {"weight": 0.0})["weight"]
-        for other in part
-        if other != node
-    ]
-    return float(np.mean(others)) if others else 0.0
+    """Return the mean weight between a node and the others of its part; 0 where it is alone."""
+    weights = []
+    for other in part:
+        if other != node:
+            weights.append(graph.get_edge_data(node, other, {"weight": 0.0})["weight"])
+    return float(np.mean(weights)) if weights else 0.0

@@ -24,7 +24,7 @@ def target_graph(
     beta: float = 2.0,
     symmetrise: str = "mean",
 ) -> nx.Graph:
-    """The graph of targets whose edges a sparsifier lets stand.
+    """Return the graph of targets whose edges a sparsifier lets stand.
 
     Edges carry ``weight`` (signed), ``n`` (materials with both labels), ``p`` and ``q`` (p adjusted for all pairs by
     Benjamini and Hochberg); pairs without a known affinity are no edges, targets without an edge stay as nodes. Nodes

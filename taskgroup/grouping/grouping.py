@@ -1,4 +1,4 @@
-"""The value everything else speaks of: which targets are learned together, and which network serves which target.
+"""The value at the centre: which targets are learned together, and which network serves which target.
 
 - A `Group` is one network: the targets it is trained on, and those of them it *serves*; the others are helpers.
 - A `Grouping` serves every target exactly once. Without helpers it is a partition, with helpers an overlapping cover.
@@ -7,13 +7,15 @@
 
 import hashlib
 import json
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 
 from taskgroup.errors import GroupingError, did_you_mean
+from taskgroup.grouping._distances import rand_distance, variation_of_information
 
 
 @dataclass(frozen=True, order=True)
@@ -72,45 +74,35 @@ class Grouping:
     groups: tuple[Group, ...]
 
     def __post_init__(self) -> None:
+        # Groups of equal targets are one network.
         served_by_set: dict[tuple[str, ...], list[str]] = {}
         for group in self.groups:
             served_by_set.setdefault(group.targets, []).extend(group.serves)
-        served = [name for names in served_by_set.values() for name in names]
-        if not served:
-            raise GroupingError("A grouping must have at least one group, but got none.")
-        if twice := sorted({name for name in served if served.count(name) > 1}):
-            raise GroupingError(
-                f"Every target must be served exactly once, but {twice} are served more than once."
-            )
-        if never := sorted({name for targets in served_by_set for name in targets} - set(served)):
-            raise GroupingError(
-                f"Every target must be served exactly once, but no group serves {never}."
-            )
+        _check_served_once(served_by_set)
         groups = [Group(targets, tuple(serves)) for targets, serves in served_by_set.items()]
-        object.__setattr__(
-            self, "groups", tuple(sorted(groups, key=lambda group: (group.serves, group.targets)))
-        )
+        groups.sort(key=lambda group: (group.serves, group.targets))
+        object.__setattr__(self, "groups", tuple(groups))
 
-    # -- made from other things ---------------------------------------------------------------------------------
+    # -- constructors -------------------------------------------------------------------------------------------
 
     @classmethod
     def from_partition(cls, parts: Iterable[Iterable[str]]) -> "Grouping":
-        """Disjoint groups, each serving all of its targets."""
+        """Return disjoint groups, each serving all of its targets."""
         return cls(tuple(Group(_sequence(part)) for part in parts))
 
     @classmethod
     def singles(cls, targets: Iterable[str]) -> "Grouping":
-        """Every target alone: the baseline that gains are measured against."""
+        """Return every target alone: the baseline that gains are measured against."""
         return cls.from_partition([name] for name in _names(_sequence(targets), "targets"))
 
     @classmethod
     def together(cls, targets: Iterable[str]) -> "Grouping":
-        """All targets in one group."""
+        """Return all targets in one group."""
         return cls((Group(_sequence(targets)),))
 
     @classmethod
     def random(cls, targets: Iterable[str], k: int, seed: int) -> "Grouping":
-        """A random partition into k groups whose sizes differ by at most one; the same for any order of targets."""
+        """Return a random partition into k groups whose sizes differ by at most one, whatever the order of targets."""
         names = _names(_sequence(targets), "targets")
         if not 1 <= k <= len(names):
             raise GroupingError(
@@ -121,7 +113,7 @@ class Grouping:
 
     @classmethod
     def from_nested(cls, nested: Sequence) -> "Grouping":
-        """From nested lists as MODNet takes them: one outer entry a group, lists of any depth inside it.
+        """Return the grouping in nested lists as MODNet takes them: one outer entry per group, of any depth inside.
 
         >>> print(Grouping.from_nested([[["S_300K", "S_800K"], ["refractive_index"]], [["gap"]]]))
         {S_300K, S_800K, refractive_index} | {gap}
@@ -130,36 +122,36 @@ class Grouping:
 
     @classmethod
     def from_json(cls, text: str) -> "Grouping":
-        """The inverse of `to_json`; GroupingError says what is wrong with other text."""
+        """Return the grouping that `to_json` wrote; GroupingError says what is wrong with other text."""
         try:
-            groups = json.loads(text)["groups"]
-            return cls(
-                tuple(Group(tuple(group["targets"]), tuple(group["serves"])) for group in groups)
-            )
+            groups = []
+            for group in json.loads(text)["groups"]:
+                groups.append(Group(tuple(group["targets"]), tuple(group["serves"])))
+            return cls(tuple(groups))
         except (json.JSONDecodeError, KeyError, TypeError) as error:
             raise GroupingError(
                 'A grouping in JSON must look like {"groups": [{"targets": [...], "serves": [...]}]}, '
                 f"but got {str(text)[:80]!r} ({type(error).__name__}: {error})."
             ) from None
 
-    # -- turned into other things -------------------------------------------------------------------------------
+    # -- other forms --------------------------------------------------------------------------------------------
 
     def to_json(self) -> str:
-        """Canonical JSON: equal groupings give equal text."""
+        """Return canonical JSON: equal groupings give equal text."""
         groups = [
             {"targets": list(group.targets), "serves": list(group.serves)} for group in self.groups
         ]
         return json.dumps({"groups": groups}, ensure_ascii=False, separators=(",", ":"))
 
     def to_nested(self) -> list[list[list[str]]]:
-        """Nested lists as MODNet takes them: a list a group, in it a list a target. Partitions only."""
+        """Return nested lists as MODNet takes them: a list per group, in it a list per target. Partitions only."""
         if not self.is_partition:
             raise GroupingError(f"Nested lists cannot hold helpers, but got {self}.")
         return [[[name] for name in group.targets] for group in self.groups]
 
     @cached_property
     def grouping_id(self) -> str:
-        """12 hex digits of the SHA-256 of the canonical JSON."""
+        """First 12 hex digits of the SHA-256 of the canonical JSON."""
         return hashlib.sha256(self.to_json().encode()).hexdigest()[:12]
 
     @cached_property
@@ -173,11 +165,11 @@ class Grouping:
 
     @property
     def is_partition(self) -> bool:
-        """Whether no group has helpers."""
+        """True where no group has helpers."""
         return all(group.serves == group.targets for group in self.groups)
 
     def serving(self, target: str) -> Group:
-        """The group whose network answers for target; GroupingError for an unknown target."""
+        """Return the group whose network answers for target; GroupingError for an unknown target."""
         if target not in self._group_of:
             raise GroupingError(
                 f"The grouping has no target '{target}'; {did_you_mean(target, self.targets)}"
@@ -185,11 +177,10 @@ class Grouping:
         return self._group_of[target]
 
     def labels(self, targets: Sequence[str] | None = None) -> list[int]:
-        """The number of the serving group of each target, in the given order (default: sorted)."""
+        """Return the number of the serving group of each target, in the given order (default: sorted)."""
         number = {group: i for i, group in enumerate(self.groups)}
-        return [
-            number[self.serving(name)] for name in (self.targets if targets is None else targets)
-        ]
+        names = self.targets if targets is None else targets
+        return [number[self.serving(name)] for name in names]
 
     def __len__(self) -> int:
         return len(self.groups)
@@ -200,22 +191,23 @@ class Grouping:
     # -- neighbours ---------------------------------------------------------------------------------------------
 
     def merge(self, *targets: str) -> "Grouping":
-        """The groups serving the named targets become one; a target that one of them serves is no helper any more.
+        """Return the grouping with the groups that serve the named targets merged into one.
+
+        A target that one of them serves is no helper any more.
 
         >>> print(Grouping.singles(["a", "b", "c"]).merge("a", "c"))
         {a, c} | {b}
         """
-        chosen = {self.serving(name) for name in targets}
-        if not chosen:
+        merging = {self.serving(name) for name in targets}
+        if not merging:
             raise GroupingError("merge must be told at least one target, but got none.")
-        merged = Group(
-            tuple({name for group in chosen for name in group.targets}),
-            tuple({name for group in chosen for name in group.serves}),
-        )
-        return Grouping((*(group for group in self.groups if group not in chosen), merged))
+        all_targets = {name for group in merging for name in group.targets}
+        all_served = {name for group in merging for name in group.serves}
+        others = [group for group in self.groups if group not in merging]
+        return Grouping((*others, Group(tuple(all_targets), tuple(all_served))))
 
     def split(self, *targets: str) -> "Grouping":
-        """The named targets leave the groups that serve them and form a group of their own.
+        """Return the grouping in which the named targets left their groups and form one of their own.
 
         >>> print(Grouping.together(["a", "b", "c"]).split("b"))
         {a, c} | {b}
@@ -223,7 +215,7 @@ class Grouping:
         return Grouping((*self._without(targets), Group(targets)))
 
     def move(self, target: str, to: str) -> "Grouping":
-        """target leaves the group that serves it and is served by the group that serves `to`.
+        """Return the grouping in which target left its group for the one that serves `to`.
 
         >>> print(Grouping.from_partition([["a", "b"], ["c"]]).move("b", to="c"))
         {a} | {b, c}
@@ -243,62 +235,70 @@ class Grouping:
     # -- distances ----------------------------------------------------------------------------------------------
 
     def distance(self, other: "Grouping") -> float:
-        """1 - adjusted Rand index of who is served together: 0 equal, about 1 for unrelated groupings, up to 1.5.
+        """Return 1 - adjusted Rand index of who is served together.
 
-        Hubert and Arabie 1985, doi:10.1007/BF01908075. Both groupings must have the same targets.
+        0 is equal, about 1 is unrelated, 1.5 the most there is. Hubert and Arabie 1985, doi:10.1007/BF01908075.
+        Both groupings must have the same targets.
         """
-        from sklearn.metrics import adjusted_rand_score
-
-        return 1.0 - float(adjusted_rand_score(self.labels(), self._labels_of(other)))
+        return rand_distance(self, other)
 
     def variation_of_information(self, other: "Grouping") -> float:
-        """H(a|b) + H(b|a) in nats, a metric between 0 (equal) and log(number of targets).
+        """Return H(a|b) + H(b|a) in nats, a metric between 0 (equal) and log(number of targets).
 
         Meilă 2007, doi:10.1016/j.jmva.2006.11.013. Both groupings must have the same targets.
         """
-        from sklearn.metrics import mutual_info_score as information
+        return variation_of_information(self, other)
 
-        ours, theirs = self.labels(), self._labels_of(other)
-        value = (
-            information(ours, ours) + information(theirs, theirs) - 2.0 * information(ours, theirs)
+
+def _check_served_once(served_by_set: Mapping[tuple[str, ...], list[str]]) -> None:
+    times_served: Counter[str] = Counter()
+    for served in served_by_set.values():
+        times_served.update(served)
+    if not times_served:
+        raise GroupingError("A grouping must have at least one group, but got none.")
+    twice = sorted(name for name, times in times_served.items() if times > 1)
+    if twice:
+        raise GroupingError(
+            f"Every target must be served exactly once, but {twice} are served more than once."
         )
-        return max(0.0, float(value))
-
-    def _labels_of(self, other: "Grouping") -> list[int]:
-        if self.targets != other.targets:
-            odd = sorted(set(self.targets) ^ set(other.targets))
-            raise GroupingError(
-                f"Groupings must have the same targets to be compared, but only one has {odd}."
-            )
-        return other.labels()
+    trained = {name for targets in served_by_set for name in targets}
+    never = sorted(trained - set(times_served))
+    if never:
+        raise GroupingError(
+            f"Every target must be served exactly once, but no group serves {never}."
+        )
 
 
 def _leave(groups: Iterable[Group], targets: set[str]) -> tuple[Group, ...]:
-    """The groups after targets left those that serve them; helpers stay, a group that serves nothing is gone."""
+    """Return the groups after targets left those that serve them.
+
+    Helpers stay; a group that serves nothing any more is gone.
+    """
     left = []
     for group in groups:
-        gone = targets & set(group.serves)
-        if serves := [name for name in group.serves if name not in gone]:
-            left.append(
-                Group(tuple(name for name in group.targets if name not in gone), tuple(serves))
-            )
+        leaving = targets & set(group.serves)
+        serves = tuple(name for name in group.serves if name not in leaving)
+        if serves:
+            trained = tuple(name for name in group.targets if name not in leaving)
+            left.append(Group(trained, serves))
     return tuple(left)
 
 
 def _sequence(names: Iterable[str]) -> tuple[str, ...]:
-    """names as a tuple, but a lone text as it is, so that the check below can name it."""
+    """Return names as a tuple, but a lone text as it is, so that `_names` can refuse it."""
     return names if isinstance(names, str) else tuple(names)  # type: ignore[return-value]
 
 
 def _names(names: Iterable[str], what: str) -> tuple[str, ...]:
-    """Sorted names, checked: at least one, all non-empty texts, none twice."""
+    """Return names sorted and checked: at least one, all non-empty texts, none twice."""
     if isinstance(names, str):
         raise GroupingError(f"{what} must be a list of names, but got the text {names!r}.")
     given = tuple(names)
     if not given:
         raise GroupingError(f"{what} must hold at least one name, but got none.")
-    if wrong := [name for name in given if not isinstance(name, str) or not name]:
-        raise GroupingError(f"{what} must be non-empty names, but got {wrong[0]!r}.")
+    for name in given:
+        if not isinstance(name, str) or not name:
+            raise GroupingError(f"{what} must be non-empty names, but got {name!r}.")
     if len(set(given)) < len(given):
         raise GroupingError(f"{what} must not repeat a name, but got {sorted(given)}.")
     return tuple(sorted(given))

@@ -1,8 +1,8 @@
 """Tables of set results: our CSV, and the published formats of Standley, TAG and MTG-Net.
 
-Our CSV has one row a trained set: `tasks` (names separated by spaces), `cost` (optional, 1), then a column a task with
-its loss or score, blank where the task is not in the set. The same set may stand in several rows; the second, third of
-equal tasks and cost get the keys "#2", "#3", by which `evaluate` finds them again in another table.
+Our CSV has one row per trained set: `tasks` (names separated by spaces), `cost` (optional, 1), then a column per task
+with its loss or score, blank where the task is not in the set. The same set may stand in several rows; the
+second, third of equal tasks and cost get the keys "#2", "#3", by which `evaluate` finds them in another table.
 """
 
 import csv
@@ -20,7 +20,7 @@ from taskgroup.grouping.candidates import Candidate
 
 @dataclass(frozen=True)
 class SetTable:
-    """Candidates as read from a file.
+    """Candidates read from a file.
 
     Attributes:
         candidates: in file order.
@@ -64,17 +64,16 @@ def _number(text: str, where: str, what: str) -> float:
 
 
 def _keyed(rows: Iterable[tuple[str, Mapping[str, float], float]]) -> tuple[Candidate, ...]:
-    """Candidates of (place in the file, scores, cost); repeated sets of equal cost are numbered."""
+    """Return candidates of (place in the file, scores, cost); repeated sets of equal cost are numbered."""
     seen: Counter[tuple[tuple[str, ...], float]] = Counter()
     candidates = []
     for where, scores, cost in rows:
         tasks = tuple(sorted(scores))
         seen[tasks, cost] += 1
         number = seen[tasks, cost]
+        key = "" if number == 1 else f"#{number}"
         try:
-            candidates.append(
-                Candidate(tasks, scores, cost, key="" if number == 1 else f"#{number}")
-            )
+            candidates.append(Candidate(tasks, scores, cost, key))
         except GroupingError as error:
             raise GroupingError(f"{where}: {error}") from None
     return tuple(candidates)
@@ -88,38 +87,38 @@ def _read_csv(path: Path) -> SetTable:
     header = [name.strip() for name in rows[0]]
     names = [name for name in header if name not in ("tasks", "cost")]
     _check_header(path, header, names)
-    read = [
-        _csv_row(f"{path} line {number}", dict(zip(header, row, strict=True)), names)
-        for number, row in enumerate(rows[1:], start=2)
-        if any(cell.strip() for cell in row) and _complete(path, number, row, header)
-    ]
+    read = []
+    for number, row in enumerate(rows[1:], start=2):
+        is_blank = not any(cell.strip() for cell in row)
+        if is_blank:
+            continue
+        where = f"{path} line {number}"
+        if len(row) != len(header):
+            raise GroupingError(
+                f"{where}: {len(header)} cells are needed as in the header, found {len(row)}"
+            )
+        read.append(_csv_row(where, dict(zip(header, row, strict=True)), names))
     if not read:
         raise GroupingError(f"{path}: the table must hold at least one set, found only the header")
-    if unused := [name for name in names if not any(name in scores for _, scores, _ in read)]:
-        raise GroupingError(
-            f"{path}: every task column must be in at least one set, but '{unused[0]}' is in none"
-        )
+    used = {name for _, scores, _ in read for name in scores}
+    for name in names:
+        if name not in used:
+            raise GroupingError(
+                f"{path}: every task column must be in at least one set, but '{name}' is in none"
+            )
     return SetTable(_keyed(read))
 
 
 def _check_header(path: Path, header: Sequence[str], names: Sequence[str]) -> None:
     if "tasks" not in header or not names:
         raise GroupingError(
-            f"{path}: the header must name 'tasks' and a column a task (may name 'cost'), found: {', '.join(header)}"
+            f"{path}: the header must name 'tasks' and a column per task (may name 'cost'), found: {', '.join(header)}"
         )
     for name, count in Counter(header).items():
         if count > 1 or not name or " " in name:
             raise GroupingError(
                 f"{path}: column names must be single words, each once, found '{name}' {count} times"
             )
-
-
-def _complete(path: Path, number: int, row: Sequence[str], header: Sequence[str]) -> bool:
-    if len(row) != len(header):
-        raise GroupingError(
-            f"{path} line {number}: {len(header)} cells are needed as in the header, found {len(row)}"
-        )
-    return True
 
 
 def _csv_row(
@@ -198,11 +197,11 @@ def _read_tag(path: Path) -> SetTable:
             helper: _number(str(value), f"{path} row '{task}'", f"'{helper}'")
             for helper, value in table[task].items()
         }
-    rows = [
-        (str(path), {task: _mean_of_others(table[task], task, names_in) for task in names_in}, 1.0)
-        for size in range(1 if alone else 2, len(names) + 1)
-        for names_in in combinations(names, size)
-    ]
+    rows = []
+    for size in range(1 if alone else 2, len(names) + 1):
+        for members in combinations(names, size):
+            scores = {task: _mean_of_others(table[task], task, members) for task in members}
+            rows.append((str(path), scores, 1.0))
     if not rows:
         raise GroupingError(
             f"{path}: an affinity table must hold at least two tasks, found {len(names)}"
@@ -223,45 +222,41 @@ def _read_mtgnet(path: Path) -> SetTable:
     Format: MTG-Net, NeurIPS 2022, https://github.com/ShawnKS/MTG-Net (``NAME_x.csv`` holds the memberships,
     ``NAME_y.csv``, ``NAME_y_test.csv``... the gains over the task alone, higher is better). Tasks are task1, task2...
     """
-    members = [
-        p
-        for p in sorted(path.parent.glob("*_x.csv"))
-        if path.name.startswith(p.name.removesuffix("_x.csv"))
-    ]
+    members = []
+    for other in sorted(path.parent.glob("*_x.csv")):
+        if path.name.startswith(other.name.removesuffix("_x.csv")):
+            members.append(other)
     if path in members or not members:
         found = "the memberships themselves" if path in members else "none"
         raise GroupingError(
             f"{path}: give the gains file, with its memberships NAME_x.csv beside it, found {found}"
         )
-    member_path = max(members, key=lambda p: len(p.name))
-    gains, member = _matrix(path), _matrix(member_path)
+    # Of NAME_x.csv and NAME_2_x.csv the longer one belongs to NAME_2_y.csv.
+    member_path = max(members, key=lambda other: len(other.name))
+    gains = _matrix(path)
+    member = _matrix(member_path)
     if [len(row) for row in gains] != [len(row) for row in member]:
         raise GroupingError(
             f"{path}: rows and columns must match those of {member_path.name}, but do not"
         )
     width = len(str(len(member[0])))
     names = [f"task{i:0{width}d}" for i in range(1, len(member[0]) + 1)]
-    rows = [
-        (
-            f"{path} line {number}",
-            {n: g for n, g, m in zip(names, row, inside, strict=True) if m},
-            1.0,
-        )
-        for number, (row, inside) in enumerate(zip(gains, member, strict=True), start=1)
-    ]
+    rows = []
+    for number, (gains_of_set, inside) in enumerate(zip(gains, member, strict=True), start=1):
+        scores = {}
+        for name, gain, is_member in zip(names, gains_of_set, inside, strict=True):
+            if is_member:
+                scores[name] = gain
+        rows.append((f"{path} line {number}", scores, 1.0))
     return SetTable(_keyed(rows), higher_is_better=True)
 
 
 def _matrix(path: Path) -> list[list[float]]:
-    lines = [
-        (number, line.replace(",", " ").split())
-        for number, line in enumerate(_lines(path), start=1)
-    ]
-    rows = [
-        [_number(cell, f"{path} line {number}", "a cell") for cell in cells]
-        for number, cells in lines
-        if cells
-    ]
+    rows = []
+    for number, line in enumerate(_lines(path), start=1):
+        cells = line.replace(",", " ").split()
+        if cells:
+            rows.append([_number(cell, f"{path} line {number}", "a cell") for cell in cells])
     if not rows:
         raise GroupingError(f"{path}: the table must hold at least one set, found an empty file")
     return rows

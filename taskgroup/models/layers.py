@@ -2,35 +2,43 @@
 
 from functools import cache
 from itertools import permutations, product
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
+# Orders and signs of three axes.
+_N_SYMMETRIES = 48
+
 
 def continued(x: Tensor, before: int, after: int) -> Tensor:
-    """A periodic grid [B, C, x, y(, z)] with ``before`` and ``after`` more points along each axis; channels last.
+    """Return a periodic grid [B, C, x, y(, z)] with ``before`` and ``after`` more points along each axis.
 
-    The grid may be smaller than what is added: it then repeats. One gather of whole points, about as quick as a copy.
+    The grid may be smaller than what is added: it then repeats. One gather of whole points, channels last, about as
+    quick as a copy.
     """
     rows, channels, *sizes = x.shape
     find = _wrapped if torch.compiler.is_compiling() else _wrapped_once
     index = find(tuple(sizes), before, after, x.device)
-    points = x.movedim(1, -1).reshape(rows, -1, channels).index_select(1, index)
-    return points.view(rows, *(n + before + after for n in sizes), channels).movedim(-1, 1)
+    points = x.movedim(1, -1).reshape(rows, -1, channels)
+    longer = [n + before + after for n in sizes]
+    return points.index_select(1, index).view(rows, *longer, channels).movedim(-1, 1)
 
 
 def _wrapped(sizes: tuple[int, ...], before: int, after: int, device: torch.device) -> Tensor:
-    """For each point of the continued grid, which point of the grid it repeats."""
+    """Return for each point of the continued grid which point of the grid it repeats."""
     index = torch.zeros((), dtype=torch.int64, device=device)
     for n in sizes:
-        index = index[..., None] * n + torch.arange(-before, n + after, device=device) % n
+        along_axis = torch.arange(-before, n + after, device=device) % n
+        index = index[..., None] * n + along_axis
     return index.flatten()
 
 
-_wrapped_once = cache(_wrapped)  # never dropped: recorded steps refer to where it lies
+# Tables are kept for the process and never dropped: recorded CUDA graphs refer to where they lie in memory. A process
+# meets a handful of sizes.
+_wrapped_once = cache(_wrapped)
 
 
 class KernelConv3d(nn.Conv3d):
@@ -39,6 +47,8 @@ class KernelConv3d(nn.Conv3d):
     A symmetric kernel of odd size commutes with every order and sign of the axes (so does a patch, whose stride is its
     size), and 27 weights of a 3x3x3 kernel become 4 free ones: centre, faces, edges, corners.
     """
+
+    is_periodic: ClassVar[bool] = False
 
     def __init__(
         self,
@@ -56,28 +66,31 @@ class KernelConv3d(nn.Conv3d):
         super().__init__(inputs, outputs, kernel, stride, padding, dilation, groups, bias)
         average = _symmetriser(kernel) if symmetric else None
         self.register_buffer("average", average, persistent=False)
-        if symmetric:  # keep the variance that the initialisation chose
+        if symmetric:
+            # keep the variance that the initialisation chose
             with torch.no_grad():
                 self.weight.mul_((kernel**3 / average.square().sum()).sqrt())
 
     def kernel(self) -> Tensor:
-        """The kernel [outputs, inputs / groups, k, k, k] that is applied."""
+        """Return the kernel [outputs, inputs / groups, k, k, k] that is applied."""
         if self.average is None:
             return self.weight
         return (self.weight.flatten(2) @ self.average).view_as(self.weight)
 
     def forward(self, x: Tensor) -> Tensor:
-        """[B, inputs, n, n, n] -> [B, outputs, ...]."""
-        return self._conv_forward(x, self.kernel(), self.bias)
+        """Return [B, outputs, ...] of a grid [B, inputs, n, n, n]."""
+        settings = self.stride, self.padding, self.dilation, self.groups
+        return functional.conv3d(x, self.kernel(), self.bias, *settings)
 
 
 def _symmetriser(kernel: int) -> Tensor:
-    """The matrix [k^3, k^3] that replaces each weight by the mean over its images."""
+    """Return the matrix [k^3, k^3] that replaces each weight by the mean over its images."""
     index = torch.arange(kernel**3).view(kernel, kernel, kernel)
     average = torch.zeros(kernel**3, kernel**3)
     for order, signs in product(permutations(range(3)), product((False, True), repeat=3)):
-        image = index.permute(order).flip([axis for axis in range(3) if signs[axis]]).flatten()
-        average[index.flatten(), image] += 1 / 48
+        reversed_axes = [axis for axis in range(3) if signs[axis]]
+        image = index.permute(order).flip(reversed_axes)
+        average[index.flatten(), image.flatten()] += 1 / _N_SYMMETRIES
     return average
 
 
@@ -86,14 +99,18 @@ class PeriodicConv3d(KernelConv3d):
 
     Even kernels look one point further ahead than back. A stride s gives ceil(n / s) points.
 
-    How, and why (``benchmarks/periodic_conv.py`` measures it): the grid is continued by one gather, channels last, and
-    convolved without padding. The gradient of a periodic convolution is itself one, with the kernel mirrored, so the
-    backward pass continues the gradient instead of computing gradients of the padding and folding them back. That is
-    1.5 to 4 times as fast as ``padding_mode="circular"``. Zero padding can be faster still, because it leaves out the
-    products with zeros: ((3 n - 2) / 3 n)^3 of a 3x3x3 kernel's are left, 0.58 for n = 4, 0.77 for 8, 0.88 for 16, 0.94
-    for 32. Not chosen: a halo for a whole block ((n + 2 h)^3 / n^3 of the work, twice and more up to 16 points),
-    im2col (27 times the memory traffic), products in Fourier space (slower, and not exact in bfloat16).
+    The grid is continued by one gather, channels last, and convolved without padding. The gradient of a periodic
+    convolution is itself one, with the kernel mirrored, so the backward pass continues the gradient instead of
+    computing gradients of the padding and folding them back. That is 1.5 to 4 times as fast as
+    ``padding_mode="circular"`` (``benchmarks/periodic_conv.py`` measures it).
+
+    Zero padding can be faster still, because it leaves out the products with zeros: ((3 n - 2) / 3 n)^3 of a 3x3x3
+    kernel's are left, 0.58 for n = 4, 0.77 for 8, 0.88 for 16, 0.94 for 32. Not chosen: a halo for a whole block
+    ((n + 2 h)^3 / n^3 of the work, twice and more up to 16 points), im2col (27 times the memory traffic), products in
+    Fourier space (slower, and not exact in bfloat16).
     """
+
+    is_periodic = True
 
     def __init__(
         self,
@@ -117,16 +134,19 @@ class PeriodicConv3d(KernelConv3d):
             symmetric=symmetric,
         )
         reach = dilation * (kernel - 1)
-        self.before, self.after = reach // 2, reach - reach // 2
+        self.before = reach // 2
+        self.after = reach - self.before
 
     def forward(self, x: Tensor) -> Tensor:
-        """[B, inputs, n, n, n] -> [B, outputs, ceil(n / stride), ...]."""
-        if torch.compiler.is_compiling() or self.after > min(x.shape[2:]):
+        """Return [B, outputs, ceil(n / stride), ...] of a grid [B, inputs, n, n, n]."""
+        repeats_within_reach = self.after > min(x.shape[2:])
+        if torch.compiler.is_compiling() or repeats_within_reach:
             return super().forward(continued(x, self.before, self.after))
-        y = periodic_convolution(
-            x, self.kernel(), self.before, self.after, self.stride[0], self.dilation[0], self.groups
-        )
-        return y if self.bias is None else y + self.bias.to(y.dtype)[:, None, None, None]
+        settings = self.stride[0], self.dilation[0], self.groups
+        y = periodic_convolution(x, self.kernel(), self.before, self.after, *settings)
+        if self.bias is None:
+            return y
+        return y + self.bias.to(y.dtype)[:, None, None, None]
 
 
 class GridNorm(nn.BatchNorm3d):
@@ -136,27 +156,33 @@ class GridNorm(nn.BatchNorm3d):
     """
 
     def forward(self, x: Tensor) -> Tensor:
-        """[B, C, n, n, n] -> the same shape."""
-        return super().forward(x.flatten(2, 3)).view_as(x) if x.is_cuda else super().forward(x)
+        """Return a tensor of the shape of the input [B, C, n, n, n]."""
+        if not x.is_cuda:
+            return super().forward(x)
+        planes = x.flatten(2, 3)
+        return super().forward(planes).view_as(x)
 
     def _check_input_dim(self, x: Tensor) -> None:
-        """Four dimensions too."""
+        """Take four dimensions too.
+
+        Overwritten although private: torch's own check is all that keeps BatchNorm3d from joined planes, and nothing
+        public turns it off.
+        """
 
 
 def for_convolution(x: Tensor) -> Tensor:
-    """[B, C, n, n, n] as convolutions want it, in their precision and channels last: once, where several share it."""
+    """Return [B, C, n, n, n] as convolutions want it, in their precision and channels last; where several share it."""
     return laid_out(x, convolution_dtype(x), torch.channels_last_3d)
 
 
 def laid_out(x: Tensor, dtype: torch.dtype, memory_format: torch.memory_format) -> Tensor:
-    """[B, C, n, n, n] in a precision and an order in memory; its gradient comes back in those of ``x``.
+    """Return [B, C, n, n, n] in a precision and an order in memory; its gradient comes back in those of ``x``.
 
     ``Tensor.to`` leaves gradients in the order they arrive in. Operations whose input and gradient lie differently then
     walk through memory in strides: a batch norm's backward pass takes ten times as long on a CPU.
     """
-    if torch.compiler.is_compiling() or (
-        x.dtype is dtype and x.is_contiguous(memory_format=memory_format)
-    ):
+    is_so_already = x.dtype is dtype and x.is_contiguous(memory_format=memory_format)
+    if torch.compiler.is_compiling() or is_so_already:
         return x.to(dtype, memory_format=memory_format)
     return _LaidOut.apply(x, dtype, memory_format is torch.channels_last_3d)
 
@@ -168,36 +194,36 @@ class _LaidOut(torch.autograd.Function):
 
     @staticmethod
     def forward(x: Tensor, dtype: torch.dtype, last: bool) -> Tensor:
-        """The copy, channels last or first."""
-        return _laid(x, dtype, last)
+        """Return the copy, channels last or first."""
+        return _copy(x, dtype, last)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        """Keep how the input lies."""
+        """Remember how the input lies."""
         x = inputs[0]
-        ctx.settings = x.dtype, x.movedim(1, -1).is_contiguous() and not x.is_contiguous()
+        lies_channels_last = x.movedim(1, -1).is_contiguous() and not x.is_contiguous()
+        ctx.settings = x.dtype, lies_channels_last
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
-        """The gradient as the input lies."""
-        return _laid(gradient, *ctx.settings), None, None
+        """Return the gradient as the input lies."""
+        return _copy(gradient, *ctx.settings), None, None
 
 
-def _laid(x: Tensor, dtype: torch.dtype, last: bool) -> Tensor:
+def _copy(x: Tensor, dtype: torch.dtype, last: bool) -> Tensor:
+    """Return a grid in a precision, channels last or first."""
     # Channels last is a permuted contiguous tensor here, since vmap knows no channels_last_3d; to() alone would take a
     # permuted tensor of the same precision for contiguous.
-    x = x.movedim(1, -1) if last else x
-    x = x.contiguous() if x.dtype is dtype else x.to(dtype, memory_format=torch.contiguous_format)
-    return x.movedim(-1, 1) if last else x
+    if last:
+        x = x.movedim(1, -1)
+    copy = x.to(dtype, memory_format=torch.contiguous_format).contiguous()
+    return copy.movedim(-1, 1) if last else copy
 
 
 def convolution_dtype(x: Tensor) -> torch.dtype:
-    """The precision that convolutions of ``x`` compute in."""
-    return (
-        torch.get_autocast_dtype(x.device.type)
-        if torch.is_autocast_enabled(x.device.type)
-        else x.dtype
-    )
+    """Return the precision that convolutions of ``x`` compute in."""
+    device = x.device.type
+    return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else x.dtype
 
 
 def periodic_convolution(
@@ -211,9 +237,9 @@ def periodic_convolution(
 ) -> Tensor:
     """Convolve [B, C, x, y(, z)], a grid not smaller than ``before`` and ``after``, with a kernel [D, C, k, k(, k)]."""
     x = x.to(convolution_dtype(x))
-    return _PeriodicConvolution.apply(
-        x, kernel.to(x.dtype), before, after, stride, dilation, groups
-    )[0]
+    settings = before, after, stride, dilation, groups
+    y, _ = _PeriodicConvolution.apply(x, kernel.to(x.dtype), *settings)
+    return y
 
 
 class _PeriodicConvolution(torch.autograd.Function):
@@ -225,42 +251,51 @@ class _PeriodicConvolution(torch.autograd.Function):
     def forward(
         x: Tensor, weight: Tensor, before: int, after: int, stride: int, dilation: int, groups: int
     ) -> tuple[Tensor, Tensor]:
-        """The convolution, and the continued input for the backward pass."""
+        """Return the convolution, and the continued input for the backward pass."""
         padded = continued(x, before, after)
         return _convolved(padded, weight, stride, dilation, groups), padded
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
-        """Keep what the backward pass needs."""
+        """Save what the backward pass needs."""
         _, weight, *ctx.settings = inputs
-        ctx.mark_non_differentiable(output[1])
-        ctx.save_for_backward(output[1], weight)
+        _, padded = output
+        ctx.mark_non_differentiable(padded)
+        ctx.save_for_backward(padded, weight)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
-        """The mirrored convolution of the continued gradient (a stride needs folding), and that of the weights."""
+        """Return gradients of input and weights.
+
+        The input's is the mirrored convolution of the continued gradient; with a stride it needs folding.
+        """
         padded, weight = ctx.saved_tensors
         before, after, stride, dilation, groups = ctx.settings
-        wanted = [ctx.needs_input_grad[0] and stride > 1, ctx.needs_input_grad[1], False]
+        wants_input, wants_weight = ctx.needs_input_grad[:2]
+        folds = wants_input and stride > 1
         axes = weight.ndim - 2
-        settings = [stride] * axes, [0] * axes, [dilation] * axes, False, [0] * axes, groups, wanted
-        for_input, for_weight, _ = torch.ops.aten.convolution_backward(
-            gradient, padded, weight, None, *settings
+        settings = [stride] * axes, [0] * axes, [dilation] * axes, False, [0] * axes, groups
+        wanted = [folds, wants_weight, False]
+        for_padded, for_weight, _ = torch.ops.aten.convolution_backward(
+            gradient, padded, weight, None, *settings, wanted
         )
-        if wanted[0]:
-            for_input = _folded(for_input, before, after)
-        elif ctx.needs_input_grad[0]:
-            mirrored = (
-                weight.flip(list(range(2, 2 + axes)))
-                .unflatten(0, (groups, -1))
-                .transpose(1, 2)
-                .flatten(0, 1)
-            )
+        for_input = None
+        if folds:
+            for_input = _folded(for_padded, before, after)
+        elif wants_input:
+            continued_gradient = continued(gradient, after, before)
             for_input = _convolved(
-                continued(gradient, after, before), mirrored, 1, dilation, groups
+                continued_gradient, _mirrored(weight, groups), 1, dilation, groups
             )
         return for_input, for_weight, None, None, None, None, None
+
+
+def _mirrored(weight: Tensor, groups: int) -> Tensor:
+    """Return the kernel of the transposed convolution: reversed along space, inputs and outputs swapped."""
+    space = list(range(2, weight.ndim))
+    by_group = weight.flip(space).unflatten(0, (groups, -1))
+    return by_group.transpose(1, 2).flatten(0, 1)
 
 
 def _convolved(x: Tensor, kernel: Tensor, stride: int, dilation: int, groups: int) -> Tensor:
@@ -269,7 +304,7 @@ def _convolved(x: Tensor, kernel: Tensor, stride: int, dilation: int, groups: in
 
 
 def _folded(x: Tensor, before: int, after: int) -> Tensor:
-    """The adjoint of ``continued``: what was added goes back to the points it repeats."""
+    """Return the adjoint of ``continued``: what was added goes back to the points it repeats."""
     for axis in range(2, x.ndim):
         n = x.shape[axis] - before - after
         inside = x.narrow(axis, before, n).clone()

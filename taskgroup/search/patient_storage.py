@@ -58,12 +58,20 @@ class PatientStorage(BaseStorage):
     inside: the storage that does the work.
     name: of the database, for messages; without a password.
     wait: seconds that a database may be away; None: no limit.
+    disconnect: closes the connections to the database.
     """
 
-    def __init__(self, inside: BaseStorage, name: str, wait: float | None) -> None:
+    def __init__(
+        self,
+        inside: BaseStorage,
+        name: str,
+        wait: float | None,
+        disconnect: Callable[[], None] = lambda: None,
+    ) -> None:
         self.inside = inside
         self._name = name
         self._wait = wait
+        self.disconnect = disconnect
 
     def patiently(self, call: Callable[[], Any]) -> Any:
         """Return what a call returns, once the database answers.

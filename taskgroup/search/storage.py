@@ -19,7 +19,7 @@ from optuna.exceptions import StorageInternalError, UpdateFinishedTrialError
 from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from taskgroup.errors import ConfigError, RunError
+from taskgroup.errors import ConfigError, RunError, TaskgroupError
 from taskgroup.execution.heartbeat import Heartbeat
 from taskgroup.grouping.cluster import CLUSTERERS
 from taskgroup.search.patient_storage import REQUEST, PatientStorage
@@ -31,6 +31,7 @@ from taskgroup.urls import database_url, redact, resolve, sqlite_url
 
 _SQLITE_WAIT = 60  # seconds to wait while another process writes to the file
 _CONNECT_SECONDS = 10  # seconds in which a database server must answer
+_FULL_DISK = ("disk is full", "disk I/O error")  # SQLite's words, also for a quota
 _PACKAGE_OF_MODULE = {
     "psycopg": "taskgroup-materials[postgresql]",  # brings psycopg[binary]
     "psycopg2": "psycopg2-binary",
@@ -59,7 +60,8 @@ def open_storage(config: StudyConfig, folder: Path) -> BaseStorage:
     database = _open_database(database_url("storage", url))
     # get_storage adds Optuna's cache of finished trials.
     cached = optuna.storages.get_storage(database)
-    return PatientStorage(cached, redact(url), config.search.storage_wait)
+    wait = config.search.storage_wait
+    return PatientStorage(cached, redact(url), wait, database.engine.dispose)
 
 
 def _open_journal(path: Path) -> BaseStorage:
@@ -84,6 +86,8 @@ def _open_database(url: str) -> BaseStorage:
     except (sqlalchemy.exc.SQLAlchemyError, StorageInternalError, ValueError) as error:
         reason = redact(str(error).splitlines()[0])
         hint = ""
+        if any(words in reason for words in _FULL_DISK):
+            raise TaskgroupError(f"storage: cannot write '{redact(url)}': {reason}") from None
         if url.startswith("sqlite"):
             hint = "; mend a damaged file with 'taskgroup doctor RUN --repair'"
         raise ConfigError(f"storage: cannot use '{redact(url)}': {reason}{hint}") from None
@@ -124,6 +128,11 @@ class TrialStorage:
             load_if_exists=True,
         )
         return cls(study, storage)
+
+    def disconnect(self) -> None:
+        """Close the connections to the database; the next call opens new ones."""
+        if isinstance(self._storage, PatientStorage):
+            self._storage.disconnect()
 
     def trials(self, *states: TrialState) -> list[FrozenTrial]:
         """Return the trials in any of these states, by number; all trials if none is given."""

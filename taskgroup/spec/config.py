@@ -20,7 +20,7 @@ from taskgroup.spec.sections import (
     StudyConfig,
     parse_duration,
 )
-from taskgroup.spec.space import load_space
+from taskgroup.spec.space_check import load_space
 
 __all__ = [
     "AssemblyConfig",

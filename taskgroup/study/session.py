@@ -53,6 +53,7 @@ class SearchSession:
                 time_limit = config.executor.time_limit
                 evaluators.append(Evaluator(data, store, executor, time_limit, claims))
             storage = TrialStorage.open(config, folder)
+            stack.callback(storage.disconnect)
             yield cls(config, folder, data, store, evaluators, storage, peers)
 
     def loop(

@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from taskgroup.errors import RunError, did_you_mean
-from taskgroup.settings_text import differing_names, flat, in_words
+from taskgroup.settings_text import common_and_own, differing_names, in_words, recipe_settings
 from taskgroup.tracking.record import FinalRecord, TrialRecord
 from taskgroup.tracking.verdict import mean_gain_in_words, number_in_words
 
@@ -151,6 +151,8 @@ def leaderboard_notes(
     notes = []
     if final is not None:
         notes += _choice_notes(leaderboard(records, final=final), final)
+    if any(group.helpers for record in records for group in record.grouping.groups):
+        notes.append("{a + b} is a network that predicts a; b is only trained along to help.")
     n_missing = left_out(records)
     if n_missing:
         verb = "is" if n_missing == 1 else "are"
@@ -193,26 +195,13 @@ def plan_settings(plan: Mapping[str, Any] | None) -> dict[str, Any]:
     """Return the settings that all networks of a plan share, as ``hp/*``, and its backbones with their counts."""
     if plan is None:
         return {}
-    recipes = [flat(recipe, "hp/") for recipe in plan["recipes"]]
-    settings = {}
-    varying = differing_names(recipes)
-    for name, value in recipes[0].items():
-        if name not in varying:
-            settings[name] = value
+    recipes = [recipe_settings(recipe) for recipe in plan["recipes"]]
+    common, _ = common_and_own(recipes)
     backbones = Counter()
-    for recipe_number in plan["recipe_of_group"]:
-        backbones[backbone_name(plan["recipes"][recipe_number]["model"])] += 1
-    settings["hp/model.backbone"] = _counted(backbones)
-    return settings
-
-
-def backbone_name(model: Mapping[str, Any]) -> str:
-    """Return the name of the backbone in the settings of a model."""
-    backbone = model.get("backbone", "")
-    # A backbone with settings of its own is a mapping.
-    if isinstance(backbone, Mapping):
-        return str(backbone.get("name", ""))
-    return str(backbone)
+    for number in plan["recipe_of_group"]:
+        backbones[recipes[number]["model.backbone"]] += 1
+    common["model.backbone"] = _counted(backbones)
+    return {f"hp/{name}": value for name, value in common.items()}
 
 
 def _choice_notes(rows: Sequence[Row], final: FinalRecord) -> list[str]:

@@ -14,9 +14,9 @@ from taskgroup.affinity import Affinity
 from taskgroup.files import write_text
 from taskgroup.grouping import Grouping
 from taskgroup.intervals import Interval
-from taskgroup.settings_text import differing_names, flat, in_words
+from taskgroup.settings_text import common_and_own, differing_names, in_words, recipe_settings
 from taskgroup.tracking import figures
-from taskgroup.tracking.leaderboard import backbone_name, leaderboard, leaderboard_notes
+from taskgroup.tracking.leaderboard import leaderboard, leaderboard_notes
 from taskgroup.tracking.learning_points import learning_figure, read_learning
 from taskgroup.tracking.parity import parity_figure
 from taskgroup.tracking.record import FinalRecord, TrialRecord
@@ -64,26 +64,22 @@ def report_html(run_dir: str | Path) -> str:
     return _template().render(content)
 
 
-def network_rows(plan: Mapping[str, Any] | None) -> list[dict[str, str]]:
-    """Return ``{group, backbone, settings}`` of each network of a plan; settings are those that differ between them.
-
-    Where all networks have the same recipe, all its settings are given.
-    """
+def plan_in_words(plan: Mapping[str, Any] | None) -> tuple[list[dict[str, str]], str]:
+    """Return ``{group, backbone, settings}`` of each network of a plan, and the settings that all of them share."""
     if plan is None:
-        return []
+        return [], ""
     grouping = Grouping.from_json(json.dumps(plan["grouping"]))
-    recipes = [flat(recipe) for recipe in plan["recipes"]]
-    names = differing_names(recipes)
-    if not names:
-        names = list(recipes[0])
+    recipes = [recipe_settings(recipe) for recipe in plan["recipes"]]
+    common, own = common_and_own(recipes)
     # The backbone has a column of its own.
-    names = [name for name in names if name not in ("model.backbone", "model.backbone.name")]
+    common.pop("model.backbone", None)
     rows = []
     for group, number in zip(grouping.groups, plan["recipe_of_group"], strict=True):
-        backbone = backbone_name(plan["recipes"][number]["model"])
-        settings = in_words(recipes[number], names)
-        rows.append({"group": str(group), "backbone": backbone, "settings": settings})
-    return rows
+        settings = dict(own[number])
+        settings.pop("model.backbone", None)
+        row = {"group": str(group), "backbone": recipes[number]["model.backbone"]}
+        rows.append(row | {"settings": in_words(settings)})
+    return rows, in_words(common)
 
 
 def _template() -> Any:
@@ -119,6 +115,7 @@ def _choice(final: FinalRecord | None, grouping: Grouping | None) -> dict[str, A
         "gain_in_a_word": gain_in_a_word,
         "verdict": "",
         "networks": [],
+        "shared_settings": "",
         "gain_picture": "",
         "test_columns": [],
         "test_gains": {},
@@ -126,7 +123,7 @@ def _choice(final: FinalRecord | None, grouping: Grouping | None) -> dict[str, A
     if final is None:
         return content
     content["verdict"] = verdict_sentence(final)
-    content["networks"] = network_rows(final.plan)
+    content["networks"], content["shared_settings"] = plan_in_words(final.plan)
     if final.gains:
         content["gain_picture"] = figures.gains_figure(final.gains)
     content["test_columns"] = _test_columns(final)

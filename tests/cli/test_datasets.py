@@ -7,13 +7,13 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
 
 from taskgroup.cli import main
-from taskgroup.datasets import load_dataset
+from taskgroup.datasets import Target, TargetTable, load_dataset, write_store
 from taskgroup.datasets.crystals import data_folder
 
 
@@ -237,3 +237,70 @@ def test_a_share_says_how_much_is_left_to_other_machines(
     assert "4 rows, not complete: 4 are left to other machines" in done.out
     done = taskgroup("ingest", *inputs, "--out", tmp_path / "store", "--shard", "2/2")
     assert done.out.endswith("8 rows\n")
+
+
+@pytest.mark.parametrize("spelling", [["--json"], ["--format", "json"]])
+def test_every_data_verb_takes_both_spellings_of_json(
+    taskgroup, inputs: list[str], tmp_path: Path, spelling: list[str]
+) -> None:
+    checked = taskgroup("check", *inputs, "-q", *spelling)
+    made = taskgroup("ingest", *inputs, "--out", tmp_path / "store", *spelling)
+    shown = taskgroup("info", tmp_path / "store", *spelling)
+    rows = [json.loads(done.out)["n_rows"] for done in (checked, made, shown)]
+    assert rows == [8, 8, 8]
+    assert isinstance(json.loads(shown.out)["notes"], list)
+
+
+def test_check_prints_what_would_come_in_and_writes_nothing(
+    taskgroup, inputs: list[str], tmp_path: Path
+) -> None:
+    (tmp_path / "in" / "Al-sc.CHGCAR.gz").write_bytes(b"broken")
+    before = sorted(tmp_path.rglob("*"))
+    done = taskgroup("check", *inputs)
+    assert done.code == 0
+    assert "refused: Al-sc: " in done.out
+    assert "7 rows would come in; nothing was written" in done.out
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_several_tables_and_a_pattern_for_folders(
+    taskgroup, inputs: list[str], tmp_path: Path
+) -> None:
+    for path in list((tmp_path / "in").iterdir()):
+        place = tmp_path / "in" / path.name.split(".")[0] / "static"
+        place.mkdir(parents=True)
+        path.rename(place / "CHGCAR.gz")
+    crystals = load_dataset("crystals")
+    (tmp_path / "more.csv").write_text(
+        "formula id;gap (eV)\n".replace("formula id", "id")
+        + "".join(f"{name};{number % 7},5\n" for number, name in enumerate(crystals.ids))
+    )
+    arguments = [*inputs, "--properties", tmp_path / "more.csv", "--match", "{id}/static"]
+    done = taskgroup("ingest", *arguments, "--out", tmp_path / "store", "-q")
+    assert done.code == 0, done.err
+    assert load_dataset(tmp_path / "store").targets.names == ("bulk_modulus", "gap")
+    guessed = taskgroup("check", *inputs)
+    assert "files are matched as '{id}/static'" in guessed.out
+
+
+def test_control_characters_of_a_table_do_not_reach_the_terminal(
+    taskgroup, inputs: list[str], tmp_path: Path
+) -> None:
+    (tmp_path / "t.csv").write_text("id,x,\x1b[31mred\na,1,2\nb,2,3\n")
+    done = taskgroup("check", *inputs)
+    assert "\x1b" not in done.out + done.err
+
+
+def test_init_tells_what_is_odd_about_the_labels(
+    tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    crystals = load_dataset("crystals").subset(range(20))
+    values = crystals.targets.select(["band_gap"]).values.copy()
+    values[3] = -9999
+    table = TargetTable((Target("gap", unit="eV"),), crystals.ids, values)
+    write_store(tmp_path / "store", replace(crystals, targets=table))
+    with pytest.raises(SystemExit):
+        main(["init", str(tmp_path / "study.yaml"), "--dataset", str(tmp_path / "store")])
+    said = capsys.readouterr()
+    assert "labels are -9999" in said.err
+    assert "Wrote" in said.out

@@ -168,3 +168,16 @@ def test_it_runs_as_a_process_without_a_display(tmp_path):
     )
     assert "{" in done.stdout
     assert (tmp_path / "graph.png").exists()
+
+
+def test_any_column_may_hold_the_ids_of_a_table(call, tmp_path):
+    path = tmp_path / "t.csv"
+    rows = [f"m{i};{i % 5},5;{(i % 5) ** 2};{i % 3}" for i in range(20)]
+    path.write_text("crystal;a (eV);b (g/cm3);c\n" + "\n".join(rows) + "\n")
+    for verb in ("affinity", "group"):
+        code, _, err = call(verb, path)
+        assert code == 2
+        assert "--id-column" in err
+        code, out, _ = call(verb, path, "--id-column", "crystal")
+        assert code == 0
+        assert "a" in out

@@ -274,7 +274,9 @@ def test_without_key_ids_or_client_it_says_what_to_do(
         fetch_mp([], tmp_path)
     with monkeypatch.context() as patch:
         patch.setitem(sys.modules, "mp_api.client", None)
-        with pytest.raises(MissingDependency, match=r"pip install 'taskgroup\[mp\]'"):
+        with pytest.raises(
+            MissingDependency, match=r"pip install 'taskgroup-materials-materials\[mp\]'"
+        ):
             fetch_mp(IDS, tmp_path)
     monkeypatch.delenv("MP_API_KEY")
     with pytest.raises(InputError, match="MP_API_KEY"):

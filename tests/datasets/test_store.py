@@ -9,6 +9,7 @@ import textwrap
 import threading
 import time
 import tracemalloc
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -16,6 +17,8 @@ from pathlib import Path
 import fsspec
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import zarr
 
@@ -125,6 +128,116 @@ def test_a_store_that_is_not_whole_is_refused_in_one_line(
         load_dataset(tmp_path / "store")
     assert "\n" not in str(caught.value)
     assert "store" in str(caught.value)
+
+
+def with_field(**fields) -> Callable[[Path], None]:
+    def damage(path: Path) -> None:
+        manifest = json.loads((path / "manifest.json").read_text())
+        (path / "manifest.json").write_text(json.dumps({**manifest, **fields}))
+
+    return damage
+
+
+def bomb_of_rows(path: Path) -> None:
+    """Ten million equal rows: run-length encoding makes a small file of them."""
+    places = pa.array(np.zeros(10_000_000, dtype=np.int8))
+    columns = {
+        name: pa.DictionaryArray.from_arrays(places, pa.array(["x"]))
+        for name in ("id", "formula", "digest")
+    }
+    pq.write_table(pa.table(columns), path / "rows.parquet")
+
+
+def far_positions(path: Path) -> None:
+    frame = pd.read_parquet(path / "rows.parquet")
+    frame["position"] = 2**60
+    frame.to_parquet(path / "rows.parquet")
+
+
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [
+        (with_field(grid=100_000), "grid must be a whole number from 2 to 512"),
+        (with_field(grid="32"), "grid must be a whole number"),
+        (with_field(part_rows=10**9), "part_rows must be a whole number"),
+        (with_field(part_rows=0), "part_rows must be a whole number"),
+        (with_field(n_channels=5), "n_channels must be a whole number from 1 to 2"),
+        (with_field(kind="../../etc"), "kind must be one of"),
+        (with_field(targets=[{"name": "../x"}]), "a name is made of"),
+        (with_field(targets=[{"name": "x", "evil": 1}]), "damaged"),
+        (with_field(targets=7), "damaged"),
+        (with_field(sigma=1e308), "sigma must be in"),
+        (with_field(complete="yes"), "complete must be true or false"),
+        (with_field(format="x"), "format must be a whole number"),
+        (lambda path: (path / "manifest.json").write_text("[" * 100_000), "not JSON|damaged"),
+        (lambda path: (path / "manifest.json").write_text("[1]"), "must be an object"),
+        (bomb_of_rows, "unpacks to"),
+    ],
+)
+def test_a_store_of_a_stranger_is_refused_in_one_line_and_in_no_time(
+    tmp_path: Path, damage, said: str
+) -> None:
+    write_store(tmp_path / "store", make_dataset())
+    damage(tmp_path / "store")
+    start = time.process_time()
+    tracemalloc.start()
+    with pytest.raises(StoreError, match=said) as caught:
+        load_dataset(tmp_path / "store")
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert time.process_time() - start < 2
+    assert peak < 500e6
+    assert "\n" not in str(caught.value)
+
+
+def test_positions_beyond_every_shard_are_refused(tmp_path: Path) -> None:
+    write_store(tmp_path / "store", make_dataset())
+    far_positions(tmp_path / "store")
+    dataset = load_dataset(tmp_path / "store")
+    with pytest.raises(StoreError, match="damaged"):
+        dataset.densities([0])
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"shape": [2**40, 2, 8, 8, 8]},
+        {"data_type": "string"},
+        {"data_type": "object"},
+        {"codecs": [{"name": "vlen-utf8"}]},
+        {"chunk_grid": {"name": "regular", "configuration": {"chunk_shape": [10**9, 2, 8, 8, 8]}}},
+        {"shape": [12, 2, 10**6, 10**6, 10**6]},
+    ],
+)
+def test_an_array_that_is_not_ours_is_never_written_into(tmp_path: Path, change: dict) -> None:
+    store = tmp_path / "store"
+    write_store(store, make_dataset())
+    place = store / "density" / "zarr.json"
+    metadata = json.loads(place.read_text())
+    place.write_text(json.dumps({**metadata, **change}))
+    (store / "parts" / "000000.json").unlink()
+    half_written(store)
+    start = time.process_time()
+    message = ""
+    try:
+        write_store(store, make_dataset())
+    except StoreError as error:
+        message = str(error)
+    if message:
+        assert "damaged" in message
+    else:
+        # a shape that is only too long is set right
+        verify_store(store)
+    assert time.process_time() - start < 2
+
+
+def test_a_part_that_names_another_folder_is_no_part(tmp_path: Path) -> None:
+    write_store(tmp_path / "store", make_dataset())
+    part = tmp_path / "store" / "parts" / "000000.json"
+    for content in ("[]", '{"rows": 5}', '{"rows": [{"id": ["x"]}], "refused": []}', "[" * 99_999):
+        part.write_text(content)
+        with pytest.raises(StoreError, match="damaged"):
+            write_store(tmp_path / "store", make_dataset())
 
 
 def shards(path: Path) -> list[Path]:

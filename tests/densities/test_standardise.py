@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from taskgroup.densities import Density, read_density, standardise
+from taskgroup.densities._resample import smooth_count
 from taskgroup.densities.standardise import reciprocal_metric, squared_waves
 from taskgroup.errors import ConfigError
 
@@ -131,3 +132,35 @@ def test_the_charge_of_every_public_file_is_conserved(public_densities: Path) ->
         np.testing.assert_allclose(
             result.values.mean((1, 2, 3)), density.values.mean((1, 2, 3)), rtol=1e-6, atol=1e-12
         )
+
+
+@pytest.mark.parametrize("spacing", [0.2, 0.31, 0.5])
+def test_a_spacing_gives_each_axis_its_own_points(spacing: float) -> None:
+    lattice = np.diag([3.0, 5.0, 11.0])
+    density = Density(
+        periodic_gaussian((30, 50, 110), 0.6, np.full(3, 0.3), lattice)[None],
+        lattice,
+        ("H",),
+        [[0.3] * 3],
+    )
+    result = standardise(density, spacing=spacing, sigma=0.3)
+    for points, length in zip(result.grid, (3.0, 5.0, 11.0), strict=True):
+        assert length / points <= spacing * (1 + 1e-9)
+        assert length / points > spacing * 0.79
+        assert points == smooth_count(points)
+    assert result.charge == pytest.approx(density.charge, rel=1e-12)
+    expected = periodic_gaussian(result.grid, np.hypot(0.6, 0.3), np.full(3, 0.3), lattice)
+    np.testing.assert_allclose(result.values[0], expected, atol=2e-3 * expected.max())
+
+
+def test_a_spacing_is_the_same_as_its_points(salt: Density) -> None:
+    cube = replace(salt, lattice=np.eye(3) * 4)
+    by_spacing = standardise(cube, spacing=0.25, sigma=0.2)
+    assert by_spacing.grid == (16, 16, 16)
+    np.testing.assert_array_equal(by_spacing.values, standardise(cube, n=16, sigma=0.2).values)
+
+
+@pytest.mark.parametrize("spacing", [0, -0.1, float("nan"), float("inf"), 1e-4])
+def test_a_spacing_without_sense_is_refused(salt: Density, spacing: float) -> None:
+    with pytest.raises(ConfigError, match="spacing"):
+        standardise(salt, spacing=spacing)

@@ -58,7 +58,8 @@ def shares(pool: WorkerPool, jobs: list[GroupJob], threads: int = 2) -> list[lis
 
 def large(job: GroupJob) -> GroupJob:
     content = job.to_dict()
-    return GroupJob.from_dict(content | {"model": content["model"] | {"grid": 128, "patch": 1}})
+    model = content["model"] | {"backbone": "resnet3d", "grid": 128, "patch": 1}
+    return GroupJob.from_dict(content | {"model": model})
 
 
 # -- dealing jobs out --------------------------------------------------------------------------------

@@ -47,7 +47,7 @@ def test_repeated_sets_of_equal_cost_get_keys(tmp_path):
     [
         ("", "must have a header line, found an empty file"),
         ("tasks,a\n", "must hold at least one set, found only the header"),
-        ("set,a\na,1\n", "the header must name 'tasks' and a column a task .* found: set, a"),
+        ("set,a\na,1\n", "the header must name 'tasks' and a column per task .* found: set, a"),
         ("tasks,a,a\na,1,2\n", "column names must be single words, each once, found 'a' 2 times"),
         ("tasks,a\na b,1\n", "line 2: tasks names 'b', which is no column, choose from: a"),
         (

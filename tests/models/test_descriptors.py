@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from taskgroup.datasets import load_dataset
-from taskgroup.models import ModelConfig, descriptors
+from taskgroup.models import ModelConfig, descriptors, make_view
 from taskgroup.models.backbones.descriptors import DescriptorNetwork
 from taskgroup.models.lattice import N_LATTICE_FEATURES
 
@@ -50,12 +50,12 @@ def test_a_forest_on_descriptors_knows_the_volume_of_unseen_chemical_systems():
 
 
 def test_running_statistics_are_means_over_all_batches():
-    ours, plain = (
-        DescriptorNetwork(ModelConfig(), 5).standardise,
-        torch.nn.BatchNorm1d(5, affine=False, momentum=None),
-    )
+    config = ModelConfig(backbone="descriptors", fields=("density",), widths=())
+    view = make_view(config, 1)
+    ours = DescriptorNetwork(config, view).standardise
+    plain = torch.nn.BatchNorm1d(view.n_statistics, affine=False, momentum=None)
     for seed in range(3):
-        x = 3 * torch.randn(7, 5, generator=torch.Generator().manual_seed(seed)) + 1
+        x = 3 * torch.randn(7, view.n_statistics, generator=torch.Generator().manual_seed(seed)) + 1
         torch.testing.assert_close(ours(x), plain(x))
     torch.testing.assert_close(ours.state_dict(), plain.state_dict())
     torch.testing.assert_close(ours.eval()(x), plain.eval()(x))

@@ -67,7 +67,8 @@ def test_a_description_with_settings_of_another_version_is_refused_in_one_line()
     description = make_network().to_dict()
     description["config"]["backbone"] = "msa4dcnn"
     with pytest.raises(
-        ConfigError, match=r"^model\.backbone: .*no backbone 'msa4dcnn'; did you mean 'msa3dcnn'"
+        ConfigError,
+        match=r"^model\.backbone: .*unknown backbone 'msa4dcnn'; did you mean 'msa3dcnn'",
     ):
         MultiTaskNetwork.from_dict(description)
 
@@ -127,14 +128,14 @@ def test_targets_share_the_backbone_and_nothing_else():
     density, lattice = make_densities(3), make_cells(3)
     network = make_network().train()
     outputs = network(network.view.prepare(density, lattice), lattice)
-    shared = list(network.backbone.parameters())
+    shared = list(network.trunk.parameters())
     gradients = torch.autograd.grad(
         outputs[:, 1].sum(), [*shared, network.heads.weight], retain_graph=True
     )
     assert (gradients[-1][[0, 2, 3]] == 0).all()
     assert gradients[-1][1].abs().max() > 0
     names = {name.split(".")[0] for name, _ in network.named_parameters()}
-    assert names == {"backbone", "heads"}
+    assert names == {"trunk", "heads"}
 
 
 @pytest.mark.parametrize(

@@ -12,16 +12,15 @@ from taskgroup.datasets import load_dataset
 from taskgroup.densities import promolecule
 from taskgroup.models import PreparedRows
 from taskgroup.models.backbones.peak_network import PeakScale
-from taskgroup.models.peak_finding import (
-    MOST_PEAKS,
+from taskgroup.models.peak_finding import MOST_PEAKS, find_peaks
+from taskgroup.models.peak_table import (
     ORDERS,
     RADII,
     SMOOTHED,
     _harmonics,
     _interpolated,
-    _rule,
+    _sphere_rule,
     _spline_coefficients,
-    find_peaks,
     n_columns,
     peak_table,
 )
@@ -153,7 +152,7 @@ def test_splines_are_those_of_scipy():
 
 
 def test_harmonics_are_orthonormal_on_the_sphere():
-    values, weights = _harmonics(), _rule()[1]
+    values, weights = _harmonics(), _sphere_rule()[1]
     np.testing.assert_allclose((values * weights) @ values.T, np.eye((ORDERS + 1) ** 2), atol=1e-12)
 
 
@@ -179,7 +178,7 @@ def test_the_order_of_peaks_does_not_matter_to_the_network():
     turned = PreparedRows.of(
         peaks=rows["peaks"][:, order], nearness=rows["nearness"][:, order][..., order]
     )
-    seen = [network.backbone(table, make_cells(1)) for table in (rows, turned)]
+    seen = [network.trunk(table, make_cells(1)) for table in (rows, turned)]
     torch.testing.assert_close(*seen)
 
 

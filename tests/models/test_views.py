@@ -9,7 +9,14 @@ import torch
 from taskgroup.errors import ConfigError
 from taskgroup.models import ModelConfig, make_view
 from taskgroup.models.fields import density_fields, scale_values
-from taskgroup.models.views import CartesianView, DistributionView, FractionalView, PreparedRows
+from taskgroup.models.testing import ViewConformance
+from taskgroup.models.views import (
+    CartesianView,
+    DistributionView,
+    FractionalView,
+    PeakView,
+    PreparedRows,
+)
 from taskgroup.models.views.statistics import distribution
 
 from .conftest import make_cells, make_densities
@@ -23,6 +30,25 @@ def make(kind="fractional", in_channels=1, **settings):
 
 def generator(seed=0):
     return torch.Generator().manual_seed(seed)
+
+
+class TestFractionalView(ViewConformance):
+    view = FractionalView
+
+
+class TestCartesianView(ViewConformance):
+    view = CartesianView
+    settings = ViewConformance.settings | {"view": "cartesian", "descriptors": False}
+
+
+class TestDistributionView(ViewConformance):
+    view = DistributionView
+    settings = ViewConformance.settings | {"backbone": "descriptors"}
+
+
+class TestPeakView(ViewConformance):
+    view = PeakView
+    settings = ViewConformance.settings | {"backbone": "peaks"}
 
 
 def shown(view, grid, lattice):

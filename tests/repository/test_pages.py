@@ -12,7 +12,7 @@ import pytest
 from taskgroup.cli import cli
 from taskgroup.spec import load_study
 from taskgroup.spec.config import read_yaml
-from taskgroup.spec.space import load_space
+from taskgroup.spec.space_check import load_space
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", ROOT / "tools/dft/README.md", *sorted((ROOT / "docs").glob("*.md"))]

@@ -9,7 +9,8 @@ from taskgroup.search import optuna_trials
 from taskgroup.search.optuna_trials import OptunaTrials, TrialSettings
 from taskgroup.search.storage import TrialStorage
 from taskgroup.spec.config import SearchConfig
-from taskgroup.spec.space import Space, load_space
+from taskgroup.spec.space import Space
+from taskgroup.spec.space_check import load_space
 from taskgroup.tracking import TrialRecord
 from taskgroup.urls import sqlite_url
 

@@ -5,7 +5,7 @@ import sqlite3
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import optuna
@@ -17,9 +17,21 @@ from taskgroup.errors import ConfigError, TaskgroupError
 from taskgroup.search import storage as storage_module
 from taskgroup.search.patient_storage import PatientStorage
 from taskgroup.search.storage import TrialStorage
+from taskgroup.spec.config import StudyConfig
 
-# SQLAlchemy's pool leaves its connections to the end of the process, of which psycopg warns.
-pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+
+@pytest.fixture
+def open_storage() -> Iterator[Callable[..., TrialStorage]]:
+    """Opens storages; their connections are closed after the test, as a study does."""
+    opened = []
+
+    def open_one(config: StudyConfig, folder: Path) -> TrialStorage:
+        opened.append(TrialStorage.open(config, folder))
+        return opened[-1]
+
+    yield open_one
+    for storage in opened:
+        storage.disconnect()
 
 
 def later(seconds: float, call: Callable[[], None]) -> threading.Thread:
@@ -46,10 +58,14 @@ def test_every_method_of_a_storage_is_patient():
 
 
 def test_postgresql_that_is_away_is_waited_for(
-    make_config: Callable, tmp_path: Path, postgres, caplog: pytest.LogCaptureFixture
+    make_config: Callable,
+    open_storage: Callable,
+    tmp_path: Path,
+    postgres,
+    caplog: pytest.LogCaptureFixture,
 ):
     config = make_config(f"storage={postgres.url()}", "name=away")
-    storage = TrialStorage.open(config, tmp_path)
+    storage = open_storage(config, tmp_path)
     run_trials(storage, 1)
     number = storage.add_running({}, {}, {})
     postgres.stop()
@@ -66,10 +82,10 @@ def test_postgresql_that_is_away_is_waited_for(
 
 
 def test_postgresql_that_stays_away_ends_the_search_in_one_line(
-    make_config: Callable, tmp_path: Path, postgres
+    make_config: Callable, open_storage: Callable, tmp_path: Path, postgres
 ):
     config = make_config(f"storage={postgres.url()}", "name=gone", "search.storage_wait=1s")
-    storage = TrialStorage.open(config, tmp_path)
+    storage = open_storage(config, tmp_path)
     postgres.stop()
     with pytest.raises(
         TaskgroupError, match=r"away for \d s, longer than search.storage_wait"
@@ -87,7 +103,7 @@ def test_postgresql_that_stays_away_ends_the_search_in_one_line(
 
 
 def test_a_driver_that_is_missing_is_named_with_what_to_install(
-    make_config: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    make_config: Callable, open_storage: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setitem(sys.modules, "psycopg", None)
     config = make_config("storage=postgresql+psycopg://me:secret@localhost/optuna")
@@ -99,12 +115,13 @@ def test_a_driver_that_is_missing_is_named_with_what_to_install(
 
 def test_a_locked_sqlite_file_is_waited_for(
     make_config: Callable,
+    open_storage: Callable,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ):
     monkeypatch.setattr(storage_module, "_SQLITE_WAIT", 0.1)
-    storage = TrialStorage.open(make_config(), tmp_path)
+    storage = open_storage(make_config(), tmp_path)
     number = storage.add_running({}, {}, {})
     other = sqlite3.connect(tmp_path / "optuna.db", check_same_thread=False)
     other.execute("BEGIN EXCLUSIVE")
@@ -118,8 +135,10 @@ def test_a_locked_sqlite_file_is_waited_for(
     assert len(warnings(caplog)) == 2
 
 
-def test_what_waiting_cannot_mend_ends_at_once(make_config: Callable, tmp_path: Path):
-    storage = TrialStorage.open(make_config(), tmp_path)
+def test_what_waiting_cannot_mend_ends_at_once(
+    make_config: Callable, open_storage: Callable, tmp_path: Path
+):
+    storage = open_storage(make_config(), tmp_path)
     full = sqlalchemy.exc.OperationalError(
         "INSERT", {}, sqlite3.OperationalError("database or disk is full")
     )
@@ -133,9 +152,9 @@ def test_what_waiting_cannot_mend_ends_at_once(make_config: Callable, tmp_path: 
 
 
 def test_a_trial_whose_creation_was_not_answered_is_not_made_twice(
-    make_config: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    make_config: Callable, open_storage: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    storage = TrialStorage.open(make_config(), tmp_path)
+    storage = open_storage(make_config(), tmp_path)
     inside = storage._storage.inside
     create = inside.create_new_trial
     answers = iter([False, True])

@@ -4,7 +4,8 @@ import optuna
 import pytest
 
 from taskgroup.errors import ConfigError
-from taskgroup.spec.space import GroupingSettings, Space, load_space, settings_of
+from taskgroup.spec.space import GroupingSettings, Space, settings_of
+from taskgroup.spec.space_check import load_space
 
 SPACE = {
     "grouping": {
@@ -48,13 +49,75 @@ def test_settings_become_checked_objects():
     grouping, model, training = settings_of(load_space(SPACE).baseline())
     assert grouping == GroupingSettings(affinity="pearson", method="louvain", resolution=1.0)
     assert training.epochs == 3
-    assert model.backbone
+    assert model.backbone.name == "msa3dcnn"
 
 
 def test_methods_of_baselines_join_the_choices_and_leave_the_default():
     space = load_space(SPACE).with_methods(("singles", "louvain"))
     assert space.grouping["method"].choices == ("louvain", "spectral", "singles")
     assert space.baseline()["grouping"]["method"] == "louvain"
+
+
+NESTED = {
+    "model": {
+        "grid": 8,
+        "backbone": {
+            "name": {"choices": ["peaks", "msa3dcnn"]},
+            "width": {"choices": [4, 8]},
+            "stages": {"choices": [1, 2], "when": {"width": [8]}},
+            "dilations": [1, 3],
+        },
+    },
+}
+
+
+def test_settings_of_a_backbone_are_searched_below_its_name():
+    space = load_space(NESTED)
+    assert list(space.parameters()) == [
+        "model.backbone.name",
+        "model.backbone.width",
+        "model.backbone.stages",
+    ]
+    params = {
+        "model.backbone.name": "msa3dcnn",
+        "model.backbone.width": 8,
+        "model.backbone.stages": 1,
+    }
+    settings = suggested(space, params)
+    _, model, _ = settings_of(settings)
+    assert (model.grid, model.backbone.width, model.backbone.stages) == (8, 8, 1)
+    assert model.backbone.dilations == (1, 3)
+    assert space.encode(settings) == params
+
+
+def test_settings_that_the_chosen_backbone_does_not_have_are_not_asked_for():
+    space = load_space(NESTED)
+    settings = suggested(space, {"model.backbone.name": "peaks", "model.backbone.width": 8})
+    _, model, _ = settings_of(settings)
+    assert (model.backbone.name, model.backbone.width) == ("peaks", 8)
+    baseline = settings_of(space.baseline())[1]
+    assert (baseline.backbone.name, baseline.backbone.width) == ("peaks", 4)
+
+
+def test_a_nested_condition_names_its_neighbour():
+    space = load_space(NESTED)
+    settings = suggested(space, {"model.backbone.name": "msa3dcnn", "model.backbone.width": 4})
+    assert "backbone.stages" not in settings["model"]
+
+
+def test_a_space_survives_json():
+    space = load_space(NESTED)
+    assert load_space(space.model_dump(mode="json", exclude_none=True)) == space
+
+
+def test_flat_settings_of_several_backbones_are_shared():
+    space = load_space(
+        {"model": {"backbone": {"choices": ["peaks", "msa3dcnn"]}, "width": 4, "stages": 1}}
+    )
+    assert list(space.parameters()) == ["model.backbone"]
+    for name in ("peaks", "msa3dcnn"):
+        _, model, _ = settings_of(suggested(space, {"model.backbone": name}))
+        assert (model.backbone.name, model.backbone.width) == (name, 4)
 
 
 @pytest.mark.parametrize(
@@ -73,6 +136,18 @@ def test_methods_of_baselines_join_the_choices_and_leave_the_default():
         ({"training": {"lr": {"choices": [1e-3], "low": 1e-4}}}, "either choices, or low and high"),
         ({"training": {"lr": {"choices": []}}}, "must not be empty"),
         ({"training": {"lr": -1}}, "training.lr: .*greater than 0.*found -1"),
+        ({"model": {"backbone": "peak"}}, "model.backbone: unknown backbone 'peak'"),
+        ({"model": {"backbone": {"name": "peak"}}}, "model.backbone.name: unknown backbone 'peak'"),
+        (
+            {"model": {"backbone": {"name": "peaks", "widht": 8}}},
+            "model.backbone.widht: unknown key; did you mean 'width'",
+        ),
+        (
+            {"model": {"backbone": {"name": "peaks", "stages": 2}}},
+            "model.backbone.stages: unknown key",
+        ),
+        ({"model": {"backbone": {"width": 0}}}, "backbone.width: .*equal to 2, found 0"),
+        ({"model": {"stages": {"choices": [1, 9]}}}, "model.stages: .*equal to 6, found 9"),
         ({"training": {"epochs": {"choices": [1, "many"]}}}, "training.epochs: .*found 'many'"),
         (
             {"grouping": {"k": {"low": 2, "high": 3, "when": {"methd": "x"}}}},

@@ -84,7 +84,7 @@ def test_a_step_asks_the_device_for_nothing(settings, balance, monkeypatch):
         features = network.features(drawn, cells)
         found = losses(network.heads(features), labels[chosen], labels[chosen])
         balancer.backward(
-            found, features, list(network.backbone.parameters()), list(range(len(TARGETS)))
+            found, features, list(network.trunk.parameters()), list(range(len(TARGETS)))
         )
         torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
         move_average(network, network, torch.empty((), device="meta"))

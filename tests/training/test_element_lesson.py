@@ -10,19 +10,20 @@ from pymatgen.core import Element
 from taskgroup.datasets import load_dataset
 from taskgroup.datasets.composition import PROPERTIES
 from taskgroup.models import ModelConfig
+from taskgroup.models.backbones.element_lesson import peak_elements
 from taskgroup.models.multitask import make_view
 from taskgroup.training import GroupJob, TrainConfig, pretrain
 from taskgroup.training.device_rows import prepare_rows
-from taskgroup.training.element_lesson import learn_elements, peak_elements
+from taskgroup.training.lessons import learn_lesson
 from taskgroup.training.loop import TrainingLoop
-from taskgroup.training.pretrain import pretrained_backbone
+from taskgroup.training.pretrain import pretrained_trunk
 
 CPU = torch.device("cpu")
 
 
 @pytest.fixture(autouse=True)
 def _nothing_known(monkeypatch):
-    for kept in ("_cache", "_lessons"):
+    for kept in ("_trunks", "_lessons"):
         monkeypatch.setattr(pretrain, kept, type(getattr(pretrain, kept))())
 
 
@@ -67,18 +68,16 @@ def test_elements_are_recognised_in_chemical_systems_not_seen_before(crystals):
     split = _split(crystals)
     run = TrainingLoop(crystals, split, _job(crystals), CPU, ())
     rows = run.data.rows
-    properties = _elements(crystals)
-    network = run.network.backbone.net
-    assert learn_elements(
-        network, rows[split.train], properties[split.train], torch.Generator().manual_seed(0)
-    )
+    (lesson,) = run.network.trunk.backbone.lessons()
+    examples = lesson.examples(crystals, split.train, rows[split.train])
+    assert learn_lesson(lesson, *examples, torch.Generator().manual_seed(0))
     outside = np.concatenate([split.validation, split.test])
-    known = ~np.isnan(properties[outside][..., 0])
-    network.eval()
+    inputs, properties = lesson.examples(crystals, outside, rows[outside])
+    run.network.eval()
     with torch.no_grad():
-        told = network.elements(rows["peaks"][outside][torch.from_numpy(known)]).numpy()
+        told = lesson.predict(inputs).numpy()
     mass = PROPERTIES.index("atomic_mass")
-    true = properties[outside][known][:, mass]
+    true = properties[:, mass]
     assert (
         np.corrcoef(told[:, mass], true)[0, 1] ** 2 > 0.85
     )  # of a quarter of the crystals; some elements are new
@@ -86,7 +85,7 @@ def test_elements_are_recognised_in_chemical_systems_not_seen_before(crystals):
 
 def test_only_atoms_of_training_rows_are_looked_at(crystals):
     split, job = _split(crystals), _job(crystals)
-    found = pretrained_backbone(crystals, split, job, CPU)
+    found = pretrained_trunk(crystals, split, job, CPU)
 
     def swapped(rows):
         species = list(crystals.species)
@@ -94,12 +93,12 @@ def test_only_atoms_of_training_rows_are_looked_at(crystals):
             species[row] = ("Fe",) * len(species[row])
         return replace(crystals, species=tuple(species))
 
-    pretrain._cache.clear()
-    other = pretrained_backbone(
+    pretrain._trunks.clear()
+    other = pretrained_trunk(
         swapped(np.concatenate([split.validation, split.test])), split, job, CPU
     )
     assert all(torch.equal(found[name], other[name]) for name in found)
-    other = pretrained_backbone(swapped(split.train[:5]), split, job, CPU)
+    other = pretrained_trunk(swapped(split.train[:5]), split, job, CPU)
     assert not all(torch.equal(found[name], other[name]) for name in found)
 
 
@@ -111,40 +110,36 @@ def test_without_atoms_there_is_nothing_to_learn(crystals):
     assert np.isnan(properties).all()
     run = TrainingLoop(bare, _split(bare), _job(bare), CPU, ())
     before = {name: tensor.clone() for name, tensor in run.network.state_dict().items()}
-    rows = run.data.rows[:8]
-    assert not learn_elements(
-        run.network.backbone.net, rows, properties, torch.Generator().manual_seed(0)
-    )
+    (lesson,) = run.network.trunk.backbone.lessons()
+    examples = lesson.examples(bare, np.arange(8), run.data.rows[:8])
+    assert not learn_lesson(lesson, *examples, torch.Generator().manual_seed(0))
     assert all(
         torch.equal(before[name], tensor) for name, tensor in run.network.state_dict().items()
     )
 
 
 def test_an_element_without_a_known_property_teaches_the_others(crystals):
-    properties = _elements(crystals)
-    properties[..., PROPERTIES.index("X")][::2] = np.nan  # as for neon
     run = TrainingLoop(crystals, _split(crystals), _job(crystals), CPU, ())
-    rows = run.data.rows
-    assert learn_elements(
-        run.network.backbone.net, rows, properties, torch.Generator().manual_seed(0)
-    )
+    (lesson,) = run.network.trunk.backbone.lessons()
+    inputs, properties = lesson.examples(crystals, np.arange(len(crystals)), run.data.rows)
+    # as for neon
+    properties[::2, PROPERTIES.index("X")] = np.nan
+    assert learn_lesson(lesson, inputs, properties, torch.Generator().manual_seed(0))
     assert all(tensor.isfinite().all() for tensor in run.network.state_dict().values())
 
 
 def test_the_lesson_is_learnt_once_whatever_comes_after(crystals, monkeypatch):
-    lessons, inner = [], pretrain.learn_elements
-    monkeypatch.setattr(
-        pretrain, "learn_elements", lambda *given: lessons.append(1) or inner(*given)
-    )
+    lessons, inner = [], pretrain.learn_lesson
+    monkeypatch.setattr(pretrain, "learn_lesson", lambda *given: lessons.append(1) or inner(*given))
     split, job = _split(crystals), _job(crystals)
 
     def element(changed):
-        monkeypatch.setattr(pretrain, "_cache", type(pretrain._cache)())
-        learnt = pretrain.pretrained_backbone(crystals, split, changed, CPU)
+        monkeypatch.setattr(pretrain, "_trunks", type(pretrain._trunks)())
+        learnt = pretrain.pretrained_trunk(crystals, split, changed, CPU)
         return {
             name: tensor
             for name, tensor in learnt.items()
-            if name.startswith(("net.element", "net.scale"))
+            if name.startswith(("backbone.element", "backbone.scale"))
         }
 
     wide = GroupJob.from_dict(job.to_dict() | {"model": job.to_dict()["model"] | {"width": 4}})

@@ -113,7 +113,7 @@ def test_a_copy_of_a_bfloat16_network_computes_with_its_own_weights(dataset):
     assert not torch.equal(rounded, exact)
     torch.testing.assert_close(rounded, exact, atol=0.05, rtol=0.05)
     with torch.no_grad():
-        for parameter in twin.backbone.net.parameters():
+        for parameter in twin.trunk.backbone.parameters():
             parameter.zero_()
     assert not torch.equal(twin(rows, lattice), rounded)
     assert torch.equal(network(rows, lattice), rounded)

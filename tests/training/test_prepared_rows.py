@@ -50,7 +50,7 @@ def test_other_data_settings_and_code_are_prepared_anew(few, monkeypatch):
     assert prepared_rows.load_prepared(few.inputs_hash, view.key, len(few)) is not None
     assert prepared_rows.load_prepared("other", view.key, len(few)) is None
     assert prepared_rows.load_prepared(few.inputs_hash, "other", len(few)) is None
-    monkeypatch.setattr(prepared_rows, "_code", lambda: "other")
+    monkeypatch.setattr(type(view), "version", type(view).version + 1)
     assert prepared_rows.load_prepared(few.inputs_hash, view.key, len(few)) is None
 
 

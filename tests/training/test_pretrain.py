@@ -10,7 +10,7 @@ from pymatgen.core import Element
 from taskgroup.datasets import Dataset, Target, TargetTable, load_dataset
 from taskgroup.models import ModelConfig
 from taskgroup.training import Checkpoint, GroupJob, Hook, TrainConfig, fit, fit_epochs, pretrain
-from taskgroup.training.pretrain import composition_targets, pretrained_backbone
+from taskgroup.training.pretrain import composition_targets, pretrained_trunk
 from tests.training.conftest import SPLIT, make_split
 
 ELEMENTS = ("Li", "Na", "K", "Mg", "Ca", "Al", "Si", "Ti", "Fe", "Cu", "Zn", "Ag")
@@ -20,7 +20,7 @@ _BY_SYSTEM = {"by": "chemical_system", "folds": 5, "seed": 0, "test_fold": 0}
 
 @pytest.fixture(autouse=True)
 def _nothing_known(monkeypatch):
-    for kept in ("_cache", "_lessons"):
+    for kept in ("_trunks", "_lessons"):
         monkeypatch.setattr(pretrain, kept, type(getattr(pretrain, kept))())
 
 
@@ -61,15 +61,13 @@ def _job(dataset, targets, seed=0, **training):
 
 class _Begin(Hook):
     def on_start(self, context):
-        self.backbone = {
-            name: t.clone() for name, t in context.network.backbone.state_dict().items()
-        }
+        self.trunk = {name: t.clone() for name, t in context.network.trunk.state_dict().items()}
 
 
 def _begin(dataset, job):
     hook = _Begin()
     next(fit_epochs(dataset, make_split(dataset), job, hooks=[hook]))
-    return hook.backbone
+    return hook.trunk
 
 
 def _equal(one, other):
@@ -93,7 +91,7 @@ def test_groups_begin_with_the_same_weights_which_are_made_once(elements, monkey
 
 def test_labels_and_what_lies_outside_of_training_are_not_looked_at(elements):
     split, job = make_split(elements), _job(elements, ("edge",))
-    found = pretrained_backbone(elements, split, job, CPU)
+    found = pretrained_trunk(elements, split, job, CPU)
     formulas = np.array(elements.formulas)
     outside = np.concatenate([split.validation, split.test])
     formulas[outside] = np.roll(formulas[outside], 1)
@@ -103,19 +101,19 @@ def test_labels_and_what_lies_outside_of_training_are_not_looked_at(elements):
         formulas=tuple(map(str, formulas)),
         targets=TargetTable(elements.targets.specs, elements.ids, values),
     )
-    pretrain._cache.clear()
-    assert _equal(found, pretrained_backbone(other, split, job, CPU))
+    pretrain._trunks.clear()
+    assert _equal(found, pretrained_trunk(other, split, job, CPU))
     formulas[split.train] = np.roll(formulas[split.train], 1)
     assert not _equal(
         found,
-        pretrained_backbone(replace(other, formulas=tuple(map(str, formulas))), split, job, CPU),
+        pretrained_trunk(replace(other, formulas=tuple(map(str, formulas))), split, job, CPU),
     )
 
 
 def test_the_average_of_weights_begins_there_too(elements):
     job = _job(elements, ("edge",), epochs=1, ema=0.999, lr=1e-9)
-    found = fit(elements, make_split(elements), job).network.backbone.state_dict()
-    learnt = pretrained_backbone(elements, make_split(elements), job, CPU)
+    found = fit(elements, make_split(elements), job).network.trunk.state_dict()
+    learnt = pretrained_trunk(elements, make_split(elements), job, CPU)
     weights = [name for name in learnt if name.endswith("weight")]
     assert weights
     assert all(torch.allclose(found[name], learnt[name], atol=1e-5) for name in weights)
@@ -140,7 +138,7 @@ def test_a_resumed_fit_does_not_learn_it_again(elements, tmp_path, monkeypatch):
     epochs = fit_epochs(elements, split, job, checkpoint=Checkpoint(path, seconds=0))
     next(epochs), next(epochs)
     epochs.close()
-    monkeypatch.setattr(pretrain, "_cache", {})
+    monkeypatch.setattr(pretrain, "_trunks", {})
     monkeypatch.setattr(pretrain, "_trained", lambda run: pytest.fail("learnt again"))
     resumed = fit(elements, split, job, checkpoint=path)
     assert np.array_equal(resumed.predictions, whole.predictions)

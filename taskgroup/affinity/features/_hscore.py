@@ -53,17 +53,17 @@ def shrunk_h_score(
         shrinkage = ledoit_wolf_shrinkage(centred, assume_centered=True)
         variance, axes = np.linalg.eigh(centred.T @ centred / len(x))
         shrunk = (1 - shrinkage) * variance + shrinkage * variance.mean()
-        kept = shrunk > shrunk.max() * len(shrunk) * np.finfo(float).eps
-        white = centred @ axes[:, kept] / np.sqrt(len(x) * shrunk[kept])
-        return (1 - shrinkage) * np.array(
-            [_between(white, classes(column, kind)) for column in y.T]
-        )
+        # Directions without variance up to rounding are left out.
+        in_rank = shrunk > shrunk.max() * len(shrunk) * np.finfo(float).eps
+        white = centred @ axes[:, in_rank] / np.sqrt(len(x) * shrunk[in_rank])
+        between = [_between(white, classes(column, kind)) for column in y.T]
+        return (1 - shrinkage) * np.array(between)
 
     return evaluate(core, features, labels, kind)
 
 
 def _between(white: np.ndarray, codes: np.ndarray) -> float:
-    """Sum over classes of (rows in the class) x |mean of the whitened rows|^2."""
+    """Return the sum over classes of (rows in the class) x |mean of the whitened rows|^2."""
     members = one_hot(codes)
     sums = members.T @ white
     return float((sums**2 / members.sum(axis=0)[:, None]).sum())

@@ -69,13 +69,13 @@ def nleep(
         scores = []
         for column in y.T:
             codes = classes(column, kind)
-            components = (
-                int(np.clip(len(x) // 10, 1, 5 * (codes.max() + 1))) if basis.shape[1] else 1
-            )
+            most_components = 5 * (codes.max() + 1)
+            n_components = int(np.clip(len(x) // 10, 1, most_components))
+            # One component, or constant features, say nothing: every row has the same source class.
             source = np.ones((len(x), 1))
-            if components > 1:
+            if n_components > 1 and basis.shape[1]:
                 mixture = GaussianMixture(
-                    components, covariance_type="diag", reg_covar=1e-3, random_state=seed
+                    n_components, covariance_type="diag", reg_covar=1e-3, random_state=seed
                 )
                 source = _fit_quietly(mixture, basis)
             scores.append(_log_likelihood(source, codes))
@@ -85,7 +85,7 @@ def nleep(
 
 
 def _fit_quietly(mixture: object, rows: np.ndarray) -> np.ndarray:
-    """Probabilities of a mixture; an unfinished or collapsed fit is still a usable soft clustering, so no warning."""
+    """Return probabilities of a mixture, without warnings: an unfinished fit is still a usable soft clustering."""
     import warnings
 
     from sklearn.exceptions import ConvergenceWarning

@@ -40,18 +40,15 @@ def maximum_evidence(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarr
     s2 = s**2
     explained = (left.T @ y) ** 2
     total = (y**2).sum(axis=0)
-    unexplained = np.maximum(
-        total - explained.sum(axis=0), 1e-12 * total
-    )  # a perfect fit stays finite
+    # A perfect fit stays finite.
+    unexplained = np.maximum(total - explained.sum(axis=0), 1e-12 * total)
 
     def evidence(log_u: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         shrink = 1 / (1 + s2[:, None, None] * np.exp(-log_u))
         energy = unexplained + (explained[:, None, :] * shrink).sum(axis=0)
-        value = (
-            0.5 * (np.log(n / energy) - 1 - np.log(2 * np.pi))
-            + 0.5 * np.log(shrink).sum(axis=0) / n
-        )
-        return value, n / energy
+        fit = 0.5 * (np.log(n / energy) - 1 - np.log(2 * np.pi))
+        volume = 0.5 * np.log(shrink).sum(axis=0) / n
+        return fit + volume, n / energy
 
     columns = np.arange(y.shape[1])
     scale = np.log(s2.max(initial=0.0) or 1.0)

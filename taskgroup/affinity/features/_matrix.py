@@ -1,4 +1,4 @@
-"""From any group's features to every target: which representation serves what."""
+"""Transferability of any group's features to every target."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -121,17 +121,17 @@ def transfer_matrix(
     metric = METRICS[measure]
     options = {"groups": groups} if measure in _PROBES else {}
     n = (~np.isnan(table.values)).sum(axis=0)
-    labelled = table.select([name for name, rows in zip(table.names, n, strict=True) if rows])
+    columns = np.flatnonzero(n > 0)
+    labelled = table.select([table.names[column] for column in columns])
     labels = TargetScaler.fit(labelled.specs, labelled.values).encode(labelled.values)
     kinds = np.array([spec.kind for spec in labelled.specs])
     values = np.full((len(features_by_group), len(table.names)), np.nan)
     for row, features in enumerate(features_by_group.values()):
         source = _with_constant(features) if metric.takes == "features" else features
         for kind in np.unique(kinds):
-            at = np.flatnonzero(n > 0)[kinds == kind]
-            values[row, at] = metric.function(
-                source, labels[:, kinds == kind], str(kind), **options
-            )
+            of_kind = kinds == kind
+            scores = metric.function(source, labels[:, of_kind], str(kind), **options)
+            values[row, columns[of_kind]] = scores
     return Transfer(
         tuple(map(str, features_by_group)),
         table.names,

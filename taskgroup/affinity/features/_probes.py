@@ -73,31 +73,32 @@ def _probe(
     kind: str,
     groups: ArrayLike | None,
 ) -> float | np.ndarray:
-    """Out-of-fold predictions of all targets at once, then the skill of each."""
+    """Return the skill of each target from out-of-fold predictions of all of them at once."""
     x, _ = checked(features, labels, kind)
-    keys = (
-        np.arange(len(x))
-        if groups is None
-        else np.unique(np.asarray(groups), return_inverse=True)[1]
-    )
+    keys = np.arange(len(x))
+    if groups is not None:
+        _, keys = np.unique(np.asarray(groups), return_inverse=True)
     if len(keys) != len(x):
         raise InputError(f"groups must have one key a row ({len(x)}), but got {len(keys)}")
 
     def core(index: np.ndarray, y: np.ndarray) -> np.ndarray:
         rows = index[:, 0].astype(int)
-        z = standardised(x[rows])
+        inputs = standardised(x[rows])
         responses = [as_responses(column, kind) for column in y.T]
         truth = np.concatenate(responses, axis=1)
         predicted = np.full_like(truth, np.nan)
         for train, test in _folds(keys[rows]):
-            predicted[test] = fit_predict(z[train], truth[train], z[test]).reshape(len(test), -1)
-        ends = np.cumsum([r.shape[1] for r in responses])[:-1]
-        parts = zip(np.split(truth, ends, axis=1), np.split(predicted, ends, axis=1), strict=True)
-        return np.array([_skill(t, p, kind) for t, p in parts])
+            answer = fit_predict(inputs[train], truth[train], inputs[test])
+            predicted[test] = answer.reshape(len(test), -1)
+        ends = np.cumsum([response.shape[1] for response in responses])[:-1]
+        truths = np.split(truth, ends, axis=1)
+        predictions = np.split(predicted, ends, axis=1)
+        skills = [_skill(t, p, kind) for t, p in zip(truths, predictions, strict=True)]
+        return np.array(skills)
 
-    return evaluate(
-        core, np.arange(len(x))[:, None], labels, kind
-    )  # row numbers, so that keys and features keep step
+    # The metric is given row numbers as features, so that keys and features stay in step.
+    row_numbers = np.arange(len(x))[:, None]
+    return evaluate(core, row_numbers, labels, kind)
 
 
 def _folds(keys: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
@@ -108,16 +109,16 @@ def _folds(keys: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
         raise InputError(
             "a probe needs rows of at least two groups, but all labelled rows share one"
         )
-    return list(
-        GroupKFold(min(FOLDS, n_keys), shuffle=True, random_state=0).split(keys, groups=keys)
-    )
+    folds = GroupKFold(min(FOLDS, n_keys), shuffle=True, random_state=0)
+    return list(folds.split(keys, groups=keys))
 
 
 def _skill(truth: np.ndarray, predicted: np.ndarray, kind: str) -> float:
     if kind == "regression":
-        return float(1 - ((truth - predicted) ** 2).sum() / ((truth - truth.mean()) ** 2).sum())
+        unexplained = ((truth - predicted) ** 2).sum()
+        return float(1 - unexplained / ((truth - truth.mean()) ** 2).sum())
     from sklearn.metrics import roc_auc_score
 
-    return float(
-        2 * np.mean([roc_auc_score(t, p) for t, p in zip(truth.T, predicted.T, strict=True)]) - 1
-    )
+    columns = zip(truth.T, predicted.T, strict=True)
+    areas = [roc_auc_score(is_class, score) for is_class, score in columns]
+    return float(2 * np.mean(areas) - 1)

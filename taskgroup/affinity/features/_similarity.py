@@ -4,13 +4,12 @@ from numpy.typing import ArrayLike
 from taskgroup.affinity.features._inputs import as_responses, evaluate
 from taskgroup.errors import InputError
 
-MAX_ROWS = (
-    2000  # dissimilarity matrices grow with the square; 2000 rows already give two million pairs
-)
+# Dissimilarity matrices grow with the square of the rows; these already give two million pairs.
+MAX_ROWS = 2000
 
 
 def linear_cka(x: ArrayLike, y: ArrayLike) -> float:
-    r"""Linear centred kernel alignment of two representations of the same rows, ``[n, d]`` and ``[n, e]``.
+    r"""Return the linear centred kernel alignment of two representations of the same rows, ``[n, d]`` and ``[n, e]``.
 
     .. math:: \frac{\lVert Y^\top X\rVert_F^2}{\lVert X^\top X\rVert_F\,\lVert Y^\top Y\rVert_F}
 
@@ -22,13 +21,16 @@ def linear_cka(x: ArrayLike, y: ArrayLike) -> float:
         raise InputError(
             f"two representations [n, d] and [n, e] must share n, but got {a.shape} and {b.shape}"
         )
-    a, b = a - a.mean(axis=0), b - b.mean(axis=0)
+    a = a - a.mean(axis=0)
+    b = b - b.mean(axis=0)
     scale = _gram_norm(a) * _gram_norm(b)
-    return float(np.linalg.norm(b.T @ a) ** 2 / scale) if scale > 0 else float("nan")
+    if scale == 0:
+        return float("nan")
+    return float(np.linalg.norm(b.T @ a) ** 2 / scale)
 
 
 def cka(features: ArrayLike, labels: ArrayLike, kind: str = "regression") -> float | np.ndarray:
-    """`linear_cka` of the features with the labels (one-hot for classification): is the label a main direction?
+    """Return `linear_cka` of the features with the labels (one-hot for classification).
 
     Args:
         features: ``[n, d]``.
@@ -64,14 +66,20 @@ def rsa(features: ArrayLike, labels: ArrayLike, kind: str = "regression") -> flo
         return centred / size if size > 0 else np.full(len(values), np.nan)
 
     def core(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-        rows = np.unique(np.linspace(0, len(x) - 1, min(len(x), MAX_ROWS)).round().astype(int))
-        near = ranks(pdist(x[rows]))
+        evenly_spaced = np.linspace(0, len(x) - 1, min(len(x), MAX_ROWS))
+        rows = np.unique(evenly_spaced.round().astype(int))
+        feature_ranks = ranks(pdist(x[rows]))
         metric = "euclidean" if kind == "regression" else "hamming"
-        return np.array([near @ ranks(pdist(column[rows, None], metric)) for column in y.T])
+        correlations = []
+        for column in y.T:
+            label_ranks = ranks(pdist(column[rows, None], metric))
+            correlations.append(feature_ranks @ label_ranks)
+        return np.array(correlations)
 
     return evaluate(core, features, labels, kind)
 
 
 def _gram_norm(x: np.ndarray) -> float:
-    """Frobenius norm of the smaller of the two Gram matrices (they share it)."""
-    return float(np.linalg.norm(x @ x.T if len(x) < x.shape[1] else x.T @ x))
+    """Return the Frobenius norm of the smaller of the two Gram matrices (they share it)."""
+    gram = x @ x.T if len(x) < x.shape[1] else x.T @ x
+    return float(np.linalg.norm(gram))

@@ -14,6 +14,8 @@ _STEPS = (
     r"static", r"scf", r"single.?point", r"final", r"ground.?state", r"relax2", r"relax", r"opt", r"geo",
     r"nscf|band|dos",
 )  # fmt: skip
+# A path that names no step stands between those that are meant and those that are not.
+_UNNAMED_STEP = _STEPS.index("relax2")
 # AiiDA keeps a node's files in ab/cd/ef..., the three parts of its UUID
 _UUID = re.compile(r"[0-9a-f]{8}-?[0-9a-f]{4}-?[0-9a-f]{4}-?[0-9a-f]{4}-?[0-9a-f]{12}")
 
@@ -68,29 +70,29 @@ def _glob(text: str) -> str:
 
 def claim_of(path: Path, root: Path, ids: Collection[str], match: Match | None) -> Claim:
     """Return the claim of a file to a row; its ``row_id`` is no row where it belongs to none."""
-    relative = PurePosixPath(path.relative_to(root).as_posix())
-    bare = bare_name(path.name)
-    found = _VASP_WORD.search(bare)
-    word = found[1] if found else "other"
+    # Texts in place of paths: a folder may hold 100,000 files.
+    relative = str(path)[len(str(root)) :].lstrip("/")
+    *folders, file_name = relative.split("/")
+    bare = bare_name(file_name)
+    vasp_word = _VASP_WORD.search(bare)
     stem = _VASP_WORD.sub("", bare).strip("_.-")
     # cube, cif and the like are no part of a name
-    label = stem if found else PurePosixPath(stem).stem
-    steps = [*relative.parent.parts, label]
+    plain_stem = stem.rpartition(".")[0] or stem
+    label = stem if vasp_word else plain_stem
+    word = vasp_word[1] if vasp_word else "other"
 
     def claim(row_id: str, level: int, folder: str, place: str = "") -> Claim:
-        return Claim(path, row_id, level, _rank(steps, row_id), word, label, folder, place)
+        rank = _rank([*folders, label], row_id)
+        return Claim(path, row_id, level, rank, word, label, folder, place)
 
+    folder = "/".join(folders)
     if match is not None:
-        row_id = match.row_id(relative)
-        if row_id is not None and row_id in ids:
-            return claim(row_id, 0, "")
-        return claim(str(relative), 0, "")
-    names = [path.name, bare, stem, PurePosixPath(stem).stem]
-    names += [str(relative), str(relative.with_name(bare)), str(relative.parent)]
-    for name in names:
+        row_id = match.row_id(PurePosixPath(relative))
+        return claim(row_id if row_id in ids else relative, 0, "")
+    in_folder = f"{folder}/{bare}" if folder else bare
+    for name in (file_name, bare, stem, plain_stem, relative, in_folder, folder):
         if name in ids:
-            return claim(name, 0, str(relative.parent))
-    folders = relative.parent.parts
+            return claim(name, 0, folder)
     for level, name in enumerate(reversed(folders), start=1):
         if name in ids:
             below = folders[len(folders) - level + 1 :]
@@ -99,17 +101,18 @@ def claim_of(path: Path, root: Path, ids: Collection[str], match: Match | None) 
     uuid = _uuid_of(folders, ids)
     if uuid is not None:
         return claim(uuid, 1, "", "AiiDA's folders ab/cd/ef...")
-    return claim(PurePosixPath(stem).stem or str(relative.parent), 0, "")
+    return claim(plain_stem or folder, 0, "")
 
 
 def _rank(steps: Sequence[str], row_id: str) -> int:
     """Return the best step that a path names beside the id."""
     text = " ".join(step for step in steps if step != row_id).lower()
+    if not text:
+        return _UNNAMED_STEP
     for rank, step in enumerate(_STEPS):
         if re.search(step, text):
             return rank
-    # a path that names no step stands between those that are meant and those that are not
-    return _STEPS.index(r"relax2")
+    return _UNNAMED_STEP
 
 
 def _uuid_of(folders: Sequence[str], ids: Collection[str]) -> str | None:

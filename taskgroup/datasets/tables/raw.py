@@ -63,7 +63,8 @@ def table_of_rows(
 def text_of(cell: Any) -> str:
     """Return a cell as text: '' where it is empty, and whole numbers without a point."""
     if isinstance(cell, str):
-        return cell.strip()
+        # messages quote cells, and have one line
+        return " ".join(cell.split()) if "\n" in cell else cell.strip()
     if cell is None or cell != cell:
         return ""
     # spreadsheets and JSON keep ids such as 12 as 12.0

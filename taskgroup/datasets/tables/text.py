@@ -29,7 +29,8 @@ _LONGEST_CELL = 1 << 17
 def read_text_table(content: bytes, path: Path) -> RawTable:
     """Read a table of text. Raises TargetError: it is none."""
     text, notes = _decode(content)
-    lines = text.splitlines()
+    # not splitlines, which also cuts at letters that may stand in a name
+    lines = text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
     while lines and not lines[0].strip():
         lines = lines[1:]
     separator = None

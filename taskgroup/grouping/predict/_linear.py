@@ -1,4 +1,4 @@
-"""Linear predictors: ridge on who is in the set, and the same on what measured affinities leave unexplained."""
+"""Linear predictors: ridge on who is in the set, and ridge on what measured affinities leave unexplained."""
 
 from collections.abc import Sequence
 
@@ -7,14 +7,12 @@ import numpy as np
 from taskgroup.errors import GroupingError
 from taskgroup.grouping.predict._base import GainPredictor, SetArrays
 
-_STRENGTHS = (
-    0.03,
-    0.1,
-    0.3,
-    1.0,
-    3.0,
-)  # prior standard deviations of the weights that are compared
-_REST = 0.55  # share of the variance over sets that no linear model of the set explains, measurement noise included
+# Prior standard deviations of the weights that are compared by the evidence.
+_STRENGTHS = (0.03, 0.1, 0.3, 1.0, 3.0)
+# Share of the variance over sets that no linear model of the set explains, measurement noise included.
+_REST = 0.55
+# Costs below this count as this one, so that a network that costs nothing has a logarithm.
+_LEAST_COST = 1e-3
 
 
 class _Bayesian:
@@ -22,21 +20,22 @@ class _Bayesian:
 
     def __init__(self, features: np.ndarray, values: np.ndarray) -> None:
         fits = [self._fit(features, values, strength**2) for strength in _STRENGTHS]
-        _, self.mean, self.covariance = max(fits, key=lambda fit: fit[0])
+        best = max(fits, key=lambda fit: fit[0])
+        _, self.mean, self.covariance = best
 
     @staticmethod
     def _fit(
         features: np.ndarray, values: np.ndarray, prior: float
     ) -> tuple[float, np.ndarray, np.ndarray]:
-        n = len(values)
+        n, n_features = features.shape
         total = prior * features @ features.T + _REST * np.eye(n)
-        _, logdet = np.linalg.slogdet(total)
+        _, log_determinant = np.linalg.slogdet(total)
         weighted = np.linalg.solve(total, values)
         mean = prior * features.T @ weighted
-        covariance = prior * (
-            np.eye(features.shape[1]) - prior * features.T @ np.linalg.solve(total, features)
-        )
-        return float(-0.5 * (values @ weighted + logdet)), mean, covariance
+        explained = prior * features.T @ np.linalg.solve(total, features)
+        covariance = prior * (np.eye(n_features) - explained)
+        evidence = float(-0.5 * (values @ weighted + log_determinant))
+        return evidence, mean, covariance
 
     def predict(self, features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         variance = np.einsum("sf,fg,sg->s", features, self.covariance, features) + _REST
@@ -57,16 +56,16 @@ class RidgeOnSets(GainPredictor):
             self._models.append(_Bayesian(set_features(trained, task)[rows], standard[rows, task]))
 
     def _expect(self, queries: SetArrays) -> tuple[np.ndarray, np.ndarray]:
-        found = [
-            model.predict(set_features(queries, task)) for task, model in enumerate(self._models)
-        ]
-        mean, spread = (np.stack(part, axis=1) for part in zip(*found, strict=True))
+        mean = np.empty(queries.member.shape)
+        spread = np.empty(queries.member.shape)
+        for task, model in enumerate(self._models):
+            mean[:, task], spread[:, task] = model.predict(set_features(queries, task))
         return self.level + self.spread * mean, self.spread * spread
 
 
 def set_features(arrays: SetArrays, task: int) -> np.ndarray:
-    """[sets, tasks + 2]: one, the helpers, log2 of the cost relative to one."""
-    cost = np.log2(np.maximum(arrays.cost, 1e-3))
+    """Return [sets, tasks + 2]: one, the helpers, log2 of the cost relative to one."""
+    cost = np.log2(np.maximum(arrays.cost, _LEAST_COST))
     return np.column_stack([np.ones(len(cost)), arrays.helpers(task), cost])
 
 
@@ -82,17 +81,19 @@ class BoostedAffinity(RidgeOnSets):
     """
 
     def __init__(self, names: Sequence[str], affinity: np.ndarray) -> None:
-        self._names, self._affinity = list(names), np.asarray(affinity, dtype=float)
+        self._names = list(names)
+        self._affinity = np.asarray(affinity, dtype=float)
         if self._affinity.shape != (len(self._names),) * 2:
             raise GroupingError(
-                f"affinity must be square, a row a task, found {self._affinity.shape} for {len(names)} tasks"
+                f"affinity must be square, a row per task, found {self._affinity.shape} for {len(names)} tasks"
             )
 
     def _learn(self, trained: SetArrays) -> None:
-        if missing := [task for task in self.tasks if task not in self._names]:
-            raise GroupingError(
-                f"affinity must name every trained task, found none of '{missing[0]}'"
-            )
+        for task in self.tasks:
+            if task not in self._names:
+                raise GroupingError(
+                    f"affinity must name every trained task, found none of '{task}'"
+                )
         standard = self._standard(trained.values)
         known = np.isfinite(standard)
         scores = self._mean_affinity(trained)
@@ -113,12 +114,11 @@ class BoostedAffinity(RidgeOnSets):
         return self._spline.predict(self._basis(scores.ravel()))[0].reshape(scores.shape)
 
     def _basis(self, scores: np.ndarray) -> np.ndarray:
-        return np.column_stack(
-            [np.ones_like(scores), scores, *(np.maximum(scores - knot, 0) for knot in self._knots)]
-        )
+        beyond_knots = [np.maximum(scores - knot, 0) for knot in self._knots]
+        return np.column_stack([np.ones_like(scores), scores, *beyond_knots])
 
     def _mean_affinity(self, arrays: SetArrays) -> np.ndarray:
-        """[sets, tasks]: mean affinity of the helpers to the task, in standard deviations over pairs; 0 alone."""
+        """Return [sets, tasks]: mean affinity of the helpers to the task, in spreads over pairs; 0 alone."""
         place = [self._names.index(task) for task in self.tasks]
         matrix = self._affinity[np.ix_(place, place)]
         apart = ~np.eye(len(place), dtype=bool)
@@ -127,9 +127,7 @@ class BoostedAffinity(RidgeOnSets):
         columns = []
         for task in range(len(place)):
             helpers = arrays.helpers(task)
-            columns.append(
-                helpers
-                @ np.where(apart[task], scaled[task], 0.0)
-                / np.maximum(helpers.sum(axis=1), 1)
-            )
+            of_others = np.where(apart[task], scaled[task], 0.0)
+            n_helpers = np.maximum(helpers.sum(axis=1), 1)
+            columns.append(helpers @ of_others / n_helpers)
         return np.stack(columns, axis=1)

@@ -12,7 +12,8 @@ from taskgroup.models.backbones.base import Backbone, BackboneSettings
 from taskgroup.models.backbones.element_lesson import ElementLesson
 from taskgroup.models.lattice import volume
 from taskgroup.models.neighbours import DISTANCES
-from taskgroup.models.peak_finding import MOST_PEAKS, NEAR
+from taskgroup.models.peak_finding import MOST_PEAKS
+from taskgroup.models.peak_table import NEAR
 from taskgroup.models.views import PeakView, PreparedRows, View
 
 if TYPE_CHECKING:

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from taskgroup.models.neighbours import nearness
-from taskgroup.models.peak_finding import find_peaks, n_columns, peak_table
+from taskgroup.models.peak_finding import find_peaks
+from taskgroup.models.peak_table import n_columns, peak_table
 from taskgroup.models.views.base import View
 from taskgroup.models.views.rows import PreparedRows
 from taskgroup.models.views.statistics import distribution, n_statistics

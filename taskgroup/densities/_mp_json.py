@@ -1,0 +1,107 @@
+"""JSON documents that hold a density: the Materials Project's, and a pymatgen Chgcar saved with monty or ``as_dict``.
+
+A document is {"task_id": ..., "data": CHGCAR} or the CHGCAR itself, which is
+{"@class": "Chgcar", "poscar": {"structure": ...}, "data": {"total": ..., "diff": ...}}. Only pymatgen's structure is
+made from the document, never a class that it names.
+"""
+
+import json
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+
+from taskgroup.densities._objects import stacked_blocks
+from taskgroup.densities.compression import damage_errors, decompress, open_plain
+from taskgroup.densities.density import Density
+from taskgroup.densities.fields import refuse_other_fields
+from taskgroup.densities.promolecule import crystal_parts
+from taskgroup.densities.reader import Member, Reader, bare_name, one_line, read_bytes, refuse
+from taskgroup.errors import TaskgroupError
+
+_DENSITY_CLASSES = ("Chgcar", "VolumetricData")
+# JSON files are of all kinds: those that hold a density say so at their beginning.
+_CHGCAR = b'"Chgcar"'
+_START_BYTES = 65536
+# Layers of {"data": ...} around the density.
+_MOST_LAYERS = 3
+
+
+class JsonReader(Reader):
+    """JSON documents of the Materials Project and of pymatgen's Chgcar, and the same as dictionaries."""
+
+    name: ClassVar[str] = "JSON of a pymatgen Chgcar (Materials Project)"
+
+    def suits(self, source: Any) -> bool:
+        if isinstance(source, dict):
+            return _chgcar_of(source) is not None
+        name = bare_name(source)
+        if name is None or not name.lower().endswith(".json"):
+            return False
+        return _CHGCAR in _start(source)
+
+    def read(self, source: Path | Member | dict[str, Any]) -> Density:
+        if isinstance(source, dict):
+            document: Any = source
+            name = f"document {source.get('task_id', source.get('fs_id', ''))}".strip()
+        else:
+            refuse_other_fields(source, bare_name(source) or "")
+            document = _parse(read_bytes(source), source)
+            name = str(source)
+        chgcar = _chgcar_of(document)
+        if chgcar is None:
+            refuse(name, "must hold a pymatgen Chgcar with poscar and data, found another document")
+        return _density(chgcar, name)
+
+
+def _start(source: Path | Member) -> bytes:
+    """Return the beginning of a file, and nothing if it cannot be read: then another reader may say why."""
+    if isinstance(source, Member):
+        return decompress(source.content, str(source))[:_START_BYTES]
+    try:
+        with open_plain(source) as stream:
+            return stream.read(_START_BYTES)
+    except (TaskgroupError, *damage_errors()):
+        return b""
+
+
+def _parse(content: bytes, source: Any) -> Any:
+    try:
+        return json.loads(content)
+    except (ValueError, RecursionError) as error:
+        refuse(source, f"must be a JSON document ({one_line(error)})")
+
+
+def _chgcar_of(document: Any) -> dict[str, Any] | None:
+    """Return the part of a document that has a structure and blocks of values, or None."""
+    for _ in range(_MOST_LAYERS):
+        if not isinstance(document, dict):
+            return None
+        blocks = document.get("data")
+        if "poscar" in document and isinstance(blocks, dict) and "total" in blocks:
+            return document
+        document = blocks
+    return None
+
+
+def _density(chgcar: dict[str, Any], name: str) -> Density:
+    from pymatgen.core import Structure
+
+    kind = chgcar.get("@class", "Chgcar")
+    if kind not in _DENSITY_CLASSES:
+        refuse(name, f"must hold a charge density, found a {kind}")
+    try:
+        structure = Structure.from_dict(chgcar["poscar"]["structure"])
+        blocks = {key: _block(value) for key, value in chgcar["data"].items()}
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
+        refuse(name, f"must hold a structure and blocks of numbers ({one_line(error)})")
+    lattice, species, frac_coords = crystal_parts(structure, name)
+    values = stacked_blocks(blocks, name) / structure.volume
+    return Density(values, lattice, species, frac_coords, "valence", name)
+
+
+def _block(value: Any) -> np.ndarray:
+    """Return an array of nested lists, or of monty's {"@class": "array", "data": ...}."""
+    if isinstance(value, dict):
+        value = value["data"]
+    return np.asarray(value, dtype=np.float64)

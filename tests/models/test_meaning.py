@@ -1,0 +1,73 @@
+"""Versions of code in the keys of what is cached: another version is trained and prepared again."""
+
+import pytest
+
+from taskgroup.models import BACKBONES, ModelConfig, make_view, meaning
+from taskgroup.models.testing import random_crystals
+from taskgroup.models.views import CartesianView, PeakView
+from taskgroup.registry import Source
+from taskgroup.training import GroupJob, TrainConfig
+
+SPLIT = {"by": "random", "folds": 4, "seed": 0, "test_fold": 0, "validation_fold": 1}
+
+# Means of absolute values of what each version of a view shows of ``random_crystals(3, grid=16)``. If one of them
+# changes, raise the version of that view and put the new numbers here.
+SHOWN = {
+    ("FractionalView", 1): {"grid": 0.7184418, "statistics": 0.695451},
+    ("CartesianView", 1): {"grid": 0.7041163, "statistics": 0.695451},
+    ("DistributionView", 1): {"statistics": 0.695451},
+    ("PeakView", 1): {
+        "peaks": 0.00675369,
+        "nearness": 8.962877e-05,
+        "positions": 0.2220306,
+        "statistics": 0.695451,
+    },
+}
+
+
+def _job(model):
+    return GroupJob(("a",), model, TrainConfig(), 0, "data", "hash", SPLIT)
+
+
+def test_meaning_names_versions():
+    assert meaning(ModelConfig(view="cartesian")) == {
+        "network": {"version": 1},
+        "view": {"name": "CartesianView", "version": 1},
+        "backbone": {"name": "msa3dcnn", "version": 1},
+    }
+
+
+def test_another_version_of_the_backbone_is_another_job(monkeypatch):
+    model = ModelConfig(backbone="peaks")
+    before = _job(model).key
+    assert _job(model).key == before
+    monkeypatch.setattr(BACKBONES["peaks"], "version", 2)
+    changed = _job(model).key
+    assert changed != before
+    monkeypatch.setattr(PeakView, "version", 2)
+    assert _job(model).key not in (before, changed)
+
+
+def test_the_version_of_a_plug_ins_distribution_is_part_of_its_meaning(monkeypatch):
+    monkeypatch.setattr(type(BACKBONES), "builtin_names", ())
+    monkeypatch.setattr(type(BACKBONES), "source", lambda self, name: Source("my-package", "1.2"))
+    versions = meaning(ModelConfig(backbone="peaks"))
+    assert versions["plug-in"] == {"name": "my-package", "version": "1.2"}
+
+
+def test_the_key_of_prepared_rows_has_the_version(monkeypatch):
+    view = make_view(ModelConfig(view="cartesian"), 1)
+    before = view.key
+    monkeypatch.setattr(CartesianView, "version", 2)
+    assert view.key != before
+
+
+@pytest.mark.parametrize(
+    "settings", [{}, {"view": "cartesian"}, {"backbone": "descriptors"}, {"backbone": "peaks"}]
+)
+def test_a_version_shows_what_it_always_did(settings):
+    view = make_view(ModelConfig(grid=8, **settings), 1)
+    density, lattice = random_crystals(3, grid=16)
+    rows = view(view.prepare(density, lattice), lattice)
+    found = {name: tensor.abs().mean().item() for name, tensor in rows.items()}
+    assert found == pytest.approx(SHOWN[type(view).__name__, view.version], rel=1e-4)

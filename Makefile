@@ -4,7 +4,7 @@ BIN := $(VENV)/bin
 RUN := runs/quickstart
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: quickstart test models lint clean
+.PHONY: quickstart test test-faults models lint clean
 
 quickstart: $(VENV)/.installed  ## environment, install, then the main job from densities to predictions
 	@if [ -e $(RUN)/study.json ]; then $(BIN)/taskgroup resume $(RUN); else $(BIN)/taskgroup run studies/quickstart.yaml; fi
@@ -14,6 +14,9 @@ quickstart: $(VENV)/.installed  ## environment, install, then the main job from 
 
 test: $(VENV)/.test-installed   ## environment with test extras, all tests
 	$(BIN)/python -m pytest -n 2
+
+test-faults: $(VENV)/.test-installed   ## real kills, outages and full disks: minutes; prints what is promised
+	$(BIN)/python -m pytest tests/faults -m faults
 
 models: $(VENV)/.installed       ## the studies on built-in data, from start to end, and their bundles in models/
 	for study in quickstart eight_properties elastic magnets; do \

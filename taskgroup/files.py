@@ -5,6 +5,7 @@ Every module that writes to disk does it through this one, so that what happens 
 
 import contextlib
 import csv
+import errno
 import json
 import math
 import os
@@ -20,6 +21,7 @@ from taskgroup.errors import RunError
 
 _PARTIAL = ".partial"
 _FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
+_DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _TAIL_BLOCK = 1 << 16  # bytes read at a time when looking for the last whole line
 
 
@@ -174,6 +176,14 @@ def held_lock(path: str | Path, refusal: str) -> Iterator[None]:
         yield
     finally:
         lock.release()
+
+
+def is_disk_full(error: BaseException) -> bool:
+    """Return whether an error says that nothing more can be written: no space, a quota, a limit of file sizes."""
+    if isinstance(error, OSError) and error.errno in _DISK_FULL:
+        return True
+    # Libraries in other languages give the system's words only.
+    return any(os.strerror(number) in str(error) for number in _DISK_FULL)
 
 
 def _ends_with_newline(file: Any, size: int) -> bool:

@@ -1,7 +1,13 @@
 """Settings of every test, and a small dataset that trains in a blink with studies on it."""
 
+import importlib.util
+import os
+import pwd
+import shutil
 import signal
-from collections.abc import Callable
+import subprocess
+import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -89,3 +95,68 @@ def make_config(store: Path) -> Callable[..., StudyConfig]:
         return load_study(content, overrides)
 
     return make
+
+
+class PostgresServer:
+    """A PostgreSQL server of its own, in a folder of its own, reached by a Unix socket in it."""
+
+    def __init__(self, programs: Path, folder: Path, user: str | None) -> None:
+        self._programs = programs
+        self._folder = folder
+        self._user = user
+        self.owner = user or pwd.getpwuid(os.getuid()).pw_name
+        self._call("initdb", "--auth=trust", "--no-sync", "-D", folder / "data")
+        self.start()
+        self._call("createdb", "-h", folder, "optuna")
+
+    def url(self, database: str = "optuna") -> str:
+        return f"postgresql://{self.owner}@/{database}?host={self._folder}"
+
+    def start(self) -> None:
+        options = f"-c listen_addresses='' -c unix_socket_directories='{self._folder}' -c fsync=off"
+        log = self._folder / "log"
+        data = self._folder / "data"
+        self._call("pg_ctl", "-D", data, "-l", log, "-o", options, "-w", "start")
+
+    def stop(self) -> None:
+        """End the server at once, and all connections with it, as a crash does."""
+        self._call("pg_ctl", "-D", self._folder / "data", "-m", "immediate", "-w", "stop")
+
+    def _call(self, program: str, *arguments: str | Path) -> None:
+        command = [self._programs / program, *arguments]
+        # Its standard output may stay open as long as the server runs: it is not read.
+        log = self._folder / "calls"
+        with log.open("ab") as output:
+            subprocess.run(
+                command, check=True, user=self._user, stdout=output, stderr=output, cwd="/"
+            )
+
+
+@pytest.fixture(scope="session")
+def _postgres_server() -> Iterator[PostgresServer]:
+    if shutil.which("pg_config") is None:
+        pytest.skip("PostgreSQL is not installed: no pg_config")
+    if importlib.util.find_spec("psycopg") is None:
+        pytest.skip("psycopg is not installed: pip install 'taskgroup-materials[postgresql]'")
+    found = subprocess.run(["pg_config", "--bindir"], check=True, capture_output=True, text=True)
+    programs = Path(found.stdout.strip())
+    if not (programs / "initdb").exists():
+        pytest.skip(f"PostgreSQL's server is not installed: no initdb in {programs}")
+    # PostgreSQL refuses to run as root, and a socket's path may have 107 characters: a short folder of another user.
+    user = "nobody" if os.getuid() == 0 else None
+    folder = Path(tempfile.mkdtemp(prefix="pg"))
+    if user is not None:
+        shutil.chown(folder, user)
+    server = PostgresServer(programs, folder, user)
+    yield server
+    server.stop()
+    shutil.rmtree(folder)
+
+
+@pytest.fixture
+def postgres(_postgres_server: PostgresServer) -> Iterator[PostgresServer]:
+    """A running PostgreSQL server; a test may stop and start it."""
+    yield _postgres_server
+    running = _postgres_server._folder / "data" / "postmaster.pid"
+    if not running.exists():
+        _postgres_server.start()

@@ -1,5 +1,6 @@
 """Files are whole or absent, lines are whole or skipped, and a lock belongs to one process."""
 
+import errno
 import json
 import math
 import os
@@ -18,6 +19,7 @@ from taskgroup.files import (
     atomic_path,
     drop_torn_line,
     held_lock,
+    is_disk_full,
     plain_json,
     read_json,
     read_whole_lines,
@@ -127,3 +129,11 @@ def test_plain_json_holds_what_json_can_hold():
         "undefined": None,
     }
     assert json.loads(json.dumps(plain, allow_nan=False)) == plain
+
+
+def test_a_full_disk_is_known_by_its_number_or_by_its_words():
+    assert is_disk_full(OSError(errno.ENOSPC, "x"))
+    assert is_disk_full(OSError(errno.EFBIG, "x"))
+    assert is_disk_full(ValueError(f"I/O error: {os.strerror(errno.ENOSPC)} (os error 28)"))
+    assert not is_disk_full(OSError(errno.EACCES, "x"))
+    assert not is_disk_full(ValueError("x"))

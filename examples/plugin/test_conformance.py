@@ -2,6 +2,11 @@
 
 import numpy as np
 import pytest
+from taskgroup_example.balancer import LargestLoss
+from taskgroup_example.clusterer import StrongestPairs
+from taskgroup_example.measure import sign_agreement
+from taskgroup_example.reader import PlainTextReader
+
 from taskgroup.testing import (
     BackboneConformance,
     BalancerConformance,
@@ -9,10 +14,6 @@ from taskgroup.testing import (
     FileReaderConformance,
     MeasureConformance,
 )
-from taskgroup_example.balancer import LargestLoss
-from taskgroup_example.clusterer import StrongestPairs
-from taskgroup_example.measure import sign_agreement
-from taskgroup_example.reader import PlainTextReader
 
 
 class TestReader(FileReaderConformance):

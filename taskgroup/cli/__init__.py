@@ -79,6 +79,16 @@ _VERBS = {
         "Write one self-contained HTML file about a run.",
         "taskgroup report quickstart --out report.html",
     ),
+    "failures": _Verb(
+        "upkeep",
+        "List the trainings of a run that failed, and where to read why.",
+        "taskgroup failures quickstart",
+    ),
+    "sync": _Verb(
+        "upkeep",
+        "Bring MLflow up to date with a run, after a server or a process was killed.",
+        "taskgroup sync quickstart",
+    ),
     "ui": _Verb(
         "results",
         "Serve MLflow and the Optuna dashboard of a run, on this machine only.",

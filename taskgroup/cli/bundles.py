@@ -192,8 +192,9 @@ def _write_programs(bundle: "Bundle", out: Path, formats: tuple[str, ...]) -> li
 def _register(folder: Path, bundle_dir: Path, name: str) -> str:
     """Register a bundle and return the URI of the model version."""
     from taskgroup.export.model_registry import register_bundle
-    from taskgroup.tracking import tracking_uri
+    from taskgroup.tracking import follow_move, tracking_uri
 
+    follow_move(folder)
     version = register_bundle(bundle_dir, name, tracking_uri(folder), folder / "mlartifacts")
     return f"models:/{name}/{version}"
 

@@ -9,6 +9,8 @@ from taskgroup.errors import InputError, printable
 
 # Exit code where a bundle no longer predicts what it did.
 _BUNDLE_CHANGED = 2
+# Exit code where a run folder is damaged and was not repaired.
+_DAMAGED_RUN = 2
 
 
 @click.command()
@@ -63,15 +65,22 @@ def schema() -> None:
 
 @click.command()
 @click.argument("bundle", required=False, type=click.Path(path_type=Path))
+@click.option("--repair", is_flag=True, help="Mend a run folder: remove what can be made again.")
 @output_format("text", "json")
-def doctor(bundle: Path | None, form: str) -> int:
-    """Show what this machine offers; with a BUNDLE, whether it still predicts what it did.
+def doctor(bundle: Path | None, repair: bool, form: str) -> int:
+    """Show what this machine offers; with a BUNDLE, whether it still predicts what it did; with a RUN, its damage.
 
-    The exit code is 2 where it does not.
+    The exit code is 2 where a bundle predicts other numbers, or a run is damaged and was not repaired.
     """
     from taskgroup.cli._console import print_json
     from taskgroup.cli._doctor import bundle_findings, bundle_lines, machine_findings
 
+    if repair and bundle is None:
+        raise InputError(
+            "--repair: name the run folder to mend, like 'taskgroup doctor RUN --repair'"
+        )
+    if bundle is not None and (repair or (bundle / "study.json").exists()):
+        return _examine(bundle, repair, form)
     if bundle is None:
         findings = machine_findings()
         if form == "json":
@@ -88,6 +97,31 @@ def doctor(bundle: Path | None, form: str) -> int:
         for line in bundle_lines(bundle, comparison):
             click.echo(line)
     return 0 if comparison["holds"] else _BUNDLE_CHANGED
+
+
+def _examine(run: Path, repair: bool, form: str) -> int:
+    """Print the damage of a run folder."""
+    from taskgroup.cli._console import print_json
+    from taskgroup.study.repair import examine_run
+    from taskgroup.tracking import find_run
+
+    folder = find_run(run)
+    findings = examine_run(folder, repair=repair)
+    if form == "json":
+        print_json({"run": str(folder), "damage": findings, "repaired": repair})
+    else:
+        for finding in findings:
+            click.echo(finding)
+        click.echo(_advice(folder, len(findings), repair))
+    return 0 if repair or not findings else _DAMAGED_RUN
+
+
+def _advice(folder: Path, n_findings: int, repair: bool) -> str:
+    if n_findings == 0:
+        return f"{folder}: nothing is damaged."
+    if repair:
+        return f"Mended; go on with: taskgroup resume {folder}"
+    return f"Mend it with: taskgroup doctor {folder} --repair"
 
 
 @click.command()

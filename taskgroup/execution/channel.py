@@ -114,7 +114,7 @@ class WorkerProcess:
     ) -> None:
         self._function = function
         self._arguments = arguments
-        self._log = log
+        self.log = log
         self._environment = environment or {}
         self.silence_limit = silence_limit
         self._process: subprocess.Popen | None = None
@@ -140,12 +140,12 @@ class WorkerProcess:
 
     def start(self) -> None:
         """Start the process."""
-        self._log.parent.mkdir(parents=True, exist_ok=True)
+        self.log.parent.mkdir(parents=True, exist_ok=True)
         ours, theirs = socket.socketpair()
         _limit_blocking(ours, self.silence_limit)
         descriptor = theirs.fileno()
         command = [sys.executable, "-c", _BOOTSTRAP, self._function, str(descriptor)]
-        with ours, theirs, self._log.open("ab") as log:
+        with ours, theirs, self.log.open("ab") as log:
             self._log_start = log.tell()
             self._process = subprocess.Popen(
                 [*command, *self._arguments],
@@ -219,7 +219,7 @@ class WorkerProcess:
             self._process = None
 
     def _last_line(self) -> str:
-        with self._log.open("rb") as log:
+        with self.log.open("rb") as log:
             log.seek(self._log_start)
             lines = log.read().decode(errors="replace").strip().splitlines()
         return lines[-1][:_LAST_LINE_CHARACTERS] if lines else ""

@@ -5,25 +5,41 @@ process or a worker), which advances ``fit_halves``, whose loop takes the steps.
 how the decision who goes on travels the same way.
 """
 
+import logging
 import math
+import threading
 import time
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 
+from taskgroup.execution.claims import Claims
 from taskgroup.execution.executor import (
+    DISK_FULL,
+    SUPERSEDED,
     Executor,
     Failure,
     OnEpoch,
     TargetSkills,
     all_go_on,
 )
+from taskgroup.execution.failures import append_failure
 from taskgroup.execution.results import ResultStore
 from taskgroup.grouping import Group
 from taskgroup.spec.plan import Plan, Repeat, StudyData
 from taskgroup.training import GroupJob, GroupResult, mean_skill
 
+_log = logging.getLogger(__name__)
+
 # Failures that may be the fault of who trained beside: alone the job may fit, or show that it was the one.
 _RETRIED_KINDS = frozenset({"out_of_memory", "signal"})
+
+# A network of the bundle is worth more attempts, whatever stopped it: a whole search has led to it. One that ran out of
+# time goes on from its checkpoint.
+_RETRIED_KINDS_OF_BUNDLE = _RETRIED_KINDS | {"time_out"}
+_ATTEMPTS_FOR_BUNDLE = 3
+
+# Seconds between two looks whether another process has trained what this one waits for.
+_WAIT_SECONDS = 0.1
 
 Jobs = Mapping[tuple[Group, Repeat], GroupJob]
 
@@ -59,15 +75,30 @@ class Evaluation:
 
 
 class Evaluator:
-    """Evaluates plans with one executor; several evaluators, one per thread, may share a ResultStore."""
+    """Evaluates plans with one executor; several evaluators, one per thread, may share a ResultStore.
+
+    Parameters
+    ----------
+    data: the rows and targets of the study.
+    store: the results of the run.
+    executor: trains what is missing.
+    time_limit: seconds after which a training fails.
+    claims: keep several processes from training the same network; None where there is one process.
+    """
 
     def __init__(
-        self, data: StudyData, store: ResultStore, executor: Executor, time_limit: float | None
+        self,
+        data: StudyData,
+        store: ResultStore,
+        executor: Executor,
+        time_limit: float | None,
+        claims: Claims | None = None,
     ) -> None:
         self.data = data
         self.store = store
         self.executor = executor
         self.time_limit = time_limit
+        self.claims = claims
         # Best skills so far, epoch by epoch, of the jobs that were stopped.
         self._stopped: dict[str, list[TargetSkills]] = {}
 
@@ -78,18 +109,21 @@ class Evaluator:
         on_epoch: OnEpoch[Group] | None = None,
         *,
         keep: bool = False,
+        should_stop: Callable[[], bool] = lambda: False,
     ) -> Evaluation:
         """Train what is missing of a plan, each group with every repeat (a seed and a validation fold).
 
         With ``on_epoch`` all jobs train in step; it gets, for every group in training, the best skills so far (the mean
         over repeats) and answers which groups go on. A job once stopped is not begun again for a caller who prunes.
         Without it as many jobs train at once as the executor can, the longest first, so that little is lost to a kill.
-        Jobs that finish are kept whatever happens to the others.
+        Jobs that finish are kept whatever happens to the others. What another process is training is waited for;
+        ``should_stop`` ends the waiting.
         """
         started = time.monotonic()
         jobs = self.data.jobs(plan, repeats)
         jobs_by_key = {job.key: job for job in jobs.values()}
-        cached = {key for key in jobs_by_key if key in self.store}
+        # A result whose line is damaged is not there: only ``get`` reads the line.
+        cached = {key for key in jobs_by_key if self.store.get(key) is not None}
         stopped: set[str] = set()
         if on_epoch is not None:
             stopped = jobs_by_key.keys() & self._stopped.keys()
@@ -103,13 +137,18 @@ class Evaluator:
 
         missing = [jobs_by_key[key] for key in jobs_by_key if key not in cached | stopped]
         if on_epoch is None:
-            failures = self._train_unwatched(missing, curves, keep)
+            failures = self._train_unwatched(missing, curves, keep, should_stop)
         else:
             decision = _JobDecision(jobs, on_epoch, curves, self._stopped)
-            failures = self._train(missing, decision, keep, at_once=max(1, len(missing)))
+            at_once = max(1, len(missing))
+            failures = self._train(missing, decision, keep, should_stop, at_once)
         self.store.sync()
 
         results = self._results(jobs_by_key)
+        for result in results:
+            # Another thread or process has trained it meanwhile.
+            if result.key not in curves:
+                curves.put(result.key, best_so_far(result.curve))
         complete = len(results) == len(jobs_by_key)
         final_skills = {result.key: result.skills for result in results}
         failure = None if complete else next(iter(failures.values()), None)
@@ -124,56 +163,139 @@ class Evaluator:
         )
 
     def _train_unwatched(
-        self, jobs: Sequence[GroupJob], curves: "_Curves", keep: bool
+        self,
+        jobs: Sequence[GroupJob],
+        curves: "_Curves",
+        keep: bool,
+        should_stop: Callable[[], bool],
     ) -> dict[str, Failure]:
         def on_epoch(epoch: int, skills: Mapping[str, TargetSkills]) -> Collection[str]:
             curves.add(epoch, skills)
             return all_go_on(epoch, skills)
 
         longest_first = sorted(jobs, key=self.data.labelled_rows, reverse=True)
-        return self._train(longest_first, on_epoch, keep, at_once=self.executor.at_once)
+        return self._train(longest_first, on_epoch, keep, should_stop, self.executor.at_once)
 
     def _train(
-        self, jobs: Sequence[GroupJob], on_epoch: OnEpoch[str], keep: bool, *, at_once: int
+        self,
+        jobs: Sequence[GroupJob],
+        on_epoch: OnEpoch[str],
+        keep: bool,
+        should_stop: Callable[[], bool],
+        at_once: int,
     ) -> dict[str, Failure]:
-        """Train the jobs that nobody else in this process is training, then wait for the others."""
-        claimed: list[GroupJob] = []
-        trained_elsewhere = []
+        """Train the jobs that nobody else is training, then wait for the others.
+
+        What another process has given up without a result, or was killed over, is trained here then.
+        """
+        failures: dict[str, Failure] = {}
+        waiting = list(jobs)
+        while waiting:
+            shares = self._share(waiting)
+            try:
+                for start in range(0, len(shares.here), at_once):
+                    part = shares.here[start : start + at_once]
+                    failures |= self._train_part(part, on_epoch, keep)
+            finally:
+                for job in shares.here:
+                    self._give_back(job.key)
+            for event in shares.in_threads:
+                event.wait()
+            for job in shares.here:
+                if job.key in failures and failures[job.key].kind == SUPERSEDED:
+                    del failures[job.key]
+                    shares.elsewhere.append(job)
+            if shares.elsewhere:
+                self.store.refresh()
+            waiting = [job for job in shares.elsewhere if job.key not in self.store]
+            if should_stop():
+                break
+            if waiting and not shares.here:
+                time.sleep(_WAIT_SECONDS)
+        return failures
+
+    def _share(self, jobs: Sequence[GroupJob]) -> "_Shares":
+        """Claim the jobs that nobody else is training."""
+        shares = _Shares()
         for job in jobs:
             event = self.store.claim(job.key)
-            if event is None:
-                claimed.append(job)
-            else:
-                trained_elsewhere.append(event)
-        failures: dict[str, Failure] = {}
-        try:
-            for start in range(0, len(claimed), at_once):
-                part = claimed[start : start + at_once]
-                failures |= self._train_part(part, on_epoch, keep)
-        finally:
-            for job in claimed:
+            if event is not None:
+                shares.in_threads.append(event)
+            elif self.claims is not None and self.claims.take(job.key) is None:
                 self.store.release(job.key)
-        for event in trained_elsewhere:
-            event.wait()
-        return failures
+                shares.elsewhere.append(job)
+            else:
+                shares.here.append(job)
+        if self.claims is None:
+            return shares
+        # Only now: a process that has just given its claim back had added its result before.
+        self.store.refresh()
+        for job in list(shares.here):
+            # A process that died may have left its result without a line.
+            self.store.recover_one(job.key)
+            if job.key in self.store:
+                shares.here.remove(job)
+                self._give_back(job.key)
+        return shares
+
+    def _give_back(self, key: str) -> None:
+        if self.claims is not None:
+            self.claims.give_back(key)
+        self.store.release(key)
+
+    def _add(self, result: GroupResult) -> None:
+        """Add a result, unless this process was taken for dead and another has trained the network since."""
+        if self.claims is None or self.claims.holds(result.key):
+            self.store.add(result)
 
     def _train_part(
         self, jobs: Sequence[GroupJob], on_epoch: OnEpoch[str], keep: bool
     ) -> dict[str, Failure]:
-        """Train jobs together, then again alone those that may have failed for lack of room."""
-        options = {"keep": keep, "time_limit": self.time_limit}
-        failures = self.executor.train(jobs, on_epoch, self.store.add, **options)
-        if len(jobs) == 1:
+        """Train jobs together, then again alone those that may have failed for lack of room.
+
+        Networks that are kept for the bundle are tried again more often.
+        """
+
+        def attempt(some_jobs: Sequence[GroupJob]) -> dict[str, Failure]:
+            failures = self.executor.train(
+                some_jobs, on_epoch, self._add, keep=keep, time_limit=self.time_limit
+            )
+            for job in some_jobs:
+                if job.key in failures and failures[job.key].kind != SUPERSEDED:
+                    append_failure(self.executor.folder, job, failures[job.key])
             return failures
-        for job in jobs:
-            if job.key in failures and failures[job.key].kind in _RETRIED_KINDS:
+
+        failures = attempt(jobs)
+        for failure in failures.values():
+            if failure.kind == DISK_FULL:
+                # Nothing that follows could be stored either; the study ends, and can be resumed.
+                raise OSError(failure.reason)
+        retried_kinds = _RETRIED_KINDS_OF_BUNDLE if keep else _RETRIED_KINDS
+        attempts = 1 if len(jobs) == 1 else 2
+        if keep:
+            attempts = _ATTEMPTS_FOR_BUNDLE
+        for _ in range(1, attempts):
+            for job in jobs:
+                failure = failures.get(job.key)
+                if failure is None or failure.kind not in retried_kinds:
+                    continue
+                _log.warning("%s: %s, trained again alone", ", ".join(job.targets), failure.reason)
                 del failures[job.key]
-                failures |= self.executor.train([job], on_epoch, self.store.add, **options)
+                failures |= attempt([job])
         return failures
 
     def _results(self, keys: Iterable[str]) -> tuple[GroupResult, ...]:
         results = [self.store.get(key) for key in keys]
         return tuple(result for result in results if result is not None)
+
+
+@dataclass(frozen=True)
+class _Shares:
+    """Jobs by who trains them: this thread, other threads of this process (an event each), other processes."""
+
+    here: list[GroupJob] = field(default_factory=list)
+    in_threads: list[threading.Event] = field(default_factory=list)
+    elsewhere: list[GroupJob] = field(default_factory=list)
 
 
 class _JobDecision:
@@ -219,6 +341,9 @@ class _Curves:
 
     def __init__(self) -> None:
         self._best: dict[str, list[TargetSkills]] = {}
+
+    def __contains__(self, key: str) -> bool:
+        return key in self._best
 
     def put(self, key: str, best_skills: Sequence[TargetSkills]) -> None:
         """Set the whole curve of a job."""

@@ -13,7 +13,7 @@ a subclass of ``taskgroup.execution.testing.ExecutorConformance``.
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol, TypeVar
 
@@ -22,6 +22,12 @@ from taskgroup.training import GroupJob, GroupResult
 TargetSkills = Mapping[str, float | None]  # skill by target; None where it does not exist
 OnResult = Callable[[GroupResult], None]
 K = TypeVar("K")
+
+DISK_FULL = "disk_full"
+"""Kind of a failure after which nothing more can be stored: the study ends and can be resumed."""
+
+SUPERSEDED = "superseded"
+"""Kind of a failure that is none: this process was taken for dead, and another trains or has trained the network."""
 
 
 class OnEpoch(Protocol[K]):
@@ -42,10 +48,14 @@ def all_go_on(epoch: int, skills: Mapping[K, TargetSkills]) -> Collection[K]:
 
 @dataclass(frozen=True)
 class Failure:
-    """Reason why a group was not trained: ``kind`` is out_of_memory, nan, time_out, signal or error."""
+    """Reason why a group was not trained: ``kind`` is out_of_memory, nan, time_out, signal, disk_full or error.
+
+    ``log`` is the file that its process printed to, below the run folder, where it had one.
+    """
 
     kind: str
     reason: str
+    log: str = field(default="", compare=False)
 
 
 class Executor(ABC):

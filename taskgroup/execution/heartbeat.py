@@ -7,6 +7,7 @@ file counts here as well: the number of a process that is gone may belong to ano
 Optuna has heartbeats too, for databases alone; a run may as well use a journal file.
 """
 
+import contextlib
 import json
 import logging
 import os
@@ -66,7 +67,9 @@ class Heartbeat:
 
     def _beat(self) -> None:
         while not self._ended.wait(_BEAT_SECONDS):
-            self._file.touch()
+            # A full disk or a file system that is away: the next beat may succeed, and whoever writes will tell.
+            with contextlib.suppress(OSError):
+                self._file.touch()
 
     def lives(self, name: str) -> bool:
         """Return whether another process still works; False for this one, and for what is no process's name."""

@@ -14,6 +14,7 @@ import os
 import re
 import time
 from collections.abc import Collection, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -160,13 +161,15 @@ class _PackedTraining:
             self._on_result(result)
             return
         self._open_keys[worker].remove(message["key"])
-        self._fail([message["key"]], Failure(message["fail_kind"], message["reason"]))
+        failure = Failure(message["fail_kind"], message["reason"])
+        self._fail(worker, [message["key"]], failure)
 
     def _take_dead_worker(self, worker: WorkerProcess) -> None:
         keys = self._open_keys.pop(worker)
-        self._fail(sorted(keys), worker.post_mortem())
+        self._fail(worker, sorted(keys), worker.post_mortem())
 
-    def _fail(self, keys: Sequence[str], failure: Failure) -> None:
+    def _fail(self, worker: WorkerProcess, keys: Sequence[str], failure: Failure) -> None:
+        failure = replace(failure, log=f"log/{worker.log.name}")
         self.failures.update(dict.fromkeys(keys, failure))
         self._pool.back_off(failure)
 

@@ -5,6 +5,7 @@
     <run>/predictions/<key>.npy       predictions for the validation rows
     <run>/networks/<key>.safetensors  the network, where it was kept
     <run>/checkpoints/<key>.safetensors  a network in training
+    <run>/claims/<key>.<token>        the process that trains it, see ``taskgroup.execution.claims``
 
 Each writing process has a file of its own, so that several machines on a shared file system never write to the same
 one. A line torn by a crash is dropped when its writer opens the file again.
@@ -37,6 +38,8 @@ _LINE_HEAD = b'{"key":"'
 _KEY_LENGTH = 64
 _RESULTS = "results"
 _PENDING = "pending"
+# What reading a line raises that a disk or a person has damaged.
+_DAMAGE = (ValueError, KeyError, TypeError, AttributeError)
 
 
 def network_path(folder: Path, key: str) -> Path:
@@ -90,17 +93,25 @@ class ResultStore:
         return len(self._places)
 
     def __iter__(self) -> Iterator[GroupResult]:
-        for path, start in list(self._places.values()):
-            yield _read(path, start)
+        for key, (path, start) in list(self._places.items()):
+            try:
+                yield _read(path, start)
+            except _DAMAGE as error:
+                self._forget(key, path, start, error)
 
     def __contains__(self, key: str) -> bool:
         return key in self._places
 
     def get(self, key: str) -> GroupResult | None:
-        """Return the result of a job's key; None where it was not trained."""
+        """Return the result of a job's key; None where it was not trained, or its line is damaged."""
         result = self._recent.get(key)
         if result is None and key in self._places:
-            result = _read(*self._places[key])
+            path, start = self._places[key]
+            try:
+                result = _read(path, start)
+            except _DAMAGE as error:
+                self._forget(key, path, start, error)
+                return None
             with self._lock:
                 self._remember(result)
         return result
@@ -133,6 +144,16 @@ class ResultStore:
                 self.add(result)
                 recovered += 1
         return recovered
+
+    def recover_one(self, key: str) -> None:
+        """Append the result of one network that a kill left without its line; for the process that claims it now."""
+        path = self._pending_path(key)
+        if not path.exists():
+            return
+        pending = _read_pending(path)
+        if pending is not None:
+            _, result = pending
+            self.add(result)
 
     def sync(self) -> None:
         """Bring what was added to the disk."""
@@ -167,7 +188,19 @@ class ResultStore:
             self._offsets[path] = start + len(line)
             if not line.strip():
                 continue
-            self._places.setdefault(self._key(path, line), (path, start))
+            try:
+                key = self._key(path, line)
+            except _DAMAGE as error:
+                _log.warning("%s: %s", path, _damage_report(start, error))
+                continue
+            # The later line counts: where there are two, the first is damaged or says the same.
+            self._places[key] = path, start
+
+    def _forget(self, key: str, path: Path, start: int, error: Exception) -> None:
+        """Take a result for missing whose line cannot be read."""
+        _log.warning("%s: %s", path, _damage_report(start, error))
+        with self._lock:
+            self._places.pop(key, None)
 
     def _key(self, path: Path, line: bytes) -> str:
         """Return the key that this version of taskgroup gives the job of a line.
@@ -189,6 +222,12 @@ class ResultStore:
 
     def _pending_path(self, key: str) -> Path:
         return self._folder / _PENDING / f"{key}.json"
+
+
+def _damage_report(start: int, error: Exception) -> str:
+    """Return what is said of a line that is left out."""
+    reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+    return f"the line at byte {start} is damaged ({reason}); its network is trained again"
 
 
 def _decoded(line: bytes) -> GroupResult:

@@ -16,11 +16,20 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
 
 from taskgroup.datasets import Dataset, Split, load_dataset
 from taskgroup.errors import StoreError, TrainingFailed
 from taskgroup.execution.channel import Channel, Message
-from taskgroup.execution.executor import Failure, OnEpoch, OnResult, TargetSkills
+from taskgroup.execution.claims import own_claim
+from taskgroup.execution.executor import (
+    DISK_FULL,
+    SUPERSEDED,
+    Failure,
+    OnEpoch,
+    OnResult,
+    TargetSkills,
+)
 from taskgroup.execution.results import (
     checkpoint_path,
     network_path,
@@ -28,7 +37,7 @@ from taskgroup.execution.results import (
     pending_path,
     prediction_path,
 )
-from taskgroup.files import atomic_path
+from taskgroup.files import atomic_path, is_disk_full
 from taskgroup.machine import resident_memory
 from taskgroup.training import Checkpoint, EpochReport, Fit, GroupJob, GroupResult, fit_halves
 
@@ -119,7 +128,20 @@ def _advance_all(
             reports[key] = job.advance()
         except StopIteration as end:
             del running[key]
-            on_result(job.store(end.value))
+            if job.is_superseded():
+                job.close()
+                reason = "another process took this one for dead and has claimed its network"
+                on_failure(key, Failure(SUPERSEDED, reason))
+                continue
+            try:
+                result = job.store(end.value)
+            except (OSError, SafetensorError) as error:
+                if not is_disk_full(error):
+                    raise
+                job.close()
+                on_failure(key, Failure(DISK_FULL, f"the disk is full: {error}"))
+            else:
+                on_result(result)
         except TrainingFailed as error:
             del running[key]
             on_failure(key, Failure(error.fail_kind, str(error)))
@@ -134,12 +156,17 @@ class _JobInTraining:
         self._threads = 1 if is_small(job) else settings.threads or _TORCH_THREADS
         path = checkpoint_path(settings.folder, job.key)
         self._checkpoint = Checkpoint(path, settings.checkpoint_seconds, strict=False)
+        self._claim = own_claim(settings.folder, job.key, settings.owner)
         self._halves = fit_halves(*job_data(job), job, checkpoint=self._checkpoint)
 
     def advance(self) -> EpochReport | None:
         """Begin an epoch (None) or end it (its report). Raises StopIteration with the Fit; TrainingFailed."""
         torch.set_num_threads(self._threads)
         return next(self._halves)
+
+    def is_superseded(self) -> bool:
+        """Return whether the claim on this job, made before its training, was outbid by another process."""
+        return self._claim is not None and not self._claim.is_current()
 
     def store(self, fit: Fit) -> GroupResult:
         """Write the files of a finished job and return its result."""

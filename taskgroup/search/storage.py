@@ -10,6 +10,7 @@ import contextlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import optuna
 import sqlalchemy
@@ -18,9 +19,10 @@ from optuna.exceptions import StorageInternalError, UpdateFinishedTrialError
 from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from taskgroup.errors import ConfigError, RunError
+from taskgroup.errors import ConfigError, RunError, TaskgroupError
 from taskgroup.execution.heartbeat import Heartbeat
 from taskgroup.grouping.cluster import CLUSTERERS
+from taskgroup.search.patient_storage import REQUEST, PatientStorage
 from taskgroup.spec.config import StudyConfig
 from taskgroup.spec.sections import JOURNAL
 from taskgroup.spec.space import Space
@@ -28,8 +30,10 @@ from taskgroup.tracking import TrialRecord
 from taskgroup.urls import database_url, redact, resolve, sqlite_url
 
 _SQLITE_WAIT = 60  # seconds to wait while another process writes to the file
+_CONNECT_SECONDS = 10  # seconds in which a database server must answer
+_FULL_DISK = ("disk is full", "disk I/O error")  # SQLite's words, also for a quota
 _PACKAGE_OF_MODULE = {
-    "psycopg": "psycopg[binary]",
+    "psycopg": "taskgroup-materials[postgresql]",  # brings psycopg[binary]
     "psycopg2": "psycopg2-binary",
     "MySQLdb": "mysqlclient",
     "pymysql": "PyMySQL",
@@ -53,7 +57,11 @@ def open_storage(config: StudyConfig, folder: Path) -> BaseStorage:
         url = resolve("storage", config.storage)
     if url.startswith(JOURNAL):
         return _open_journal(Path(url.removeprefix(JOURNAL)))
-    return _open_database(database_url("storage", url))
+    database = _open_database(database_url("storage", url))
+    # get_storage adds Optuna's cache of finished trials.
+    cached = optuna.storages.get_storage(database)
+    wait = config.search.storage_wait
+    return PatientStorage(cached, redact(url), wait, database.engine.dispose)
 
 
 def _open_journal(path: Path) -> BaseStorage:
@@ -66,6 +74,9 @@ def _open_journal(path: Path) -> BaseStorage:
 
 def _open_database(url: str) -> BaseStorage:
     options: dict[str, Any] = {"pool_pre_ping": True, "pool_size": 2}
+    if url.startswith(("postgresql://", "postgresql+psycopg")):
+        # A server that does not answer at all is away; by default the system would wait for it for minutes.
+        options["connect_args"] = {"connect_timeout": _CONNECT_SECONDS}
     if url.startswith("sqlite"):
         options = {"connect_args": {"timeout": _SQLITE_WAIT}}
     try:
@@ -74,7 +85,12 @@ def _open_database(url: str) -> BaseStorage:
         raise ConfigError(f"storage: '{redact(url)}' {_missing_driver(error)}") from None
     except (sqlalchemy.exc.SQLAlchemyError, StorageInternalError, ValueError) as error:
         reason = redact(str(error).splitlines()[0])
-        raise ConfigError(f"storage: cannot use '{redact(url)}': {reason}") from None
+        hint = ""
+        if any(words in reason for words in _FULL_DISK):
+            raise TaskgroupError(f"storage: cannot write '{redact(url)}': {reason}") from None
+        if url.startswith("sqlite"):
+            hint = "; mend a damaged file with 'taskgroup doctor RUN --repair'"
+        raise ConfigError(f"storage: cannot use '{redact(url)}': {reason}{hint}") from None
 
 
 def _missing_driver(error: Exception) -> str:
@@ -85,7 +101,7 @@ def _missing_driver(error: Exception) -> str:
     cause = error.__cause__ or error
     module = getattr(cause, "name", None) or "driver"
     package = _PACKAGE_OF_MODULE.get(module, module)
-    return f"needs the Python package {package}, which is not installed: pip install '{package}'"
+    return f"needs the Python package {module}, which is not installed: pip install '{package}'"
 
 
 class TrialStorage:
@@ -113,6 +129,11 @@ class TrialStorage:
         )
         return cls(study, storage)
 
+    def disconnect(self) -> None:
+        """Close the connections to the database; the next call opens new ones."""
+        if isinstance(self._storage, PatientStorage):
+            self._storage.disconnect()
+
     def trials(self, *states: TrialState) -> list[FrozenTrial]:
         """Return the trials in any of these states, by number; all trials if none is given."""
         return self.study.get_trials(deepcopy=False, states=states or None)
@@ -131,7 +152,7 @@ class TrialStorage:
             state=TrialState.RUNNING,
             params=dict(params),
             distributions=dict(distributions),
-            user_attrs=dict(attributes),
+            user_attrs={**attributes, REQUEST: uuid4().hex},
         )
         trial_id = self._storage.create_new_trial(self._study_id, trial)
         return self._storage.get_trial_number_from_id(trial_id)
@@ -166,6 +187,32 @@ class TrialStorage:
                 f"storage: it holds {len(begun)} trials of a study '{self.study.study_name}' that another run than "
                 f"{folder} began; go on with that one ('taskgroup resume'), or choose another name with --set name=..."
             )
+
+    def restore(self, records: Sequence[TrialRecord]) -> int:
+        """Add the recorded trials to a storage that was lost, under their numbers; return how many were added.
+
+        Their parameters are lost with the storage: the sampler begins anew, and what was trained is not trained again.
+        """
+        recorded = {record.number: record for record in records if record.is_trial}
+        if not recorded or self.trials():
+            return 0
+        # Numbers follow each other in a storage: those of trials that were withdrawn get a place, too.
+        for number in range(max(recorded) + 1):
+            record = recorded.get(number)
+            attributes: dict[str, Any] = {"restored": True}
+            if record is None:
+                self.study.add_trial(
+                    create_trial(
+                        state=TrialState.FAIL, user_attrs=attributes | {"interrupted": True}
+                    )
+                )
+                continue
+            if record.kind == "baseline":
+                attributes |= {"name": record.name, "kind": record.kind}
+            state = TrialState[record.state]
+            value = record.objective if state == TrialState.COMPLETE else None
+            self.study.add_trial(create_trial(state=state, value=value, user_attrs=attributes))
+        return len(recorded)
 
     def enqueue_baselines(self, config: StudyConfig) -> None:
         """Queue the baselines, with the default settings of the space; those already there stay."""

@@ -68,6 +68,7 @@ class TrialRunner:
             plan,
             evaluator.data.search_repeats,
             self._all_go_on if trial.is_baseline else self._go_on,
+            should_stop=self._stopping.is_set,
         )
         if self.is_stopping and not evaluation.skills:
             return None

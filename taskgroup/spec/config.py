@@ -9,10 +9,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import BaseModel, ValidationError
 
 from taskgroup.errors import ConfigError, did_you_mean
+from taskgroup.spec.safe_yaml import parse_yaml
 from taskgroup.spec.sections import (
     AssemblyConfig,
     SearchConfig,
@@ -33,6 +33,9 @@ __all__ = [
     "read_yaml",
     "study_schema",
 ]
+
+# Characters of a wrong value that a message quotes.
+_LONGEST_QUOTE = 200
 
 
 def config_folders(kind: str) -> list[Path]:
@@ -70,12 +73,10 @@ def find_config(name: str | Path, kind: str, near: Path | None = None) -> Path:
 def read_yaml(path: Path) -> dict[str, Any]:
     """Return the mapping in a YAML file. Raises ConfigError naming file and line: it is not YAML, or no mapping."""
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        mark = getattr(error, "problem_mark", None)
-        place = f"{path} line {mark.line + 1}" if mark else str(path)
-        problem = getattr(error, "problem", error)
-        raise ConfigError(f"{place}: not valid YAML: {problem}") from None
+        text = path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path}: not valid YAML: {error}") from None
+    content = parse_yaml(text, str(path))
     if not isinstance(content, dict):
         found = type(content).__name__
         raise ConfigError(f"{path}: a mapping of keys to values is expected, found {found}")
@@ -91,10 +92,7 @@ def apply_overrides(content: dict[str, Any], overrides: Sequence[str]) -> None:
         key, separator, text = override.partition("=")
         if not separator or not key.strip():
             raise ConfigError(f"--set {override}: must be key=value, like search.n_trials=50")
-        try:
-            value = yaml.safe_load(text)
-        except yaml.YAMLError:
-            raise ConfigError(f"--set {override}: '{text}' is not a YAML value") from None
+        value = parse_yaml(text, f"--set {key}")
         *sections, last_name = key.strip().split(".")
         section = content
         for name in sections:
@@ -150,8 +148,18 @@ def explain(error: ValidationError, model: type[BaseModel]) -> str:
     message = fault["msg"].removeprefix("Value error, ")
     message = message[0].lower() + message[1:]
     if "found" not in message:
-        message += f", found {fault['input']!r}"
+        message += f", found {_quoted(fault['input'])}"
     return f"{place}: {message}"
+
+
+def _quoted(value: Any) -> str:
+    """Return a value as Python writes it, without the end of a long one."""
+    try:
+        text = repr(value)
+    except ValueError:
+        # Python writes no integer of more than 4,300 digits.
+        return f"a number of about {value.bit_length() * 3 // 10:,} digits"
+    return text if len(text) <= _LONGEST_QUOTE else f"{text[:_LONGEST_QUOTE]} ..."
 
 
 def _section_at(location: Sequence[str], model: type[BaseModel]) -> type[BaseModel]:

@@ -24,6 +24,16 @@ Baseline = Literal["singles", "together", "correlation", "random"]
 JOURNAL = "journal:"
 _SQLITE_FILE = "sqlite:///"
 
+# Limits far above what any machine has or any study needs: a slip of the pen is refused before it fills the memory.
+_MOST_WORKERS = 1024
+_MOST_THREADS = 1024
+_MOST_TRIALS = 10_000_000
+_MOST_MEMBERS = 1000
+_MOST_FINALISTS = 1000
+_LONGEST_NAME = 100
+# NumPy seeds with 32 bits; the seeds of the members stand behind that of the search.
+_LARGEST_SEED = 2**31 - 1
+
 _SECONDS_PER_UNIT = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _NUMBER_AND_UNIT = re.compile(r"(\d+(?:\.\d+)?)([smhd])")
 
@@ -61,7 +71,9 @@ class SplitConfig(_Section):
         description="Rows that share this stay in one fold, so that no near-copy of a test row is trained on.",
     )
     folds: int = Field(5, ge=3, le=50, description="Number of folds the rows are divided into.")
-    seed: int = Field(0, description="Random seed of the division into folds.")
+    seed: int = Field(
+        0, ge=0, le=_LARGEST_SEED, description="Random seed of the division into folds."
+    )
     test_fold: int = Field(
         0, ge=0, description="Fold held out for the test: it is used once, after the choice."
     )
@@ -87,14 +99,20 @@ class SearchConfig(_Section):
     n_trials: int = Field(
         32,
         ge=1,
+        le=_MOST_TRIALS,
         description="Number of trials in all, baselines included. A trial that repeats an earlier one does not count.",
     )
     time_limit: Duration = Field(
         None, description="No trial is started after this time, like 90s, 30m, 1h30m."
     )
+    storage_wait: Duration = Field(
+        600.0,
+        description="How long the search waits for a storage that is away or locked, like 90s, 30m.",
+    )
     seed: int = Field(
         0,
         ge=0,
+        le=_LARGEST_SEED,
         description="Random seed of the sampler and of every network that the search trains.",
     )
     sampler: Literal["tpe", "random"] = Field(
@@ -102,7 +120,10 @@ class SearchConfig(_Section):
         description="Optuna sampler: tpe learns from earlier trials, random does not.",
     )
     startup_trials: int = Field(
-        8, ge=0, description="Number of random trials before the tpe sampler starts to learn."
+        8,
+        ge=0,
+        le=_MOST_TRIALS,
+        description="Number of random trials before the tpe sampler starts to learn.",
     )
     pruner: Literal["group", "none"] = Field(
         "group",
@@ -150,11 +171,13 @@ class RefitConfig(_Section):
     top: int = Field(
         3,
         ge=1,
+        le=_MOST_FINALISTS,
         description="Number of groupings that are trained again, the assembled one included.",
     )
     members: int = Field(
         3,
         ge=3,
+        le=_MOST_MEMBERS,
         description="Networks per group in the bundle, each with a new seed and another validation fold.",
     )
 
@@ -167,9 +190,17 @@ class ExecutorConfig(_Section):
         description="process: in worker processes that stay alive between trials; inline: in the main process; "
         "or the name of an installed plug-in.",
     )
-    workers: int = Field(1, ge=1, description="Number of trials that are trained at the same time.")
+    workers: int = Field(
+        1,
+        ge=1,
+        le=_MOST_WORKERS,
+        description="Number of trials that are trained at the same time.",
+    )
     threads: int | None = Field(
-        None, ge=1, description="CPU threads per worker; default: the available cores / workers."
+        None,
+        ge=1,
+        le=_MOST_THREADS,
+        description="CPU threads per worker; default: the available cores / workers.",
     )
     time_limit: Duration = Field(
         3600.0, description="A trial that takes longer than this is recorded as failed (time_out)."
@@ -194,6 +225,7 @@ class StudyConfig(_Section):
 
     name: str = Field(
         pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$",
+        max_length=_LONGEST_NAME,
         description="Name of the study and of its run folder, runs/<name>.",
     )
     description: str = Field("", description="One sentence about the study, for its report.")

@@ -5,6 +5,7 @@ again.
 """
 
 import importlib.metadata
+import logging
 import platform
 import shutil
 import time
@@ -34,6 +35,8 @@ from taskgroup.tracking.report import write_report
 from taskgroup.tracking.transfer_report import write_transfer
 from taskgroup.urls import redact
 
+_log = logging.getLogger(__name__)
+
 # Packages whose version may change a result.
 _PACKAGES = ("torch", "optuna", "mlflow", "scikit-learn", "scipy", "networkx", "pymatgen", "numpy")
 
@@ -56,6 +59,13 @@ def conduct(config: StudyConfig, folder: Path, hooks: StudyHooks) -> None:
     busy = f"{folder}: another process is working on this run; wait for it or stop it first"
     with held_lock(folder / "lock", busy), SearchSession.open(config, folder, data) as session:
         session.storage.refuse_another_run(folder)
+        n_restored = 0
+        if (folder / "study.json").exists():
+            n_restored = session.storage.restore(read_records(folder))
+        if n_restored:
+            _log.warning(
+                "%s: its Optuna storage was lost; %d trials were restored", folder, n_restored
+            )
         session.storage.enqueue_baselines(config)
         # From here on other processes may join.
         write_study(folder, study_record(config, data, "running"))

@@ -8,7 +8,8 @@
 - Test metrics are computed once, from the bundle.
 """
 
-from collections.abc import Callable, Sequence
+import logging
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,9 +21,19 @@ from taskgroup.search.assembly import ScoredPlan, front, trained_groups
 from taskgroup.spec.config import StudyConfig
 from taskgroup.spec.plan import Plan, StudyData
 from taskgroup.study.recorded_plans import recorded_plan
-from taskgroup.study.refit import Members, mean_value, member_gains, refit, try_refit
+from taskgroup.study.refit import (
+    Members,
+    mean_value,
+    member_gains,
+    refit,
+    refit_alone,
+    refit_groups,
+)
 from taskgroup.study.release import release
 from taskgroup.tracking import FinalRecord, TrialRecord, read_final, write_final
+from taskgroup.training import GroupResult
+
+_log = logging.getLogger(__name__)
 
 # Number of the record of a grouping assembled after the search: behind those of all other assemblies.
 _CHOSEN_NUMBER = 1000
@@ -76,14 +87,16 @@ class Finaliser:
             return existing
         finalists = self._finalists(records)
         self.on_phase("reevaluate", len(finalists))
-        refitted = self._refit_all(finalists)
-        chosen = self._choose(refitted)
+        refitted, results = self._refit_all(finalists)
+        chosen = self._choose(refitted, results)
         members = refit(self.evaluator, chosen.plan)
         self.on_phase("refit", len(members))
-        alone = refit(self.evaluator, chosen.plan.alone())
+        plan_alone, alone = refit_alone(self.evaluator, chosen.plan)
         gains_of, gains = self._gains(_Refitted(chosen, members), alone, refitted)
         self.on_phase("test", 0)
-        scores = release(self.folder, self.data, chosen.plan, members, alone, self.config.name)
+        scores = release(
+            self.folder, self.data, chosen.plan, members, plan_alone, alone, self.config.name
+        )
         final = FinalRecord(
             grouping=chosen.plan.grouping,
             name=chosen.name,
@@ -133,34 +146,48 @@ class Finaliser:
         most_networks = self.config.assembly.max_networks
         return most_networks is None or len(plan.grouping) <= most_networks
 
-    def _refit_all(self, finalists: Sequence[ScoredPlan]) -> list[_Refitted]:
-        """Train the finalists again; those that cannot be trained are left out."""
+    def _refit_all(
+        self, finalists: Sequence[ScoredPlan]
+    ) -> tuple[list[_Refitted], dict[str, GroupResult]]:
+        """Train the finalists again, and every target alone; return what is whole, and all results by key.
+
+        A network that cannot be trained leaves out its finalist, not the other networks of it.
+        """
         refitted = []
+        results: dict[str, GroupResult] = {}
         failure = None
         for finalist in finalists:
-            members, failure_of_this = try_refit(self.evaluator, finalist.plan)
+            members, trained, failure_of_this = refit_groups(self.evaluator, finalist.plan)
+            results |= {result.key: result for result in trained}
             if failure_of_this is None:
                 refitted.append(_Refitted(finalist, members))
             else:
                 failure = failure_of_this
-        if not refitted:
+                _log.warning("%s was not trained again: %s", finalist.name, failure.reason)
+        best = refitted[0].scored if refitted else finalists[0]
+        _, trained_alone, _ = refit_groups(self.evaluator, best.plan.alone())
+        results |= {result.key: result for result in trained_alone}
+        if not results:
             raise TaskgroupError(
                 f"none of the best groupings could be trained again: {failure.reason}"
             )
-        return refitted
+        return refitted, results
 
-    def _choose(self, refitted: Sequence[_Refitted]) -> ScoredPlan:
+    def _choose(
+        self, refitted: Sequence[_Refitted], results: Mapping[str, GroupResult]
+    ) -> ScoredPlan:
         """Return the best assembly of all groups that were trained again, of no more networks than it takes.
 
         Every target learnt alone, which is trained again for the gains anyway, may be part of it.
         """
-        alone, _ = try_refit(self.evaluator, refitted[0].scored.plan.alone())
-        results = {}
-        for members in (*(each.members for each in refitted), alone):
-            for member in members:
-                results |= {result.key: result for result in member.results}
         groups = trained_groups(results.values(), self.data, self.data.member_repeats)
-        plan = front(groups, self.config.assembly, len(self.data.targets.names))[-1].plan
+        assemblies = front(groups, self.config.assembly, len(self.data.targets.names))
+        if not assemblies:
+            raise TaskgroupError(
+                "some targets could not be trained again, in no group; see the warnings above, "
+                "and go on with 'taskgroup resume'"
+            )
+        plan = assemblies[-1].plan
         for each in refitted:
             if each.scored.plan == plan:
                 return each.scored
@@ -180,5 +207,5 @@ class Finaliser:
             return chosen.scored.name, gains
         # One network per target was chosen: the best joint grouping shows what joining would have given.
         best = max(joint, key=lambda each: mean_value(each.members))
-        alone = refit(self.evaluator, best.scored.plan.alone())
+        _, alone = refit_alone(self.evaluator, best.scored.plan)
         return best.scored.name, member_gains(best.scored.plan, best.members, alone)

@@ -1,5 +1,7 @@
 """Training a plan again with new seeds: its members, what its targets gained, and the bundle of its networks."""
 
+import logging
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -21,6 +23,8 @@ from taskgroup.models import MultiTaskNetwork
 from taskgroup.spec.plan import Plan, StudyData
 from taskgroup.training import GroupResult
 
+_log = logging.getLogger(__name__)
+
 Members = list[Evaluation]
 """The trainings of a plan with each of ``StudyData.member_repeats``."""
 
@@ -35,12 +39,53 @@ def refit(evaluator: Evaluator, plan: Plan) -> Members:
 
 def try_refit(evaluator: Evaluator, plan: Plan) -> tuple[Members, Failure | None]:
     """Train the members of a plan's bundle, and return them; or no members and the failure."""
+    members, _, failure = refit_groups(evaluator, plan)
+    return members, failure
+
+
+def refit_groups(
+    evaluator: Evaluator, plan: Plan
+) -> tuple[Members, tuple[GroupResult, ...], Failure | None]:
+    """Train the members of a plan's bundle; return them, the results of all that could be trained, and the failure.
+
+    There are members only where there is no failure.
+    """
     repeats = evaluator.data.member_repeats
     # All at once, so that the executor can use all its workers; each member then comes out of the cache.
-    failure = evaluator.evaluate(plan, repeats, keep=True).failure
-    if failure is not None:
-        return [], failure
-    return [evaluator.evaluate(plan, [repeat]) for repeat in repeats], None
+    evaluation = evaluator.evaluate(plan, repeats, keep=True)
+    if evaluation.failure is not None:
+        return [], evaluation.results, evaluation.failure
+    members = [evaluator.evaluate(plan, [repeat]) for repeat in repeats]
+    return members, evaluation.results, None
+
+
+def refit_alone(evaluator: Evaluator, plan: Plan) -> tuple[Plan, Members]:
+    """Train every target of a plan alone; return the plan of the targets for which that was possible, and its members.
+
+    Raises TaskgroupError: no target could be trained alone.
+    """
+    alone = plan.alone()
+    members, results, failure = refit_groups(evaluator, alone)
+    if failure is None:
+        return alone, members
+    n_trained = Counter(result.targets for result in results)
+    trained = []
+    for group, recipe in alone:
+        if n_trained[group.targets] == len(evaluator.data.member_repeats):
+            trained.append((group, recipe))
+        else:
+            _log.warning(
+                "%s could not be trained alone, so its gain is not known: %s",
+                group.targets[0],
+                failure.reason,
+            )
+    if not trained:
+        raise TaskgroupError(f"no target could be trained alone ({failure.kind}): {failure.reason}")
+    targets = [group.targets[0] for group, _ in trained]
+    recipes = {group.targets[0]: recipe for group, recipe in trained}
+    grouping = Grouping.singles(targets)
+    partial = Plan(grouping, tuple(recipes[group.targets[0]] for group in grouping.groups))
+    return partial, refit(evaluator, partial)
 
 
 def member_gains(plan: Plan, members: Members, alone: Members) -> dict[str, Interval]:
@@ -74,10 +119,13 @@ def refit_bundle(folder: Path, data: StudyData, plan: Plan, members: Members, na
     unseen = _predictions_of_unseen_rows(folder, data, plan.grouping, members)
     seen_rows = np.setdiff1d(np.arange(len(data.dataset)), data.test_rows)
     dataset = data.dataset
+    # Of the plan that learns targets alone, some may be missing. Bundles answer in the units of the dataset.
+    specs = dataset.targets.select(data.targets.names).specs
+    targets = [spec for spec in specs if spec.name in plan.grouping.targets]
     spec = BundleSpec(
         name=name,
         grouping=plan.grouping,
-        targets=dataset.targets.select(data.targets.names).specs,
+        targets=tuple(targets),
         density=replace(DensityFormat.of(dataset), n_channels=_channels(networks)),
         dataset={"name": dataset.name, "version": dataset.version, "hash": dataset.hash},
         split={"id": data.splits.id, **data.split.model_dump(mode="json")},

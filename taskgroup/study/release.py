@@ -39,19 +39,26 @@ class HeldOutScores:
 
     metrics: dict[str, dict[str, Any]]
     mean: Interval
-    mean_gain: Interval
+    mean_gain: Interval | None
     predictions: "pd.DataFrame"
 
 
 def release(
-    folder: Path, data: StudyData, plan: Plan, members: Members, alone: Members, name: str
+    folder: Path,
+    data: StudyData,
+    plan: Plan,
+    members: Members,
+    plan_alone: Plan,
+    alone: Members,
+    name: str,
 ) -> HeldOutScores:
     """Test the refitted plan, and write its bundle to ``folder/export`` and its predictions beside it.
 
-    ``alone`` are the members of ``plan.alone()``, against which the gains are measured.
+    The gains are measured against ``alone``, the members of ``plan_alone``: one network for each target that could be
+    trained alone.
     """
     bundle = refit_bundle(folder, data, plan, members, name)
-    bundle_alone = refit_bundle(folder, data, plan.alone(), alone, name)
+    bundle_alone = refit_bundle(folder, data, plan_alone, alone, name)
     scores = score_test_rows(bundle, bundle_alone, data)
     truth = {name: data.dataset.targets.column(name)[data.test_rows] for name in bundle.targets}
     write_predictions(folder, truth, scores.predictions)
@@ -67,7 +74,7 @@ def score_test_rows(bundle: Bundle, alone: Bundle, data: StudyData) -> HeldOutSc
     """Return the scores of a bundle on the test rows, with its gains over a bundle of single-target networks.
 
     Intervals are 95 % bootstrap intervals over the rows; those of the gains are paired: both bundles are scored on the
-    same draws.
+    same draws. A target that the other bundle lacks has no gain; then there is no mean gain either.
     """
     rows = data.test_rows
     predictions = predict(bundle, data.dataset, rows=rows)
@@ -75,6 +82,8 @@ def score_test_rows(bundle: Bundle, alone: Bundle, data: StudyData) -> HeldOutSc
     draws_alone = skill_draws(predict(alone, data.dataset, rows=rows), data, rows)
     metrics = evaluate(bundle, data.dataset, rows)["targets"]
     for target, of_target in metrics.items():
+        if target not in draws_alone:
+            continue
         gains = draws[target] - draws_alone[target]
         low, high = percentile_bounds(gains[1:])
         of_target["skill_alone"] = float(draws_alone[target][0])
@@ -82,10 +91,10 @@ def score_test_rows(bundle: Bundle, alone: Bundle, data: StudyData) -> HeldOutSc
         of_target["gain_low"] = low
         of_target["gain_high"] = high
     mean = mean_draws(draws)
-    mean_gain = mean - mean_draws(draws_alone)
-    return HeldOutScores(
-        metrics, interval_of_draws(mean), interval_of_draws(mean_gain), predictions
-    )
+    mean_gain = None
+    if draws_alone.keys() == draws.keys():
+        mean_gain = interval_of_draws(mean - mean_draws(draws_alone))
+    return HeldOutScores(metrics, interval_of_draws(mean), mean_gain, predictions)
 
 
 def skill_draws(

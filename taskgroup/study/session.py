@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from taskgroup.execution import make_executor
+from taskgroup.execution.claims import Claims
 from taskgroup.execution.evaluator import Evaluator
 from taskgroup.execution.heartbeat import Heartbeat
 from taskgroup.execution.results import ResultStore
@@ -44,12 +45,15 @@ class SearchSession:
         with contextlib.ExitStack() as stack:
             peers = stack.enter_context(Heartbeat(folder, joins=joins))
             store = ResultStore(folder / "results", peers.writer or "main")
+            claims = Claims(folder, peers.name, peers.lives)
             evaluators = []
             for name in _executor_names(config.executor.workers, peers.writer):
                 executor = make_executor(config.executor.kind, folder, _threads(config), name)
                 stack.callback(executor.close)
-                evaluators.append(Evaluator(data, store, executor, config.executor.time_limit))
+                time_limit = config.executor.time_limit
+                evaluators.append(Evaluator(data, store, executor, time_limit, claims))
             storage = TrialStorage.open(config, folder)
+            stack.callback(storage.disconnect)
             yield cls(config, folder, data, store, evaluators, storage, peers)
 
     def loop(

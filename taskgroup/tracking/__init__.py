@@ -17,6 +17,7 @@ from taskgroup.tracking.leaderboard import (
 )
 from taskgroup.tracking.mlflow import Tracker
 from taskgroup.tracking.mlflow_client import rows_from_mlflow, tracking_uri
+from taskgroup.tracking.moved import follow_move
 from taskgroup.tracking.record import FinalRecord, StudyRecord, TrialRecord
 from taskgroup.tracking.run_folder import (
     append_record,
@@ -41,6 +42,7 @@ __all__ = [
     "TrialRecord",
     "append_record",
     "find_run",
+    "follow_move",
     "leaderboard",
     "leaderboard_frame",
     "leaderboard_notes",

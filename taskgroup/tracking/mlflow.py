@@ -42,6 +42,7 @@ from taskgroup.tracking.mlflow_run import (
     trial_content,
     trial_tags,
 )
+from taskgroup.tracking.moved import ARTIFACTS, follow_move
 from taskgroup.tracking.record import FinalRecord, TrialRecord
 from taskgroup.tracking.run_folder import read_final, read_records, read_study
 from taskgroup.tracking.verdict import verdict_sentence
@@ -92,7 +93,7 @@ class Tracker:
         self._study = read_study(run_dir)
         self.experiment = experiment or f"taskgroup/{self._study.dataset['name']}"
         if artifact_location is None and not is_server(self.uri):
-            artifact_location = (self.run_dir.resolve() / "mlartifacts").as_uri()
+            artifact_location = (self.run_dir.resolve() / ARTIFACTS).as_uri()
         self._slugs = slugs(self._study.targets)
         self._settings = ParentSettings(
             run_name or self._study.name, self.experiment, artifact_location, self._slugs
@@ -102,6 +103,19 @@ class Tracker:
         self._run_ids: dict[tuple[str, int], str] = {}
         self._best = -math.inf
         self._paused_until = 0.0
+        self._may_be_half_logged = False
+        self.n_mended = 0
+        """Number of runs that a killed process or server had left half-written, and that were removed."""
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether MLflow may lack something: the last call to it failed."""
+        return self._may_be_half_logged
+
+    @property
+    def n_logged(self) -> int:
+        """Number of records that MLflow has."""
+        return len(self._run_ids)
 
     @property
     def parent_run_id(self) -> str:
@@ -169,9 +183,14 @@ class Tracker:
         try:
             if self._parent is None:
                 self._open()
+            elif self._may_be_half_logged:
+                self._find_logged(self._parent)
+            self._may_be_half_logged = False
             call()
         except (MlflowException, SQLAlchemyError, OSError) as error:
             self._paused_until = time.monotonic() + _PAUSE
+            # The server may have taken the beginning of a run, whose rest it will never get.
+            self._may_be_half_logged = True
             reason = redact(str(error)).splitlines()[0][:_LONGEST_REASON]
             _log.warning(
                 "MLflow at %s did not take a record, it will be sent again later: %s",
@@ -183,6 +202,7 @@ class Tracker:
         """Find or make the parent run, and see which records it has."""
         if self.uri == default_uri(self.run_dir):
             create_database(self.run_dir / "mlflow.db")
+            follow_move(self.run_dir)
         self._client = connect(self.uri)
         parent = remembered_parent(self._client, self.run_dir, self.uri)
         if parent is None:
@@ -194,14 +214,22 @@ class Tracker:
 
     def _find_logged(self, parent: ParentRun) -> None:
         """Remember the child runs that are complete; half-logged ones (a kill) are deleted and logged again."""
+        self._run_ids.clear()
         for run in child_runs(self._client, parent.experiment_id, parent.run_id):
-            if run.info.status in _COMPLETE_STATUS:
-                self._run_ids[record_key(run.data.tags)] = run.info.run_id
+            key = record_key(run.data.tags)
+            is_second = key in self._run_ids
+            if run.info.status in _COMPLETE_STATUS and not is_second:
+                self._run_ids[key] = run.info.run_id
                 self._best = max(self._best, run.data.metrics.get("objective", -math.inf))
             else:
                 self._client.delete_run(run.info.run_id)
+                self.n_mended += 1
 
     def _log_record(self, record: TrialRecord) -> str:
+        """Log one record and return its run, which may be there: an answer of the server may have been lost."""
+        existing = self._run_ids.get((record.kind, record.number))
+        if existing is not None:
+            return existing
         start, end = times_of(record)
         run = self._client.create_run(
             self._parent.experiment_id,

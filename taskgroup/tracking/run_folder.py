@@ -82,9 +82,13 @@ def write_study(run_dir: str | Path, record: StudyRecord) -> None:
 
 def read_study(run_dir: str | Path) -> StudyRecord:
     """Read ``study.json``. Raises RunError: the folder has none, so it is not a run."""
-    content = read_json(_existing_run(run_dir) / STUDY_FILE)
+    path = _existing_run(run_dir) / STUDY_FILE
+    content = read_json(path)
     names = StudyRecord.__dataclass_fields__
-    return StudyRecord(**{name: content[name] for name in names if name in content})
+    try:
+        return StudyRecord(**{name: content[name] for name in names if name in content})
+    except TypeError as error:
+        raise RunError(f"{path}: must describe a study, but {error}") from error
 
 
 def write_final(run_dir: str | Path, record: FinalRecord) -> None:
@@ -97,7 +101,12 @@ def read_final(run_dir: str | Path) -> FinalRecord | None:
     path = _existing_run(run_dir) / FINAL_FILE
     if not path.exists():
         return None
-    return FinalRecord.from_dict(read_json(path))
+    try:
+        return FinalRecord.from_dict(read_json(path))
+    except (RunError, KeyError, TypeError, ValueError, AttributeError) as error:
+        raise RunError(
+            f"{path}: is damaged; mend it with 'taskgroup doctor {run_dir} --repair'"
+        ) from error
 
 
 def _records_of(path: Path) -> list[TrialRecord]:

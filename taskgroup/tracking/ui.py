@@ -16,6 +16,7 @@ from typing import IO, Any
 from taskgroup.errors import RunError, TaskgroupError
 from taskgroup.files import read_json
 from taskgroup.tracking.mlflow_client import MEMORY_FILE, is_server, tracking_uri
+from taskgroup.tracking.moved import follow_move
 from taskgroup.tracking.run_folder import read_study
 from taskgroup.urls import redact, resolve, sqlite_url
 
@@ -37,6 +38,7 @@ def serve(run_dir: str | Path, port: int, say: Callable[[str], Any]) -> None:
 
     ``say`` is given one line per server. Raises RunError: a port is taken; TaskgroupError: a server fails.
     """
+    follow_move(run_dir)
     commands = server_commands(Path(run_dir), port)
     pages = start_pages(Path(run_dir))
     signal.signal(signal.SIGTERM, _interrupt)

@@ -1,5 +1,7 @@
 """Evaluating plans: what is trained, in which order, what is stopped and what is tried again."""
 
+import errno
+import os
 import threading
 from pathlib import Path
 
@@ -155,3 +157,25 @@ def test_what_may_have_failed_for_lack_of_room_is_trained_again_alone(
         (target,) = result.targets
         best = [skills[target] for skills in best_so_far(result.curve)]
         assert [skills[target] for skills in evaluation.curve] == pytest.approx(best)
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EFBIG])
+def test_a_full_disk_ends_the_evaluation_and_is_no_failure_of_a_network(
+    tmp_path: Path,
+    data: StudyData,
+    recipe: Recipe,
+    monkeypatch: pytest.MonkeyPatch,
+    number: int,
+):
+    plan = Plan.uniform(Grouping.singles(["level", "spread"]), recipe)
+
+    def fill(*_: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    store = ResultStore(tmp_path / "results")
+    evaluator = Evaluator(data, store, InlineExecutor(tmp_path, 1), None)
+    with monkeypatch.context() as patch:
+        patch.setattr("taskgroup.execution.worker.store_fit", fill)
+        with pytest.raises(OSError, match="the disk is full"):
+            evaluator.evaluate(plan, [(0, 1)])
+    assert evaluator.evaluate(plan, [(0, 1)]).failure is None

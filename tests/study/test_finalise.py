@@ -9,6 +9,7 @@ import pytest
 from taskgroup.errors import TaskgroupError
 from taskgroup.execution import Failure, InlineExecutor
 from taskgroup.execution.evaluator import Evaluation, Evaluator
+from taskgroup.execution.failures import read_failures
 from taskgroup.execution.results import ResultStore
 from taskgroup.grouping import Group, Grouping
 from taskgroup.spec.plan import Plan, Recipe, StudyData
@@ -26,10 +27,11 @@ class Sparing(InlineExecutor):
     """Trains, but fails for jobs that ``fails`` names, and counts what it trained."""
 
     fails: Callable = staticmethod(lambda job: False)
+    failure = Failure("nan", "loss is NaN")
     trained = 0
 
     def train(self, jobs, on_epoch, on_result, **options) -> dict[str, Failure]:
-        failures = {job.key: Failure("nan", "loss is NaN") for job in jobs if self.fails(job)}
+        failures = {job.key: self.failure for job in jobs if self.fails(job)}
         good = [job for job in jobs if job.key not in failures]
         self.trained += len(good)
         return super().train(good, on_epoch, on_result, **options) | failures
@@ -148,6 +150,36 @@ def test_a_study_of_which_nothing_can_be_trained_again_says_why(searched: Search
         searched.finaliser().run(searched.records)
     with pytest.raises(TaskgroupError, match=r"refit failed \(nan\): loss is NaN"):
         refit(searched.evaluator, Plan.uniform(PAIR, searched.recipe))
+
+
+@pytest.mark.parametrize("kind", ["signal", "time_out"])
+def test_a_member_that_a_signal_or_the_time_limit_ended_is_trained_again(
+    searched: Searched, kind: str
+):
+    attempts: dict[str, int] = {}
+
+    def fails_twice(job) -> bool:
+        attempts[job.key] = attempts.get(job.key, 0) + 1
+        return job.seed >= 1000 and attempts[job.key] <= 2
+
+    searched.executor.failure = Failure(kind, "was ended", "log/worker-0.log")
+    searched.executor.fails = fails_twice
+    final = searched.finaliser().run(searched.records)
+    assert set(final.test) == set(TARGETS)
+    failed = read_failures(searched.folder)
+    assert {(each.kind, each.log) for each in failed} == {(kind, "log/worker-0.log")}
+    n_members = len({each.key for each in failed})
+    assert len(failed) == 2 * n_members > 0
+
+
+def test_a_target_that_cannot_be_trained_alone_has_no_gain_and_the_study_ends(searched: Searched):
+    searched.executor.fails = lambda job: job.seed >= 1000 and job.targets == ("spread",)
+    final = searched.finaliser().run(searched.records)
+    assert set(final.test) == set(TARGETS)
+    assert "gain" not in final.test["spread"]
+    assert all("gain" in final.test[target] for target in TARGETS if target != "spread")
+    assert final.test_gain is None
+    assert (searched.folder / "export" / "bundle.json").exists()
 
 
 def evaluation(**skills: float) -> Evaluation:

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from taskgroup_example.balancer import LargestLoss
-from taskgroup_example.clusterer import StrongestPairs
+from taskgroup_example.clusterer import StrongerThanMean
 from taskgroup_example.measure import sign_agreement
 from taskgroup_example.reader import PlainTextReader
 
@@ -35,7 +35,7 @@ class TestMeasure(MeasureConformance):
 
 
 class TestClusterer(ClustererConformance):
-    clusterer = StrongestPairs
+    clusterer = StrongerThanMean
 
 
 class TestBackbone(BackboneConformance):

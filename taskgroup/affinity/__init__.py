@@ -11,7 +11,7 @@ from taskgroup.affinity._categories import correlation_ratio, cramers_v
 from taskgroup.affinity._correlations import kendall, pearson, spearman
 from taskgroup.affinity._distance_correlation import distance_correlation
 from taskgroup.affinity._mutual_information import information_correlation, mutual_information
-from taskgroup.affinity._relation import Relation
+from taskgroup.affinity._relation import UNDEFINED, Relation
 from taskgroup.affinity.affinity import Affinity
 from taskgroup.affinity.features import (
     METRICS,
@@ -36,6 +36,7 @@ from taskgroup.affinity.labels import MEASURES, Measure, affinity_matrix, find_m
 __all__ = [
     "MEASURES",
     "METRICS",
+    "UNDEFINED",
     "Affinity",
     "Measure",
     "Metric",

@@ -13,9 +13,10 @@ ROOT = Path(__file__).parents[2]
 PLUGIN = ROOT / "examples" / "plugin"
 STUDY_SETTINGS = (
     "name=tiny",
+    "targets=[level, level_too, spread, volume]",
     "search.n_trials=3",
     "search.baselines=[singles, together]",
-    "space.grouping={affinity: sign_agreement, sparsifier: none, method: strongest_pairs}",
+    "space.grouping={affinity: sign_agreement, sparsifier: none, method: stronger_than_mean}",
     "space.model={backbone: {name: radial_mlp, hidden: {choices: [8, 16]}}, head_width: 4}",
     "space.training={epochs: 2, batch_size: 16, balance: largest_loss}",
     "refit.top=1",
@@ -67,7 +68,7 @@ def test_every_plugin_keeps_the_rules(environment, tmp_path: Path):
 def test_plugins_are_listed_with_the_package_they_come_from(environment, tmp_path: Path):
     done = taskgroup("plugins", environment=environment, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    names = ("plain_text", "sign_agreement", "strongest_pairs", "radial_mlp", "largest_loss")
+    names = ("plain_text", "sign_agreement", "stronger_than_mean", "radial_mlp", "largest_loss")
     for name in names:
         (line,) = [line for line in done.stdout.splitlines() if name in line]
         assert "taskgroup-example-plugin" in line
@@ -112,4 +113,4 @@ def test_a_bundle_is_refused_once_its_plugin_means_something_else(
         module.write_text(original, encoding="utf-8")
     assert refused.returncode == 2
     assert "Traceback" not in refused.stderr
-    assert "reference" in refused.stderr
+    assert "must predict what it did" in refused.stderr

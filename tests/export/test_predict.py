@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from taskgroup.datasets import Target, TargetTable
-from taskgroup.densities import Density, promolecule, standardise
+from taskgroup.densities import Density, promolecule, standard_form
 from taskgroup.errors import BundleError, DensityError, StoreError
 from taskgroup.export import Bundle, evaluate, unseen_rows
 from taskgroup.training.metrics import target_metrics
@@ -131,11 +131,12 @@ def test_the_size_of_a_batch_changes_nothing(bundle, dataset, batch_size) -> Non
 
 
 def test_a_density_predicts_like_the_same_row_of_a_dataset(make_bundle, make_dataset) -> None:
-    """sigma = 0 and the same grid: standardising changes nothing but the unpaired wave, which is cut beforehand."""
+    """sigma = 0, the same grid, in standard form beforehand: bringing it there once more changes nothing."""
     dataset = make_dataset()
-    smooth = [standardise(density_of(dataset, row), 8, 0.2) for row in range(3)]
+    smooth = [standard_form(density_of(dataset, row), 8, 0.2)[0] for row in range(3)]
     again = dataset.from_arrays(
-        "toy", dataset.ids[:3], dataset.targets.rows([0, 1, 2]), [d.values for d in smooth], dataset.lattices[:3],
+        "toy", dataset.ids[:3], dataset.targets.rows([0, 1, 2]), [d.values for d in smooth],
+        [d.lattice for d in smooth],
         dataset.formulas[:3], dataset.formulas[:3], sigma=0.0,
     )  # fmt: skip
     bundle = make_bundle(again)

@@ -7,16 +7,17 @@ import networkx as nx
 from taskgroup.grouping import Clusterer
 
 
-class StrongestPairs(Clusterer):
-    """Joins the two targets with the strongest edge, then the strongest pair among the rest, and so on."""
+class StrongerThanMean(Clusterer):
+    """Drops edges weaker than half the mean weight; what still hangs together is a group."""
 
     def communities(self, graph: nx.Graph) -> Iterable[set[int]]:
-        """Return the pairs; targets that find no partner stay alone."""
-        edges = sorted(graph.edges(data="weight"), key=lambda edge: (-edge[2], edge[0], edge[1]))
-        free = set(graph)
-        pairs = []
-        for first, second, _ in edges:
-            if first in free and second in free:
-                pairs.append({first, second})
-                free -= {first, second}
-        return pairs
+        """Return the connected components of the graph without its weak edges."""
+        weights = [weight for _, _, weight in graph.edges(data="weight")]
+        if not weights:
+            return []
+        limit = 0.5 * sum(weights) / len(weights)
+        strong = nx.Graph()
+        for first, second, weight in graph.edges(data="weight"):
+            if weight >= limit:
+                strong.add_edge(first, second)
+        return nx.connected_components(strong)

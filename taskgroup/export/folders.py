@@ -43,7 +43,7 @@ def _materials(matched: Matched, folder: Path) -> Iterator[Material]:
 
 def _shown_id(row_id: str, folder: Path) -> str:
     """Return the name of the folder itself for files that lie directly in it, as in ``predict model NaCl``."""
-    return folder.resolve().name if row_id in ("", ".") else row_id
+    return row_id or folder.resolve().name
 
 
 def _ids(folder: Path, densities_only: bool) -> list[str]:

@@ -19,6 +19,7 @@ sys.path.insert(
 import analysis  # noqa: E402
 import elastic  # noqa: E402
 import elasticity  # noqa: E402
+import flavours  # noqa: E402
 import jobs  # noqa: E402
 import magnets  # noqa: E402
 import molecules  # noqa: E402
@@ -392,3 +393,22 @@ def test_the_shipped_dataset_is_what_its_manifest_says() -> None:
     np.testing.assert_allclose(
         [e for e in after if e is not None], [e for e in before if e is not None], atol=1e-9
     )
+
+
+# Flavours
+
+
+def test_flavours_are_of_enough_packed_crystals_of_every_family() -> None:
+    records = flavours.crystals()
+    names = [record["name"] for record in records]
+    assert len(set(names)) == len(names) >= 60
+    assert set(flavours.ALWAYS) <= set(names)
+    families = [record["family"] for record in records if record["name"] not in flavours.ALWAYS]
+    shares = [families.count(family) for family in set(families)]
+    assert max(shares) - min(shares) <= 1
+    with_variant = [
+        name
+        for record, name in zip(records, names, strict=True)
+        if set(record["species"]) & set(flavours.LARGE_CORES)
+    ]
+    assert len(with_variant) >= 25

@@ -36,7 +36,7 @@ _VERBS = {
     ),
     "worker": _Verb(
         "studies",
-        "Help a run that another process conducts, here or on another machine.",
+        "Join a run that another process conducts, here or on another machine.",
         "taskgroup worker /shared/runs/big --workers 4 --wait 10m",
     ),
     "data": _Verb(
@@ -66,12 +66,12 @@ _VERBS = {
     ),
     "transfer": _Verb(
         "analysis",
-        "Tell who helped whom in a run, and which measure predicted it.",
+        "Tell which property helped which, and which measure predicted it.",
         "taskgroup transfer quickstart --out transfer",
     ),
     "learning-curve": _Verb(
         "analysis",
-        "Tell what more training rows would buy.",
+        "Tell what more training rows would give.",
         "taskgroup learning-curve quickstart --share 0.5 --share 1",
     ),
     "report": _Verb(

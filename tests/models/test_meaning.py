@@ -16,8 +16,8 @@ SHOWN = {
     ("FractionalView", 1): {"grid": 0.7184418, "statistics": 0.695451},
     ("CartesianView", 1): {"grid": 0.7041163, "statistics": 0.695451},
     ("DistributionView", 1): {"statistics": 0.695451},
-    ("PeakView", 1): {
-        "peaks": 0.00675369,
+    ("PeakView", 2): {
+        "peaks": 0.006753797,
         "nearness": 8.962877e-05,
         "positions": 0.2220306,
         "statistics": 0.695451,
@@ -41,10 +41,10 @@ def test_another_version_of_the_backbone_is_another_job(monkeypatch):
     model = ModelConfig(backbone="peaks")
     before = _job(model).key
     assert _job(model).key == before
-    monkeypatch.setattr(BACKBONES["peaks"], "version", 2)
+    monkeypatch.setattr(BACKBONES["peaks"], "version", BACKBONES["peaks"].version + 1)
     changed = _job(model).key
     assert changed != before
-    monkeypatch.setattr(PeakView, "version", 2)
+    monkeypatch.setattr(PeakView, "version", PeakView.version + 1)
     assert _job(model).key not in (before, changed)
 
 

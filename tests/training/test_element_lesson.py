@@ -29,7 +29,7 @@ def _nothing_known(monkeypatch):
 
 @pytest.fixture(scope="module")
 def crystals():
-    whole = load_dataset("crystals").with_targets(["volume"])
+    whole = load_dataset("crystals").with_targets(["density"])
     return whole.subset(np.arange(0, len(whole), 4))
 
 
@@ -39,7 +39,7 @@ def _job(dataset, **training):
     )
     settings = TrainConfig(**{"epochs": 1, "pretrain": 1, "precision": "float32"} | training)
     keys = {"by": "chemical_system", "folds": 4, "seed": 0, "test_fold": 0, "validation_fold": 1}
-    return GroupJob(("volume",), model, settings, 0, dataset.name, dataset.hash, keys)
+    return GroupJob(("density",), model, settings, 0, dataset.name, dataset.hash, keys)
 
 
 def _elements(dataset):

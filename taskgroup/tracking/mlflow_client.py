@@ -63,7 +63,8 @@ def connect(uri: str) -> "MlflowClient":
 
     for name in ("mlflow", "alembic"):
         logging.getLogger(name).setLevel(logging.WARNING)
-    return MlflowClient(tracking_uri=uri)
+    # Without it the registry would be that of the environment or of earlier code in this process.
+    return MlflowClient(tracking_uri=uri, registry_uri=uri)
 
 
 def create_database(path: Path) -> None:

@@ -5,7 +5,8 @@
   the electron count gives it away.
 - Positive voxel counts mean Bohr, negative ones Å, for voxels, origin and atoms; values are e/Bohr^3 either way.
 - The second column of the atoms is their charge: CP2K writes the valence electrons of the pseudopotential there, other
-  codes the atomic number. A sum that misses the number that this column states by at most 0.2 % is scaled to it, with a warning.
+  codes the atomic number. A sum that misses the number that this column states by at most 0.2 % is
+  scaled to it, with a warning.
 - Grid points start at the origin; a crystal may begin anywhere, so the atoms are shifted by minus the origin.
 """
 

@@ -60,7 +60,7 @@ def report_html(run_dir: str | Path) -> str:
     content |= _search(records, final)
     content["parity"] = parity_figure(run_dir, study.targets)
     content["learning"] = learning_figure(read_learning(run_dir))
-    content |= _affinity_pictures(Path(run_dir), grouping)
+    content |= affinity_pictures(Path(run_dir), grouping)
     return _template().render(content)
 
 
@@ -156,7 +156,7 @@ def _search(records: Sequence[TrialRecord], final: FinalRecord | None) -> dict[s
     }
 
 
-def _affinity_pictures(run_dir: Path, grouping: Grouping | None) -> dict[str, str]:
+def affinity_pictures(run_dir: Path, grouping: Grouping | None) -> dict[str, str]:
     """Return heat map and target graph of the first affinity the search used, Spearman's where it did."""
     paths = sorted(run_dir.glob("affinity/*.json"))
     paths.sort(key=lambda path: path.stem != "spearman")

@@ -43,11 +43,23 @@ def study_reference() -> str:
     lines = ["## The study", "", *_table(schema["properties"], definitions)]
     for part in _PARTS:
         model = definitions[schema["properties"][part]["$ref"].split("/")[-1]]
-        lines += ["", f"## `{part}`", "", model["description"], "", *_table(model["properties"], definitions)]
+        lines += [
+            "",
+            f"## `{part}`",
+            "",
+            model["description"],
+            "",
+            *_table(model["properties"], definitions),
+        ]
     for part, model in definitions["Space"]["properties"].items():
         lines += ["", f"## `space.{part}`", "", f"It says {model['description']}.", ""]
         lines += _table(model["properties"], definitions)
-    lines += ["", "## A parameter that is searched", "", *_table(definitions["Parameter"]["properties"], definitions)]
+    lines += [
+        "",
+        "## A parameter that is searched",
+        "",
+        *_table(definitions["Parameter"]["properties"], definitions),
+    ]
     for name, model in definitions.items():
         if name.startswith("backbone_"):
             title = name.removeprefix("backbone_")

@@ -64,6 +64,17 @@ def test_doctor_prints_the_machine_as_text_and_as_json(capsys) -> None:
     assert {"taskgroup", "python", "torch", "device"} <= json.loads(out).keys()
 
 
+def test_doctor_recognises_the_other_project_of_the_same_import_name(
+    tmp_path, capsys, monkeypatch
+) -> None:
+    assert "clash" not in call(capsys, "doctor")[1]
+    metadata = tmp_path / "taskgroup-0.2.2.dist-info"
+    metadata.mkdir()
+    (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: taskgroup\nVersion: 0.2.2\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    assert "taskgroup 0.2.2 is another project" in call(capsys, "doctor")[1]
+
+
 def test_plugins_lists_every_kind_and_where_it_comes_from(capsys) -> None:
     code, out, _ = call(capsys, "plugins", "--json")
     assert code == 0

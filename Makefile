@@ -4,7 +4,7 @@ BIN := $(VENV)/bin
 RUN := runs/quickstart
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: quickstart test test-faults models docs notebooks lint clean
+.PHONY: quickstart test test-faults models docs lint clean
 
 quickstart: $(VENV)/.installed  ## environment, install, then the main job from densities to predictions
 	@if [ -e $(RUN)/study.json ]; then $(BIN)/taskgroup resume $(RUN); else $(BIN)/taskgroup run studies/quickstart.yaml; fi
@@ -27,9 +27,6 @@ models: $(VENV)/.installed       ## the studies on built-in data, from start to 
 
 docs: $(VENV)/.docs-installed    ## the documentation site, in site/
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
-
-notebooks: $(VENV)/.test-installed  ## write examples/notebooks again from tools/notebooks.py
-	$(BIN)/python tools/notebooks.py
 
 lint: $(VENV)/.test-installed
 	$(BIN)/ruff check .

@@ -18,8 +18,8 @@ from taskgroup.models.fields import low_passes
 from taskgroup.models.grid_maxima import grid_of, local_maxima, parabola
 from taskgroup.models.lattice import reciprocal
 
-# Widths (Å) of the Gaussians whose differences are taken. The first two are so narrow that hydrogen at .96 Å from oxygen
-# is a maximum of its own; the ringing of a coarse grid about a heavy core makes such maxima too. What the last
+# Widths (Å) of the Gaussians whose differences are taken. The first two are so narrow that hydrogen at .96 Å from
+# oxygen is a maximum of its own; the ringing of a coarse grid about a heavy core makes such maxima too. What the last
 # two see has no ringing: it says how strong a blob is and how it is curved.
 _WIDTHS = (0.03, 0.10, 0.18)
 # Points of the grid that is searched per point of the stored one: hydrogen and nitrogen lie four stored points apart,

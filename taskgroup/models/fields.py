@@ -77,19 +77,29 @@ def low_passes(
     """
     grid = density.shape[2:]
     square = _squared_wave_vectors(grid, inverse)
-    x_sign, y_sign, z_sign = (_has_sign(n, density) for n in grid)
-    mask = x_sign[:, None, None] * y_sign[:, None] * z_sign
-    forward = [_fourier_matrices(n, density) for n in grid]
     backward = [_waves(n, math.ceil(n * finer), density) for n in grid]
-    real, imaginary = _transform(density, torch.zeros_like(density), forward)
+    real, imaginary = fourier_coefficients(density)
     smoothed = []
     for width in widths:
         exponent = -0.5 * width**2 * square
-        gain = mask * torch.exp(exponent) * (exponent > _VANISHING)
+        gain = torch.exp(exponent) * (exponent > _VANISHING)
         gain = gain.unsqueeze(1)
         back, _ = _transform(real * gain, imaginary * gain, backward)
         smoothed.append(back)
     return smoothed
+
+
+def fourier_coefficients(values: Tensor) -> tuple[Tensor, Tensor]:
+    """Return real and imaginary parts [B, C, n1, n2, n3] of the Fourier series through periodic values.
+
+    Frequencies are in the order of ``signed_frequencies``; the highest one of an even grid is dropped.
+    """
+    grid = values.shape[2:]
+    matrices = [_fourier_matrices(n, values) for n in grid]
+    x_sign, y_sign, z_sign = (_has_sign(n, values) for n in grid)
+    mask = x_sign[:, None, None] * y_sign[:, None] * z_sign
+    real, imaginary = _transform(values, torch.zeros_like(values), matrices)
+    return real * mask, imaginary * mask
 
 
 def cartesian_gradient(values: Tensor, inverse: Tensor) -> Tensor:
@@ -134,7 +144,7 @@ def scale_values(fields: Tensor, scaling: str) -> Tensor:
     return fields
 
 
-def _signed_frequencies(n: int, like: Tensor) -> Tensor:
+def signed_frequencies(n: int, like: Tensor) -> Tensor:
     """Return the frequencies [n] of a Fourier transform over n points: 0, 1, ..., -2, -1."""
     index = torch.arange(n, device=like.device)
     return torch.where(index < (n + 1) // 2, index, index - n).to(like.dtype)
@@ -150,7 +160,7 @@ def _has_sign(n: int, like: Tensor) -> Tensor:
 
 def _squared_wave_vectors(grid: Sequence[int], inverse: Tensor) -> Tensor:
     """Return squared lengths [B, n1, n2, n3] (1/Å^2) of the wave vectors of a grid."""
-    frequencies = [_signed_frequencies(n, inverse) for n in grid]
+    frequencies = [signed_frequencies(n, inverse) for n in grid]
     # of the reciprocal vectors, [B, 3, 3]
     metric = inverse.transpose(1, 2) @ inverse
     points = torch.stack(torch.meshgrid(*frequencies, indexing="ij"))
@@ -170,7 +180,7 @@ def _waves(n: int, points: int, like: Tensor) -> tuple[Tensor, Tensor]:
 
     As real and imaginary part they are the matrix that evaluates a Fourier series of n terms at so many points.
     """
-    frequency = _signed_frequencies(n, like).to(torch.int64)
+    frequency = signed_frequencies(n, like).to(torch.int64)
     index = torch.arange(points, device=like.device)
     # whole periods are dropped while numbers are whole
     angle = (2 * math.pi / points) * (index[:, None] * frequency % points).to(torch.float64)

@@ -14,12 +14,16 @@ import torch
 from torch import Tensor, nn
 
 from taskgroup.models.grid_maxima import Parabola, grid_of, local_maxima, parabola
+from taskgroup.models.series import series_at
 from taskgroup.models.shoulders import ShoulderRules, are_atoms, find_shoulders
 
 USUAL_PEAKS = 48
 """Places for peaks of a crystal unless more are asked for; the highest ones are kept."""
 LEAST_DENSITY = 1e-4
 """e/Å^3 below which the logarithm of a density is cut off."""
+
+# The parabola is off by a tenth of a grid step at most; each step of Newton's method squares that.
+_NEWTON_STEPS = 2
 
 
 @dataclass(frozen=True)
@@ -80,7 +84,7 @@ def find_peaks(
     logarithm = log_density(total)[:, 0]
     peaks = _by_height(_maxima(logarithm, lattice))
     likely = _compact(peaks._replace(present=_plausible(peaks, rules)))
-    resolved = _distinct(likely, lattice, rules)
+    resolved = _distinct(_refined(likely, total, lattice), lattice, rules)
     shoulders = _compact(_shoulders(total, logarithm, lattice, resolved, rules))
     together = _by_height(_joined(resolved, shoulders))
     return _in_places(_distinct(together, lattice, rules), places)
@@ -97,6 +101,29 @@ def _maxima(logarithm: Tensor, lattice: Tensor) -> Peaks:
     place, is_maximum = local_maxima(logarithm, least=math.log(LEAST_DENSITY))
     around = parabola(logarithm, place)
     return _peaks_at(place, around.shift(), around, logarithm, lattice, is_maximum)
+
+
+def _refined(peaks: Peaks, density: Tensor, lattice: Tensor) -> Peaks:
+    """Return the peaks at the maxima of the Fourier series through densities [B, 1, n1, n2, n3], by Newton's method."""
+    grid = grid_of(density).to(peaks.at)
+    at = peaks.at
+    for _ in range(_NEWTON_STEPS):
+        around = _logarithm_of(series_at(density[:, 0], at))
+        # In grid steps, where a step is bounded and a plateau is none.
+        in_steps = Parabola(around.value, around.slope / grid, around.bend / (grid[:, None] * grid))
+        at = at + in_steps.shift() / grid
+    around = _logarithm_of(series_at(density[:, 0], at))
+    bend = around.cartesian_bend(lattice, torch.ones_like(grid))
+    curvature = bend.diagonal(dim1=-2, dim2=-1).sum(-1)
+    return peaks._replace(at=at, height=around.value, curvature=curvature)
+
+
+def _logarithm_of(around: Parabola) -> Parabola:
+    """Return the parabola of the logarithm of a field from the field's own."""
+    value = around.value.clamp_min(LEAST_DENSITY)
+    slope = around.slope / value[..., None]
+    bend = around.bend / value[..., None, None] - slope[..., None] * slope[..., None, :]
+    return Parabola(value.log(), slope, bend)
 
 
 def _shoulders(

@@ -31,7 +31,7 @@ ORDERS = 4
 """Largest order l of the spherical harmonics."""
 
 # Order of the polynomials that the points on a sphere integrate exactly.
-_EXACT = 15
+_EXACT = 23
 # Peaks interpolated at a time.
 _CHUNK = 64
 # Columns before those of the spheres: present, height, curvature.

@@ -1,7 +1,6 @@
 """A bundle as an MLflow model: a folder that MLflow loads, shows and serves."""
 
 import logging
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.resources import files
@@ -24,7 +23,7 @@ def save_pyfunc(bundle_dir: str | Path, path: str | Path) -> None:
     The model is made from code, so that loading it unpickles nothing. Its signature names inputs and outputs, with
     units; see ``taskgroup.export.served`` for what a request holds.
     """
-    # Before its warnings are silenced: it sets filters of its own on import.
+    import pandas as pd
     from mlflow.pyfunc import save_model
 
     spec = load_bundle(bundle_dir, check=False).spec
@@ -35,6 +34,8 @@ def save_pyfunc(bundle_dir: str | Path, path: str | Path) -> None:
             artifacts={"bundle": str(bundle_dir)},
             pip_requirements=[f"taskgroup-materials=={__version__}"],
             signature=_signature(spec),
+            # Shown on the model's page; MLflow warns without one.
+            input_example=pd.DataFrame({"path": ["calcs/CHGCAR"]}),
             metadata=_metadata(spec),
         )
 
@@ -76,13 +77,11 @@ def _metadata(spec: "BundleSpec") -> dict[str, object]:
 
 @contextmanager
 def _quiet_mlflow() -> Iterator[None]:
-    """Keep away MLflow's warnings about type hints of its own, and its progress messages."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        logger = logging.getLogger("mlflow")
-        level = logger.level
-        logger.setLevel(logging.ERROR)
-        try:
-            yield
-        finally:
-            logger.setLevel(level)
+    """Keep away MLflow's progress messages."""
+    logger = logging.getLogger("mlflow")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)

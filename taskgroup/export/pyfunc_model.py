@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import pandas as pd
 from mlflow.models import set_model
 from mlflow.pyfunc import PythonModel
 
@@ -15,8 +16,8 @@ class BundleModel(PythonModel):
 
         self.bundle = load_bundle(context.artifacts["bundle"])
 
-    # Without type hints: MLflow would take them for the model's schema.
-    def predict(self, context, model_input, params=None):
+    # The type tells MLflow to go by the signature, not by type hints; without one it warns.
+    def predict(self, context: Any, model_input: pd.DataFrame, params: Any = None) -> pd.DataFrame:
         """Return a DataFrame, one row per input; ``params["coverage"]`` above 0 adds prediction intervals."""
         from mlflow.exceptions import MlflowException
 

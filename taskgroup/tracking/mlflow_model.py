@@ -3,6 +3,7 @@
 A model folder is what MLflow loads and serves; whoever calls writes it, so nothing is known here of bundles.
 """
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -19,6 +20,9 @@ MODEL_NAME = "bundle"
 
 # Tags of the run that its model has too.
 _SHARED_TAGS = ("grouping", "grouping_id", "name", "kind")
+
+# Where MLflow's page of a logged model looks for its versions.
+_VERSIONS_TAG = "mlflow.modelVersions"
 
 # Prefixes of the metrics that a model shows: those of test rows. The ten columns have none.
 _TEST_PREFIXES = ("test/", "final/")
@@ -39,7 +43,8 @@ def log_model(client: "MlflowClient", run_id: str, save: SaveModel) -> str:
     if existing is not None:
         return existing
     run = client.get_run(run_id)
-    tags = {name: run.data.tags[name] for name in _SHARED_TAGS if name in run.data.tags}
+    shared = (*_SHARED_TAGS, "mlflow.note.content", "mlflow.source.name", "mlflow.user")
+    tags = {name: run.data.tags[name] for name in shared if name in run.data.tags}
     with TemporaryDirectory() as folder:
         path = Path(folder) / "model"
         save(path)
@@ -71,6 +76,7 @@ def register_model(
         name, source, run_id, tags, description=description, model_id=model_id
     ).version
     client.set_registered_model_alias(name, "champion", version)
+    _note_version(client, model_id, name, str(version))
     return int(version)
 
 
@@ -78,11 +84,23 @@ def _log_metrics(client: "MlflowClient", run: "Run", model_id: str) -> None:
     """Give a model the columns and the test metrics of its run."""
     from mlflow.entities import Metric
 
+    dataset: dict[str, str] = {}
+    for entry in run.inputs.dataset_inputs:
+        dataset = {"dataset_name": entry.dataset.name, "dataset_digest": entry.dataset.digest}
     metrics = []
     for name, value in run.data.metrics.items():
         if "/" not in name or name.startswith(_TEST_PREFIXES):
-            metrics.append(Metric(name, value, run.info.end_time, 0, model_id=model_id))
+            metric = Metric(name, value, run.info.end_time, 0, model_id=model_id, **dataset)
+            metrics.append(metric)
     client.log_batch(run.info.run_id, metrics)
+
+
+def _note_version(client: "MlflowClient", model_id: str, name: str, version: str) -> None:
+    """Let the page of a logged model list its versions: MLflow itself does so for addresses it looks up only."""
+    tags = client.get_logged_model(model_id).tags
+    versions = json.loads(tags.get(_VERSIONS_TAG, "[]"))
+    versions.append({"name": name, "version": version})
+    client.set_logged_model_tags(model_id, {_VERSIONS_TAG: json.dumps(versions)})
 
 
 def _create_registered_model(client: "MlflowClient", name: str, description: str) -> None:

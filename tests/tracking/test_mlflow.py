@@ -319,6 +319,8 @@ def test_a_model_is_logged_once_on_the_run_of_the_choice_and_registered_from_it(
     assert (version.run_id, version.source) == (chosen.info.run_id, model.artifact_location)
     assert version.description == "what it predicts"
     assert version.tags["test_skill"] == "0.5500"
+    versions = json.loads(client.get_logged_model(output.model_id).tags["mlflow.modelVersions"])
+    assert versions == [{"name": "toy", "version": "1"}]
 
 
 def test_transferability_is_logged_as_metrics(tracker, run, final) -> None:

@@ -18,8 +18,8 @@ __version__ = "0.2.0"
 _HOME = {
     "Density": "densities", "read_density": "densities", "standardise": "densities", "promolecule": "densities",
     "Dataset": "datasets", "Target": "datasets", "TargetTable": "datasets", "TargetScaler": "datasets",
-    "Split": "datasets", "Splits": "datasets", "load_dataset": "datasets",
-    "affinity_matrix": "affinity",
+    "Split": "datasets", "Splits": "datasets", "load_dataset": "datasets", "ingest": "datasets",
+    "Affinity": "affinity", "affinity_matrix": "affinity",
     "Group": "grouping", "Grouping": "grouping", "target_graph": "grouping", "cluster": "grouping",
     "Candidate": "grouping", "NextSets": "grouping", "read_table": "grouping", "solve": "grouping",
     "ModelConfig": "models", "MultiTaskNetwork": "models",

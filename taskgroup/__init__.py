@@ -26,11 +26,16 @@ _HOME = {
     "TrainConfig": "training", "GroupJob": "training", "GroupResult": "training", "Hook": "training", "fit": "training",
     "load_bundle": "export",
     "Study": "study", "StudyConfig": "spec",
+    "GroupedRegressor": "estimators", "DensityRegressor": "estimators",
 }  # fmt: skip
-__all__ = ["__version__", *_HOME]
+# Modules that are names of their own: ``tg.plot.affinity(data.targets)``.
+_MODULES = ("plot",)
+__all__ = ["__version__", *_HOME, *_MODULES]
 
 
 def __getattr__(name: str) -> Any:
+    if name in _MODULES:
+        return import_module(f"taskgroup.{name}")
     if name not in _HOME:
         raise AttributeError(f"module 'taskgroup' has no attribute '{name}'")
     return getattr(import_module(f"taskgroup.{_HOME[name]}"), name)

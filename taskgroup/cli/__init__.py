@@ -109,6 +109,11 @@ _VERBS = {
         "Predict the properties of densities with a bundle.",
         "taskgroup predict model calcs/*/CHGCAR --coverage 0.9 --format csv",
     ),
+    "explain": _Verb(
+        "explanation",
+        "Tell which regions of a density a prediction leans on.",
+        "taskgroup explain model calcs/NaCl/CHGCAR --plot slices.pdf --target band_gap",
+    ),
     "evaluate": _Verb(
         "bundles",
         "Measure a bundle on the labels of a store.",

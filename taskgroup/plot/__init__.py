@@ -16,12 +16,14 @@ from taskgroup.plot.graph import target_graph
 from taskgroup.plot.heat_map import affinity, transfer_matrix
 from taskgroup.plot.history import learning_curve, search, training_curves
 from taskgroup.plot.parity import parity, parity_grid
+from taskgroup.plot.slices import explanation
 from taskgroup.plot.style import PAPERS, Paper, find_paper, hidden_axes, paper, save
 
 __all__ = [
     "PAPERS",
     "Paper",
     "affinity",
+    "explanation",
     "find_paper",
     "gains",
     "hidden_axes",

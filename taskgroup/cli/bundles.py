@@ -92,6 +92,7 @@ def predict(
     """
     from taskgroup.cli._console import print_json, print_table
     from taskgroup.export import load_bundle
+    from taskgroup.files import csv_text
 
     refused: list[str] = []
 
@@ -113,7 +114,7 @@ def predict(
     elif form == "csv":
         from taskgroup.export.served import with_units
 
-        click.echo(with_units(frame).to_csv(), nl=False)
+        click.echo(csv_text(with_units(frame), index=True), nl=False)
     else:
         print_table(_prediction_table(frame))
     return 1 if refused else 0

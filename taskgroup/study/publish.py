@@ -5,7 +5,7 @@ from pathlib import Path
 
 from taskgroup.export.pyfunc_folder import description, save_pyfunc
 from taskgroup.tracking import Tracker
-from taskgroup.tracking.mlflow_figures import write_figures
+from taskgroup.tracking.figures import save_figures
 
 # Folders and files of a run that explain its result.
 _EXPLANATIONS = ("affinity", "transfer", "figures", "report.html", "export/README.md")
@@ -13,7 +13,8 @@ _EXPLANATIONS = ("affinity", "transfer", "figures", "report.html", "export/READM
 
 def publish(folder: Path, tracker: Tracker) -> None:
     """Copy the affinities, the transfer report, the figures, the report and the model of a finished run to MLflow."""
-    write_figures(folder, folder / "figures")
+    # Forms that MLflow's pages show.
+    save_figures(folder, folder / "figures", formats=("svg", "png"))
     paths = [folder / name for name in _EXPLANATIONS]
     tracker.log_artifacts(*(path for path in paths if path.exists()))
     tracker.log_transfer()

@@ -7,7 +7,7 @@ import pytest
 from taskgroup.errors import ConfigError
 from taskgroup.models import BACKBONES
 from taskgroup.models.config import setting_names
-from taskgroup.spec.config import find_config, load_study, parse_duration, read_yaml
+from taskgroup.spec.config import StudyConfig, find_config, load_study, parse_duration, read_yaml
 from taskgroup.spec.schema import study_schema
 from taskgroup.spec.space import GroupingSettings
 from taskgroup.training import TrainConfig
@@ -154,3 +154,10 @@ def test_a_relative_storage_path_is_made_absolute_where_it_is_read(
 @pytest.mark.parametrize("storage", ["postgresql://user@host/db", "env:NAME", "sqlite:////x/y.db"])
 def test_other_storages_stay_as_they_are_given(storage: str):
     assert load_study(MINIMAL | {"storage": storage}).storage == storage
+
+
+def test_a_study_in_python_takes_the_name_of_a_space():
+    config = StudyConfig(name="mine", dataset="crystals", space="quickstart")
+    assert config.space == load_study("quickstart").space
+    with pytest.raises(ValueError, match="did you mean 'quickstart'"):
+        StudyConfig(name="mine", dataset="crystals", space="quickstat")

@@ -9,7 +9,6 @@ import sys
 import time
 from datetime import datetime
 from pathlib import Path
-from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -29,7 +28,6 @@ from taskgroup.tracking import (
     write_study,
 )
 from taskgroup.tracking.mlflow_client import child_runs, connect, slugs, uri_of_study
-from taskgroup.tracking.mlflow_figures import write_figures
 from taskgroup.tracking.mlflow_run import COLUMNS
 from taskgroup.tracking.report import report_html
 from taskgroup.tracking.transfer_report import MeasureScore, TransferReport, write_transfer
@@ -333,15 +331,6 @@ def test_transferability_is_logged_as_metrics(tracker, run, final) -> None:
     assert metrics["transferability/spearman"] == 0.5
     assert metrics["transfer/density/to/volume"] == pytest.approx(0.1)
     assert "transfer/volume/to/density" not in metrics
-
-
-def test_figures_are_whole_svg_files(run, final, tmp_path) -> None:
-    write_final(run, final)
-    write_figures(run, tmp_path / "figures")
-    paths = sorted((tmp_path / "figures").iterdir())
-    assert {"gains.svg", "progress.svg"} <= {path.name for path in paths}
-    for path in paths:
-        assert ElementTree.parse(path).getroot().tag.endswith("svg")
 
 
 def test_runs_have_the_times_of_their_trials(tracker, records) -> None:

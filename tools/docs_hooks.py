@@ -3,6 +3,7 @@
 mkdocs calls ``on_page_markdown`` for each page. A page asks for a reference with one of the marks in ``_MADE``.
 """
 
+import inspect
 import re
 from collections.abc import Callable, Iterator
 from importlib import import_module
@@ -31,7 +32,9 @@ def python_reference() -> str:
     blocks = []
     for name in sorted(taskgroup.__all__, key=str.lower):
         value = getattr(taskgroup, name)
-        if hasattr(value, "__qualname__"):
+        if inspect.ismodule(value):
+            blocks.append(f"::: {value.__name__}\n")
+        elif hasattr(value, "__qualname__"):
             blocks.append(f"::: {value.__module__}.{value.__qualname__}\n")
     return "\n".join(blocks)
 

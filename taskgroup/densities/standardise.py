@@ -17,8 +17,11 @@ from taskgroup.densities._resample import smooth_count
 from taskgroup.densities.density import Density
 from taskgroup.errors import ConfigError
 
-# A cell of 500 atoms at 0.2 Å has about 200 points an axis; more is a mistake of units and would fill the memory.
-_MOST_POINTS = 1000
+# Å. Together with the low-pass of 0.20 Å, the waves that a grid cannot hold were damped below 1 %.
+DEFAULT_SPACING = 0.2
+# A cell of 500 atoms has about 1.5 million points at 0.2 Å, one with much vacuum ten times as many; more is a mistake
+# of units and would fill the memory (16 bytes a point, several times over).
+_MOST_POINTS = 2**25
 
 
 def standardise(
@@ -58,10 +61,11 @@ def spaced_grid(lattice: np.ndarray, spacing: float) -> tuple[int, int, int]:
     lengths = np.linalg.norm(lattice, axis=1)
     # Rounding must not ask for one more point than a length that the spacing divides.
     needed = np.maximum(np.ceil(lengths / spacing - 1e-9), 2)
-    if needed.max() > _MOST_POINTS:
+    if needed.prod() > _MOST_POINTS:
+        sides = " x ".join(f"{length:.1f}" for length in lengths)
         raise ConfigError(
-            f"a spacing of {spacing:g} Å gives {needed.max():.0f} points along a vector of {lengths.max():.1f} Å, "
-            f"at most {_MOST_POINTS} are computed; choose a wider spacing"
+            f"a spacing of {spacing:g} Å gives {needed.prod():.2g} points in a cell of {sides} Å, "
+            f"at most {_MOST_POINTS} are computed; choose a wider spacing, or check the unit of the lattice"
         )
     first, second, third = (smooth_count(int(least)) for least in needed)
     return first, second, third

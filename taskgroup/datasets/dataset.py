@@ -17,9 +17,9 @@ from numpy.typing import ArrayLike, NDArray
 
 from taskgroup.datasets.density_rows import (
     ReadRows,
-    to_float16,
     digest_density,
     equal_shape_batches,
+    to_float16,
 )
 from taskgroup.datasets.extensive import per_atom_table
 from taskgroup.datasets.splits import SPLIT_BY, Splits, make_splits

@@ -16,7 +16,7 @@ MOST_ATOMS = 2000
 
 def primitive_promolecule(
     structure: Any,
-    n: int = 32,
+    n: int | None = 32,
     sigma: float = 0.20,
     source: str = "memory",
     *,

@@ -22,10 +22,9 @@ from scipy import fft
 from taskgroup.densities.density import Density
 from taskgroup.densities.elements import ATOMIC_NUMBERS
 from taskgroup.densities.standardise import (
-    check_grid,
     held_indices,
-    spaced_grid,
     squared_waves,
+    standard_grid,
 )
 from taskgroup.errors import DensityError, did_you_mean
 
@@ -42,7 +41,7 @@ _ATOMS_AT_A_TIME = 64
 
 def promolecule(
     structure: "Structure | tuple[Any, Sequence[str], Any]",
-    n: int = 32,
+    n: int | None = 32,
     sigma: float = 0.20,
     source: str = "memory",
     *,
@@ -59,11 +58,10 @@ def promolecule(
     >>> round(promolecule(salt, n=16).charge, 9)
     28.0
     """
-    check_grid(n, sigma)
     lattice, species, frac_coords = crystal_parts(structure, source)
     # A density without values checks the crystal before anything is computed.
     crystal = Density(np.zeros((1, 1, 1, 1)), lattice, species, frac_coords, "promolecule", source)
-    grid = (n, n, n) if spacing is None else spaced_grid(crystal.lattice, spacing)
+    grid = standard_grid(crystal.lattice, n, sigma, spacing)
     indices = [held_indices(points) for points in grid]
     # A real field needs no negative indices along its last axis.
     indices[2] = indices[2][indices[2] >= 0]

@@ -23,7 +23,7 @@ _ON_GRID = 1e-6
 
 
 def standard_form(
-    density: Density, n: int = 32, sigma: float = 0.20, *, spacing: float | None = None
+    density: Density, n: int | None = 32, sigma: float = 0.20, *, spacing: float | None = None
 ) -> tuple[Density, CellReport]:
     """Return the density in its primitive cell on a standard grid, low-passed with ``sigma`` Å, and what was done.
 
@@ -37,7 +37,7 @@ def standard_form(
 
 def standard_promolecule(
     structure: Any,
-    n: int = 32,
+    n: int | None = 32,
     sigma: float = 0.20,
     source: str = "memory",
     *,

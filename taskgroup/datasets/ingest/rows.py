@@ -88,7 +88,9 @@ def _read(source: Source, settings: StoreSettings) -> tuple[Density, str]:
     is_all_electron = settings.kind == "all-electron"
     density = read_density(files, electrons=source.electrons, all_electron=is_all_electron)
     # A property depends neither on the cell nor on the origin, so what is stored must not either.
-    standard, report = standard_form(density, **settings.form())
+    standard, report = standard_form(
+        density, settings.grid, settings.sigma, spacing=settings.spacing
+    )
     _check_labels(source, report)
     return standard, report.note
 
@@ -99,7 +101,9 @@ def _read_promolecule(source: Source, settings: StoreSettings) -> tuple[Density,
         structure, note = read_checked_structure(source.files[0])
     else:
         structure = structure_of_line(source.line, str(source))
-    cell, report = standard_promolecule(structure, source=str(source), **settings.form())
+    cell, report = standard_promolecule(
+        structure, settings.grid, settings.sigma, str(source), spacing=settings.spacing
+    )
     _check_labels(source, report)
     return cell, "; ".join(filter(None, (note, report.note)))
 

@@ -56,12 +56,6 @@ class StoreSettings:
     spacing: float | None
     sigma: float
 
-    def form(self) -> dict[str, Any]:
-        """Return the settings as arguments of ``densities.standard_form``."""
-        if self.spacing is None:
-            return {"n": self.grid, "sigma": self.sigma}
-        return {"spacing": self.spacing, "sigma": self.sigma}
-
 
 @dataclass(frozen=True, eq=False)
 class Row:

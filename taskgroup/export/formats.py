@@ -1,8 +1,8 @@
 """A bundle in formats that other programs run: torch.export (pt2) and ONNX.
 
-A program is one file per group. Inputs ``density`` [B, C, n, n, n] in e/Å^3, standardised as ``programs.json`` says, and
-``lattice`` [B, 3, 3] in Å; outputs ``values`` and ``stds`` [B, T] in the units of ``programs.json``, which also names
-the targets. Batches may have any size.
+A program is one file per group. Inputs ``density`` [B, C, n, n, n] in e/Å^3, standardised as ``programs.json`` says,
+and ``lattice`` [B, 3, 3] in Å; outputs ``values`` and ``stds`` [B, T] in the units of ``programs.json``, which also
+names the targets. Batches may have any size.
 """
 
 import warnings

@@ -157,7 +157,7 @@ def _differs(coarse: dict[str, float], fine: dict[str, float]) -> float:
 
 
 def small_density(raw: dict[str, Any], path: Path) -> tuple[Density, str]:
-    """The density in the form that stores keep, and why the crystal does not fit, if so: its labels count another cell."""
+    """The density in the form that stores keep, and why the crystal is left out: its labels may count another cell."""
     with np.load(path, allow_pickle=False) as arrays:
         values = arrays["density"].astype(float)
     blocks = values if values.ndim == 4 else values[None]

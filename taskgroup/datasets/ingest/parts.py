@@ -31,7 +31,7 @@ class PartJob:
 
 @dataclass(frozen=True)
 class PartDone:
-    """Outcome of one part: how many sources, what was refused, notes by row id, and sources that did not fit into it."""
+    """Outcome of one part: how many sources, what was refused, notes by row id, and sources it had no space for."""
 
     n_sources: int
     refused: tuple[Refused, ...]

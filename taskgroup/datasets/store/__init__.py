@@ -2,12 +2,12 @@
 
     STORE/
       manifest.json      format, kind, grid or spacing, sigma, targets, hash, and ``complete``, which is written last
-      density/000000     zarr v3: the densities of one part one after the other, float16, e/Å^3, up to 128 rows or 64 MB
+      density/000000     zarr v3: the densities of a part one after the other, float16, e/Å^3, up to 128 rows or 64 MB
       parts/000000.json  the rows of one part, and what was refused
       rows.parquet       a line per row: id, place, shape, formula, chemical system, structure, digest, ``target.*``
 
-A density [C, n1, n2, n3] begins with a new chunk of 4096 points of its part's array, at ``first_chunk``, and so does its
-second channel; a magnetisation of zeros is left out (``stored_channels``). With zarr:
+A density [C, n1, n2, n3] begins with a new chunk of 4096 points of its part's array, at ``first_chunk``, and so does
+its second channel; a magnetisation of zeros is left out (``stored_channels``). With zarr:
 
     points = zarr.open_group(store)["density/000000"][first_chunk * 4096 :][: n1 * n2 * n3].reshape(n1, n2, n3)
 

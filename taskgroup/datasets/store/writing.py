@@ -188,7 +188,7 @@ def write_part(
     refused: Sequence[Refused] = (),
     notes: Mapping[str, str] = MappingProxyType({}),
 ) -> None:
-    """Write part number ``part`` of a store. Raises StoreError: the disk does not take it, or the store is an old one."""
+    """Write part number ``part`` of a store. Raises StoreError: the disk is full, or the store is an old one."""
     check_format(path)
     starts, values = _joined_values([row.density for row in rows])
     record = {

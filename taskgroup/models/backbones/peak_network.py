@@ -12,7 +12,7 @@ from taskgroup.models.backbones.base import Backbone, BackboneSettings
 from taskgroup.models.backbones.element_lesson import ElementLesson
 from taskgroup.models.lattice import volume
 from taskgroup.models.neighbours import DISTANCES
-from taskgroup.models.peak_finding import MOST_PEAKS
+from taskgroup.models.peak_finding import USUAL_PEAKS
 from taskgroup.models.peak_table import NEAR
 from taskgroup.models.views import PeakView, PreparedRows, View
 
@@ -50,7 +50,7 @@ class PeakSettings(BackboneSettings):
 
     def n_points(self, grid: int) -> int:
         """Return the most peaks of a crystal: there is no grid."""
-        return MOST_PEAKS
+        return USUAL_PEAKS
 
 
 class PeakScale(nn.Module):

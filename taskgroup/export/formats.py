@@ -1,8 +1,8 @@
 """A bundle in formats that other programs run: torch.export (pt2) and ONNX.
 
-A program is one file per group. Inputs ``density`` [B, C, n, n, n] in e/Å^3, standardised as the bundle says, and
-``lattice`` [B, 3, 3] in Å; outputs ``values`` and ``stds`` [B, T] in the units of ``programs.json``, which also names
-the targets. Batches may have any size.
+A program is one file per group. Inputs ``density`` [B, C, n, n, n] in e/Å^3, standardised as ``programs.json`` says,
+and ``lattice`` [B, 3, 3] in Å; outputs ``values`` and ``stds`` [B, T] in the units of ``programs.json``, which also
+names the targets. Batches may have any size.
 """
 
 import warnings
@@ -27,6 +27,8 @@ INDEX_FILE = "programs.json"
 
 # Edge in Å of the cubic cell that programs are traced with; any cell of a usual size does.
 _EXAMPLE_EDGE = 5.0
+# Points per axis of programs of bundles whose grids follow a spacing: 0.2 Å in cells of 6.4 Å.
+_PROGRAM_GRID = 32
 
 
 class GroupProgram(nn.Module):
@@ -91,8 +93,9 @@ def export_programs(bundle: Bundle, folder: str | Path, form: ProgramFormat) -> 
         programs.append({"file": path.name, "targets": list(group.serves), "units": units})
         paths.append(path)
     index = out / INDEX_FILE
+    grid = _program_grid(bundle)
     content = {
-        "density": asdict(bundle.spec.density),
+        "density": asdict(bundle.spec.density) | {"grid": grid, "spacing": None},
         "programs": _programs_of_other_formats(index, form) + programs,
     }
     write_json(index, content, indent=1)
@@ -132,9 +135,14 @@ def _export(
 
 def _example(bundle: Bundle) -> tuple[Tensor, Tensor]:
     """Return a batch of two to trace with: a batch of one would be taken for a constant."""
-    wanted = bundle.spec.density
-    density = torch.rand(2, wanted.n_channels, wanted.grid, wanted.grid, wanted.grid)
+    n = _program_grid(bundle)
+    density = torch.rand(2, bundle.spec.density.n_channels, n, n, n)
     return density, torch.eye(3).repeat(2, 1, 1) * _EXAMPLE_EDGE
+
+
+def _program_grid(bundle: Bundle) -> int:
+    """Return the points per axis of a program's densities, which have one shape for all crystals."""
+    return bundle.spec.density.grid or _PROGRAM_GRID
 
 
 def _to_learnt(target: Target, values: Tensor) -> Tensor:

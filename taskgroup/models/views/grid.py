@@ -45,7 +45,7 @@ class GridView(View):
 
         Raises ConfigError: n does not divide N, or the backbone takes no grid of n points.
         """
-        density = self._seen(crystals.density)
+        density = self._seen(crystals)
         stored = density.shape[-1]
         n = min(self.config.grid, stored)
         multiple = self.config.backbone.grid_multiple

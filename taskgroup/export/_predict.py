@@ -173,7 +173,7 @@ def _predicted_frame(
     notes: dict[str, str] = {}
     blocks = [np.empty((0, len(columns)))]
     while batch := list(islice(items, batch_size)):
-        values, stds = predict_crystals(bundle, _crystals(batch), device)
+        values, stds = predict_crystals(bundle, _crystals(bundle, batch), device)
         ids.extend(item.id for item in batch)
         species.extend(item.species for item in batch)
         notes |= {item.id: item.note for item in batch if item.note}
@@ -184,13 +184,13 @@ def _predicted_frame(
     return frame, species
 
 
-def _crystals(items: Sequence[Item]) -> CrystalBatch:
+def _crystals(bundle: Bundle, items: Sequence[Item]) -> CrystalBatch:
     """Return items as one batch."""
     densities = np.stack([item.density for item in items])
     lattices = np.stack([item.lattice for item in items])
     species = [item.species for item in items]
     atoms = AtomBatch.of(species, [item.frac_coords for item in items])
-    return CrystalBatch.of(densities, lattices, atoms)
+    return CrystalBatch.of(densities, lattices, atoms, bundle.spec.density.sigma)
 
 
 def _device(asked: str | torch.device | None) -> torch.device:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from safetensors import safe_open
 from safetensors.numpy import save
@@ -19,7 +20,7 @@ from safetensors.numpy import save
 from taskgroup.datasets import Dataset
 from taskgroup.export._predict import predict_crystals
 from taskgroup.export.bundle import Bundle, ReferenceInputs
-from taskgroup.models import CrystalBatch
+from taskgroup.models import AtomBatch, CrystalBatch
 
 REFERENCE_FILE = "reference.safetensors"
 
@@ -112,7 +113,9 @@ def choose_inputs(dataset: Dataset, n_channels: int) -> ReferenceInputs:
     n_rows = max(1, min(_MOST_INPUTS, _MOST_BYTES // bytes_per_row))
     rows = list(dict.fromkeys(wanted))[:n_rows]
     densities = dataset.densities(rows)[:, :n_channels].astype(np.float16)
-    return ReferenceInputs(densities, dataset.lattices[rows])
+    species = [dataset.species[row] for row in rows]
+    atoms = AtomBatch.of(species, [dataset.frac_coords[row] for row in rows])
+    return ReferenceInputs(densities, dataset.lattices[rows], atoms)
 
 
 def write_reference(folder: Path, bundle: Bundle) -> None:
@@ -125,6 +128,9 @@ def write_reference(folder: Path, bundle: Bundle) -> None:
         "lattices": inputs.lattices,
         "values": _predicted(bundle, inputs),
     }
+    if inputs.atoms is not None:
+        tensors["numbers"] = inputs.atoms.numbers.numpy()
+        tensors["positions"] = inputs.atoms.positions.numpy()
     # Not save_file: it makes files that only their owner may read.
     (folder / REFERENCE_FILE).write_bytes(save(tensors))
 
@@ -135,7 +141,13 @@ def read_reference_inputs(folder: Path) -> ReferenceInputs | None:
     if not path.exists():
         return None
     with safe_open(path, framework="numpy") as file:
-        return ReferenceInputs(file.get_tensor("densities"), file.get_tensor("lattices"))
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
+    atoms = None
+    # Bundles of earlier versions store no atoms.
+    if "numbers" in tensors:
+        numbers, positions = tensors["numbers"], tensors["positions"]
+        atoms = AtomBatch(torch.from_numpy(numbers), torch.from_numpy(positions))
+    return ReferenceInputs(tensors["densities"], tensors["lattices"], atoms)
 
 
 def compare_reference(folder: Path, bundle: Bundle) -> dict[str, float]:
@@ -173,7 +185,8 @@ def version_changes(
 
 def _predicted(bundle: Bundle, inputs: ReferenceInputs) -> NDArray[np.float64]:
     """Return predictions [inputs, targets] in units, on the CPU whatever the machine has; see ``TOLERANCE``."""
-    crystals = CrystalBatch.of(inputs.densities, inputs.lattices)
+    sigma = bundle.spec.density.sigma
+    crystals = CrystalBatch.of(inputs.densities, inputs.lattices, inputs.atoms, sigma)
     values, _ = predict_crystals(bundle, crystals, device="cpu")
     return values
 

@@ -35,8 +35,9 @@ def density_fields(
 ) -> Tensor:
     """Return fields [B, (1 + widths) * names * C, n1, n2, n3] of densities [B, C, n1, n2, n3] (e/Å^3).
 
-    ``lattice`` [B, 3, 3] are their cells (Å). First of the density as it is, then of the density low-passed with an isotropic Gaussian of each width (Å) in turn,
-    which keeps its charge. In units of about a valence electron's; ``scale_values`` comes next.
+    ``lattice`` [B, 3, 3] are their cells (Å). First fields of the density as it is, then of the density low-passed with
+    an isotropic Gaussian of each width (Å) in turn, which keeps its charge. In units of about a valence electron's;
+    ``scale_values`` comes next.
     """
     inverse = reciprocal(lattice)
     densities = [density]

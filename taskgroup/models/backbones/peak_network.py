@@ -13,7 +13,7 @@ from taskgroup.models.backbones.element_lesson import ElementLesson
 from taskgroup.models.backbones.known_elements import N_KNOWN, KnownElements
 from taskgroup.models.lattice import volume
 from taskgroup.models.neighbours import DISTANCES
-from taskgroup.models.peak_finding import MOST_PEAKS
+from taskgroup.models.peak_finding import USUAL_PEAKS
 from taskgroup.models.peak_table import NEAR
 from taskgroup.models.views import AtomView, PeakView, PreparedRows, View
 from taskgroup.models.views.atoms import NUMBER
@@ -52,7 +52,7 @@ class PeakSettings(BackboneSettings):
 
     def n_points(self, grid: int) -> int:
         """Return the most peaks of a crystal: there is no grid."""
-        return MOST_PEAKS
+        return USUAL_PEAKS
 
 
 class PeakScale(nn.Module):

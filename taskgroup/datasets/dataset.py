@@ -227,6 +227,14 @@ class Dataset:
         return digest.hexdigest()
 
     @cached_property
+    def atoms_hash(self) -> str:
+        """sha256 (64 hex) of the atoms of all rows, which networks see with ``model.atoms: structure``."""
+        digest = hashlib.sha256()
+        for symbols, sites in zip(self.species, self.frac_coords, strict=True):
+            digest.update(" ".join(symbols).encode() + sites.tobytes())
+        return digest.hexdigest()
+
+    @cached_property
     def inputs_hash(self) -> str:
         """sha256 (64 hex) of what networks see, densities and lattices: the same whatever the labels are."""
         digest = hashlib.sha256(self._lattice_bytes())

@@ -178,7 +178,7 @@ def _predicted_frame(
     blocks = [np.empty((0, len(columns)))]
     for numbered in _batches(items, batch_size):
         batch = [item for _, item in numbered]
-        values, stds = predict_crystals(bundle, _crystals(batch), device)
+        values, stds = predict_crystals(bundle, _crystals(bundle, batch), device)
         for number, item in numbered:
             ids[number] = item.id
             species[number] = item.species
@@ -212,13 +212,13 @@ def _batches(items: Iterator[Item], batch_size: int) -> Iterator[list[tuple[int,
     yield from waiting.values()
 
 
-def _crystals(items: Sequence[Item]) -> CrystalBatch:
+def _crystals(bundle: Bundle, items: Sequence[Item]) -> CrystalBatch:
     """Return items as one batch."""
     densities = np.stack([item.density for item in items])
     lattices = np.stack([item.lattice for item in items])
     species = [item.species for item in items]
     atoms = AtomBatch.of(species, [item.frac_coords for item in items])
-    return CrystalBatch.of(densities, lattices, atoms)
+    return CrystalBatch.of(densities, lattices, atoms, bundle.spec.density.sigma)
 
 
 def _device(asked: str | torch.device | None) -> torch.device:

@@ -69,7 +69,9 @@ def dataset_items(
     for start in range(0, len(row_numbers), batch_size):
         batch = row_numbers[start : start + batch_size]
         for row, stored in zip(batch, dataset.read(batch), strict=True):
-            density = _on_grid(bundle, stored[:n_channels].astype(np.float32), dataset.lattices[row])
+            density = _on_grid(
+                bundle, stored[:n_channels].astype(np.float32), dataset.lattices[row]
+            )
             yield Item(
                 dataset.ids[row],
                 density,

@@ -14,7 +14,7 @@ from taskgroup.export import Bundle, save_bundle
 from taskgroup.export.formats import GroupProgram, export_programs
 from taskgroup.export.model_registry import register_bundle
 from taskgroup.grouping import Group, Grouping
-from taskgroup.models import ModelConfig, MultiTaskNetwork
+from taskgroup.models import AtomBatch, ModelConfig, MultiTaskNetwork
 
 
 @pytest.fixture(scope="module")
@@ -105,6 +105,31 @@ def test_the_peaks_of_a_density_are_found_by_the_program_too(
     def run(density, lattice):
         with torch.no_grad():
             return program(torch.tensor(density), torch.tensor(lattice))
+
+    assert_same_as_bundle(bundle, dataset, run)
+
+
+def test_a_program_of_a_network_that_knows_the_atoms_takes_them(
+    make_together, dataset, tmp_path
+) -> None:
+    species = [("Si",), ("Na", "Cl")] * (len(dataset) // 2)
+    frac_coords = [np.arange(3.0 * len(atoms)).reshape(-1, 3) / 7 for atoms in species]
+    dataset = replace(dataset, species=species, frac_coords=frac_coords)
+    bundle = make_together(
+        dataset, 1, backbone="peaks", descriptors=False, atoms="structure", lowpass=0.4
+    )
+    export_programs(bundle, tmp_path, "pt2")
+    program = torch.export.load(tmp_path / "group0.pt2").module()
+    atoms = AtomBatch.of(dataset.species[:5], dataset.frac_coords[:5])
+
+    def run(density, lattice):
+        with torch.no_grad():
+            return program(
+                density=torch.tensor(density),
+                lattice=torch.tensor(lattice),
+                numbers=atoms.numbers,
+                positions=atoms.positions,
+            )
 
     assert_same_as_bundle(bundle, dataset, run)
 

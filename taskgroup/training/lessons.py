@@ -35,12 +35,13 @@ def learn_lesson(
     wanted = torch.from_numpy(np.nan_to_num(standardised)).to(inputs)
     weight = torch.from_numpy(~np.isnan(standardised)).to(inputs)
     lesson.begin(inputs)
-    optimizer = torch.optim.AdamW(lesson.parameters(), lr=_LR)
+    steps, size, lr = getattr(lesson,"steps",_STEPS), getattr(lesson,"batch",_BATCH), getattr(lesson,"lr",_LR)
+    optimizer = torch.optim.AdamW(lesson.parameters(), lr=lr)
     schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, _LR, total_steps=_STEPS, pct_start=_WARMUP
+        optimizer, lr, total_steps=steps, pct_start=_WARMUP
     )
-    for _ in range(_STEPS):
-        batch = torch.randint(len(inputs), (_BATCH,), generator=generator).to(inputs.device)
+    for _ in range(steps):
+        batch = torch.randint(len(inputs), (size,), generator=generator).to(inputs.device)
         predicted = lesson.predict(inputs[batch])
         error = nn.functional.huber_loss(predicted, wanted[batch], reduction="none")
         optimizer.zero_grad()

@@ -1,240 +1,200 @@
+"""Radial3D: a 3D CNN whose kernels are radial functions in Å, applied in Fourier space.
+
+- The input is the density's scale space: a bank of fixed kernels, what they give at each point is invariant already.
+- A perceptron reads at each point whether an atom is near, and which element; a dense lesson teaches it.
+- Blocks convolve learnt channels with learnt mixes of Gaussians and spheres. Their periodic images come with the
+  Fourier series, so reach has no limit and neither cell, origin nor orientation matters.
+- Pooled are means over the cell, means by attention, means over what was read as atoms, and sums per volume.
+
+Filters of this kind: solid harmonic scattering (Eickenberg et al., doi:10.1063/1.5023798), steerable kernels (Weiler et
+al., arXiv:1807.02547), here for order 0.
+"""
+
 from __future__ import annotations
 
-import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated, Literal
 
-import numpy as np
 import torch
-from pydantic import Field
+from pydantic import Field, field_validator
 from torch import Tensor, nn
 
-from taskgroup.datasets.composition import PROPERTIES, element_properties
-from taskgroup.models.backbones.base import Backbone, BackboneSettings, Lesson
-from taskgroup.models.lattice import reciprocal, volume
-from taskgroup.models.pooling import POOLINGS
-from taskgroup.models.views.scale_space import ScaleSpaceView, N_FIELDS
+from taskgroup.datasets.composition import PROPERTIES
+from taskgroup.models.backbones.base import Backbone, BackboneSettings
+from taskgroup.models.backbones.radial_layers import (
+    PointAttention,
+    RadialConv,
+    RadialKernels,
+    Whitening,
+    wave_square,
+    weighted_moments,
+)
+from taskgroup.models.backbones.voxel_lesson import VoxelLesson, VoxelReader
+from taskgroup.models.views.scale_space import ScaleSpaceView
 
-_FARTHEST = 5.0
-_LARGEST_SCORE = 20.0
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from taskgroup.models.backbones.base import Lesson
+    from taskgroup.models.config import ModelConfig
+    from taskgroup.models.views import PreparedRows, View
+
+Sigma = Annotated[float, Field(ge=0, le=5)]
+
+# Widths and radii (Å) of the kernels: a bond, the next shells of neighbours.
+_GAUSSIANS = (0.5, 1.0, 1.6, 2.4)
+_SHELLS = (1.2, 1.8, 2.4, 3.0, 3.6, 4.2)
+_KERNELS = {
+    "gaussians": (_GAUSSIANS, ()),
+    "shells": ((), _SHELLS),
+    "both": (_GAUSSIANS, _SHELLS),
+}
+# Learnt channels whose mean over the cell, a sum per volume, reaches the heads as it is.
+_DENSE = 32
+# Atoms per Å^3 of a usual crystal.
+_USUAL = 0.05
+# No atom at all is read nowhere: its logarithm stays finite.
+_LEAST_PRESENCE = 1e-4
 
 
 class Radial3DSettings(BackboneSettings):
-    width: int = Field(24, ge=2, le=512, description="channels")
-    blocks: int = Field(1, ge=0, le=8, description="blocks")
-    sigmas: tuple[float, ...] = Field((0.0, 0.1, 0.2, 0.3, 0.4, 0.55, 0.7, 1.1, 1.7), description="smoothings")
-    stride: int = Field(2, description="x")
-    words: int = Field(16, description="x")
-    heads: int = Field(8, description="x")
-    reach: tuple[float, ...] = Field((0.5, 1.0, 1.6, 2.4), description="x")
-    shells: tuple[float, ...] = Field((), description="x")
-    reader: int = Field(64, description="x")
-    bins: int = Field(0, description="x")
+    """Settings of the network."""
+
+    width: int = Field(24, ge=2, le=512, description="channels at each point")
+    sigmas: tuple[Sigma, ...] = Field(
+        (0.0, 0.1, 0.2, 0.3, 0.4, 0.55, 0.7, 1.1, 1.7),
+        min_length=1,
+        description="widths (Å) of the Gaussians through which the density is seen, four fields each",
+    )
+    stride: int = Field(
+        2,
+        ge=1,
+        le=8,
+        description="the network sees every so-manieth point along each axis; divides grid",
+    )
+    reader: int = Field(
+        64, ge=4, le=1024, description="units of the layers that read the atoms at each point"
+    )
+    blocks: int = Field(1, ge=0, le=8, description="residual blocks with a radial convolution")
+    words: int = Field(
+        16, ge=1, le=512, description="channels that a block convolves, its main cost"
+    )
+    kernels: Literal["gaussians", "shells", "both"] = Field(
+        "both", description="radial functions that the kernels are mixed of"
+    )
+    heads: int = Field(8, ge=1, le=64, description="attention weights by which points are pooled")
+
+    @field_validator("sigmas")
+    @classmethod
+    def _distinct(cls, values: tuple[float, ...]) -> tuple[float, ...]:
+        if len(set(values)) < len(values):
+            raise ValueError(f"values must be distinct, found {list(values)}")
+        return values
+
+    @property
+    def grid_multiple(self) -> int:
+        """The stride."""
+        return self.stride
+
+    def n_points(self, grid: int) -> int:
+        """Return how many points of a crystal the layers see."""
+        return (grid // self.stride) ** 3
 
 
-class ScaleNorm(nn.Module):
-    def __init__(self, columns):
-        super().__init__()
-        self.register_buffer("seen", torch.zeros(()))
-        self.register_buffer("mean", torch.zeros(columns))
-        self.register_buffer("square", torch.ones(columns))
-        self.register_buffer("matrix", torch.eye(columns))
-        self.register_buffer("taught", torch.zeros(()))
+class RadialBlock(nn.Module):
+    """Channels chosen at each point are convolved, and a perceptron adds what came of it."""
 
-    @torch.no_grad()
-    def teach(self, points):
-        x = points.double()
-        self.mean.copy_(x.mean(0))
-        std = x.std(0).clamp_min(1e-4)
-        c = (x - x.mean(0)) / std
-        w, u = torch.linalg.eigh(c.T @ c / len(c))
-        self.matrix.copy_((u / (w + 1e-4).sqrt()) / std[:, None])
-        self.taught.fill_(1)
-
-    def forward(self, points):
-        if self.training:
-            self._update(points)
-        deviation = (self.square - self.mean.square()).clamp_min(1e-6).sqrt()
-        matrix = torch.where(self.taught > 0, self.matrix, torch.diag(1 / deviation))
-        return ((points - self.mean) @ matrix).clamp(-8, 8)
-
-    @torch.no_grad()
-    def _update(self, points):
-        rate = (1 - self.taught) * len(points) / (self.seen + len(points))
-        self.seen += len(points)
-        self.mean += rate * (points.mean(0) - self.mean)
-        self.square += rate * (points.square().mean(0) - self.square)
-
-
-class Reader(nn.Module):
-    """points [P, C] -> presence logit + properties"""
-    def __init__(self, columns, width, bins):
-        super().__init__()
-        self.n_binned = 3 if bins else 0
-        self.register_buffer("bins", torch.linspace(-2, 4, max(bins, 2)), persistent=False)
-        self.nb = bins
-        self.net = nn.Sequential(
-            nn.Linear(columns + bins * self.n_binned * 1, width), nn.SiLU(), nn.Linear(width, width), nn.SiLU(), nn.Linear(width, width), nn.SiLU(), nn.Linear(width, 1 + len(PROPERTIES)))
-
-    def forward(self, scaled):
-        if self.nb:
-            b = scaled[:, [0, N_FIELDS, 2 * N_FIELDS]]
-            scale = (self.nb - 1) / 6
-            binned = torch.exp(-((b[:, :, None] - self.bins) * scale).square().clamp_max(30)).flatten(1)
-            scaled = torch.cat([scaled, binned], 1)
-        return self.net(scaled)
-
-
-NUC = 0.4
-
-class VoxelLesson(Lesson):
-    name = "voxels"
-    steps = 2000
-    batch = 512
-    lr = 0.01
-
-    def __init__(self, reader, scale):
-        self.pupils = nn.ModuleDict({"reader": reader, "scale": scale})
-
-    def examples(self, dataset, numbers, rows):
-        grid = rows["grid"]
-        n = grid.shape[-1]
-        random = np.random.default_rng(0)
-        axis = np.arange(n) / n
-        frac = np.stack(np.meshgrid(axis, axis, axis, indexing="ij"), -1).reshape(-1, 3)
-        images = np.stack(np.meshgrid(*[np.arange(-1, 2)] * 3, indexing="ij"), -1).reshape(-1, 3)
-        inputs, labels = [], []
-        for i, number in enumerate(numbers):
-            sites, species = dataset.frac_coords[number], dataset.species[number]
-            if not len(sites):
-                continue
-            apart = frac[:, None] - sites
-            apart -= np.round(apart)
-            lat = dataset.lattices[number]
-            d2 = (((apart[:, :, None] + images) @ lat) ** 2).sum(-1)
-            presence = np.exp(-d2 / (2 * NUC**2)).sum((1, 2))
-            d = np.sqrt(d2.min(2))
-            nearest, dist = d.argmin(1), d.min(1)
-            near = np.flatnonzero(dist < 0.9)
-            far = np.flatnonzero(dist >= 0.9)
-            closest = np.array([d[:, a].argmin() for a in range(len(sites))])
-            pick = np.concatenate([np.repeat(closest, 8), random.choice(near, 64), random.choice(far, 32) if len(far) else near[:0]])
-            props = np.stack([element_properties(s) for s in species])
-            lab = np.full((len(pick), 1 + len(PROPERTIES)), np.nan, np.float32)
-            lab[:, 0] = presence[pick]
-            is_near = dist[pick] < 0.9
-            lab[is_near, 1:] = props[nearest[pick[is_near]]]
-            inputs.append(grid[i].flatten(1).T[torch.from_numpy(pick)])
-            labels.append(lab)
-        return torch.cat(inputs), np.concatenate(labels)
-
-    def begin(self, inputs):
-        self.pupils.train()
-        self.pupils["scale"].teach(inputs)
-
-    def predict(self, inputs):
-        return self.pupils["reader"](self.pupils["scale"](inputs))
-
-    def parameters(self):
-        return list(self.pupils["reader"].parameters())
-
-
-class RadialConv(nn.Module):
-    """S channels, K kernels each -> [B, S*K, n, n, n]"""
-    def forward(self, x, bank):
-        f = torch.fft.rfftn(x.float(), dim=(-3, -2, -1))
-        y = f[:, :, None] * bank[:, None]
-        return torch.fft.irfftn(y.flatten(1, 2), s=x.shape[-3:], dim=(-3, -2, -1))
-
-
-class MixConv(nn.Module):
-    def __init__(self, width, kernels):
-        super().__init__()
-        self.mix = nn.Parameter(torch.randn(width, kernels) * 0.5)
-
-    def forward(self, x, bank):
-        f = torch.fft.rfftn(x.float(), dim=(-3, -2, -1))
-        gain = torch.einsum("ck,bkxyz->bcxyz", self.mix, bank)
-        return torch.fft.irfftn(f * gain, s=x.shape[-3:], dim=(-3, -2, -1))
-
-
-class Block(nn.Module):
-    def __init__(self, width, words, kernels):
+    def __init__(self, width: int, words: int, kernels: int, dropout: float) -> None:
         super().__init__()
         self.say = nn.Linear(width, words)
-        self.conv = MixConv(words, kernels)
-        self.hear = nn.Sequential(nn.Linear(width + words, 2 * width), nn.SiLU(), nn.Linear(2 * width, width))
-        self.words = words
+        self.convolve = RadialConv(words, kernels)
+        self.hear = nn.Sequential(
+            nn.Linear(width + words, 2 * width),
+            nn.SiLU(),
+            nn.Dropout(dropout),
+            nn.Linear(2 * width, width),
+        )
 
-    def forward(self, points, shape, bank):
-        B, n = shape
-        said = self.say(points).view(B, n, n, n, self.words).movedim(-1, 1)
-        heard = self.conv(said, bank).movedim(1, -1).reshape(-1, self.words)
-        return points + self.hear(torch.cat([points, heard], 1))
+    def forward(self, points: Tensor, multipliers: Tensor, n: int) -> Tensor:
+        """Return points [B, n^3, width] of a grid after the block."""
+        said = self.say(points).float().transpose(1, 2)
+        # channels first and whole in memory, as Fourier transforms want them
+        grid = said.contiguous().unflatten(2, (n, n, n))
+        heard = self.convolve(grid, multipliers).flatten(2).transpose(1, 2)
+        return points + self.hear(torch.cat([points, heard], dim=2))
 
 
 class Radial3D(Backbone):
+    """A network of radial convolutions on the points of a grid; see the module."""
+
     Settings = Radial3DSettings
+    version = 1
+    # Elements differ by less than bfloat16 can hold.
     autocast = False
 
-    def __init__(self, config, view):
+    def __init__(self, config: ModelConfig, view: ScaleSpaceView) -> None:
         super().__init__(config, view)
-        s = config.backbone
-        w = s.width
-        self.s = s
-        self.scale = ScaleNorm(view.n_fields)
-        self.reader = Reader(view.n_fields, s.reader, s.bins)
-        self.embed = nn.Sequential(nn.Linear(view.n_fields + 1 + len(PROPERTIES), 2 * w), nn.SiLU(), nn.Linear(2 * w, w), nn.SiLU())
-        kernels = len(s.reach) + len(s.shells)
-        self.blocks = nn.ModuleList(Block(w, s.words, kernels) for _ in range(s.blocks))
-        self.score = nn.Linear(w, s.heads)
-        self.dense = nn.Linear(w, 32)
-        p = 1 + len(PROPERTIES)
-        self.n_plain = 32 + 2 + p
-        self.n_features = 3 * w + s.heads * w + 2 * (w + p) + self.n_plain
+        settings = config.backbone
+        width = settings.width
+        n_read = 1 + len(PROPERTIES)
+        self.whitening = Whitening(view.n_fields)
+        self.reader = VoxelReader(view.n_fields, settings.reader)
+        self.embed = nn.Sequential(
+            nn.Linear(view.n_fields + n_read, 2 * width),
+            nn.SiLU(),
+            nn.Linear(2 * width, width),
+            nn.SiLU(),
+        )
+        self.kernels = RadialKernels(*_KERNELS[settings.kernels])
+        blocks = []
+        for _ in range(settings.blocks):
+            blocks.append(RadialBlock(width, settings.words, len(self.kernels), config.dropout))
+        self.blocks = nn.ModuleList(blocks)
+        self.attention = PointAttention(width, settings.heads)
+        self.dense = nn.Linear(width, _DENSE)
+        self.n_plain = _DENSE + len(PROPERTIES) + 2
+        n_pooled = 3 * width + settings.heads * width + 2 * (width + len(PROPERTIES))
+        self.n_features = n_pooled + self.n_plain
 
     @classmethod
-    def view_class(cls, config):
+    def view_class(cls, config: ModelConfig) -> type[View]:
+        """Return the view of the scale space."""
         return ScaleSpaceView
 
-    def lessons(self):
-        return (VoxelLesson(self.reader, self.scale),)
+    def lessons(self) -> Sequence[Lesson]:
+        """Return the dense lesson on the atoms at each point."""
+        return (VoxelLesson(self.reader, self.whitening),)
 
-    def bank(self, lattice, n):
-        k = torch.fft.fftfreq(n, 1 / n, device=lattice.device)
-        kz = torch.arange(n // 2 + 1, device=lattice.device, dtype=k.dtype)
-        h = torch.stack(torch.meshgrid(k, k, kz, indexing="ij"), -1).flatten(0, 2)
-        G = 2 * math.pi * (h @ reciprocal(lattice).transpose(1, 2).float())
-        q = G.square().sum(-1).unflatten(1, (n, n, n // 2 + 1))
-        parts = [torch.exp(-0.5 * a * a * q) for a in self.s.reach]
-        g = q.sqrt()
-        for d in self.s.shells:
-            parts.append(torch.sinc(g * d / math.pi) * torch.exp(-0.5 * 0.35**2 * q))
-        return torch.stack(parts, 1)
-
-    def forward(self, rows, lattice):
+    def forward(self, rows: PreparedRows, lattice: Tensor) -> Tensor:
+        """Return features [B, F] of the scale space at the points of a grid, and cells [B, 3, 3] (Å)."""
         grid = rows["grid"]
-        B, C, n = grid.shape[:3]
-        points = grid.movedim(1, -1).reshape(-1, C)
-        scaled = self.scale(points)
-        read = self.reader(scaled)
-        x = self.embed(torch.cat([scaled, read], 1))
+        crystals, n = grid.shape[0], grid.shape[-1]
+        fields = grid.flatten(2).transpose(1, 2)
+        whitened = self.whitening(fields.flatten(0, 1))
+        presence, properties = self.reader(whitened)
+        points = self.embed(torch.cat([whitened, presence, properties], dim=1))
+        points = points.unflatten(0, (crystals, -1))
         if self.blocks:
-            bank = self.bank(lattice, n)
-            for b in self.blocks:
-                x = b(x, (B, n), bank)
-        xs = x.view(B, -1, x.shape[1])
-        mean = xs.mean(1)
-        dev = ((xs - mean[:, None]).square().mean(1) + 1e-6).sqrt()
-        big = xs.amax(1)
-        share = (_LARGEST_SCORE * (self.score(x) / _LARGEST_SCORE).tanh()).exp().view(B, -1, self.s.heads)
-        att = torch.einsum("bph,bpw->bhw", share, xs) / share.sum(1)[..., None]
-        presence = nn.functional.softplus(read[:, :1] * 2).view(B, -1, 1)
-        total = presence.sum(1)
-        both = torch.cat([xs, read.view(B, -1, read.shape[1])], 2)
-        at_atoms = (both * presence).sum(1) / total
-        at_dev = (((both - at_atoms[:, None]).square() * presence).sum(1) / total + 1e-6).sqrt()
-        density = total / xs.shape[1]
-        dense = self.dense(x).view(B, -1, 32).mean(1)
-        props = read.view(B, -1, read.shape[1]) * presence
-        plain = [dense, density.log(), 0.2 / density, props.mean(1)]
-        return torch.cat([mean, dev, big, att.flatten(1), at_atoms, at_dev, *plain], 1)
+            multipliers = self.kernels.multipliers(wave_square(grid, lattice))
+            for block in self.blocks:
+                points = block(points, multipliers, n)
+        read = presence.unflatten(0, (crystals, -1)), properties.unflatten(0, (crystals, -1))
+        return torch.cat([*self._pooled(points.float(), *read), *self._plain(points, *read)], dim=1)
+
+    def _pooled(self, points: Tensor, presence: Tensor, properties: Tensor) -> list[Tensor]:
+        """Return moments, maxima and attention over all points, and moments over what was read as atoms."""
+        everywhere = torch.full_like(presence, 1 / presence.shape[1])
+        total = presence.sum(1, keepdim=True).clamp_min(_LEAST_PRESENCE)
+        described = torch.cat([points, properties], dim=2)
+        return [
+            weighted_moments(points, everywhere),
+            points.amax(1),
+            self.attention(points),
+            weighted_moments(described, presence / total),
+        ]
+
+    def _plain(self, points: Tensor, presence: Tensor, properties: Tensor) -> list[Tensor]:
+        """Return sums per volume, the volume per atom, and the logarithm of the atoms per volume."""
+        dense = self.dense(points).mean(1)
+        of_elements = (properties * presence).mean(1) / _USUAL
+        atoms = presence.mean(1).clamp_min(_LEAST_PRESENCE) / _USUAL
+        return [dense, of_elements, 1 / atoms, atoms.log()]

@@ -63,7 +63,14 @@ def test_the_key_of_prepared_rows_has_the_version(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "settings", [{}, {"view": "cartesian"}, {"backbone": "descriptors"}, {"backbone": "peaks"}]
+    "settings",
+    [
+        {},
+        {"view": "cartesian"},
+        {"backbone": "descriptors"},
+        {"backbone": "peaks"},
+        {"backbone": "radial3d"},
+    ],
 )
 def test_a_version_shows_what_it_always_did(settings):
     view = make_view(ModelConfig(grid=8, **settings), 1)

@@ -75,23 +75,10 @@ def test_fields_of_a_gaussian_are_those_of_its_formula():
         )
 
 
-def test_a_stored_grid_of_another_shape_shows_the_same():
-    density, lattice = random_crystals(2, grid=8)
+def test_a_finer_stored_grid_shows_the_same():
     view = make_view(ModelConfig(backbone="radial3d", grid=8, descriptors=False), 1)
-    expected = view.prepare(CrystalBatch(density, lattice))["grid"]
-    finer = torch.fft.irfftn(
-        torch.fft.rfftn(_padded(density), dim=(2, 3, 4)), s=(16, 16, 16), dim=(2, 3, 4)
-    )
-    shown = view.prepare(CrystalBatch(finer, lattice))["grid"]
-    torch.testing.assert_close(shown, expected, rtol=1e-3, atol=1e-3)
-
-
-def _padded(density):
-    """Return the same Fourier series on 16 points an axis."""
-    spectrum = torch.fft.fftshift(torch.fft.fftn(density, dim=(2, 3, 4)), dim=(2, 3, 4))
-    # the highest frequency has no sign; random crystals have none of it
-    spectrum = torch.nn.functional.pad(spectrum, (4, 4, 4, 4, 4, 4))
-    return torch.fft.ifftn(torch.fft.ifftshift(spectrum, dim=(2, 3, 4)), dim=(2, 3, 4)).real * 8
+    coarse, fine = (view.prepare(random_crystals(2, grid=n))["grid"] for n in (8, 20))
+    torch.testing.assert_close(fine, coarse, rtol=1e-3, atol=1e-3)
 
 
 def test_a_backbone_without_widths_has_no_scale_space():
@@ -187,18 +174,18 @@ def test_the_lesson_labels_atoms_and_their_elements():
 
 @pytest.fixture(scope="module")
 def described():
-    """A small network with filled running statistics, densities of 12 waves and their cells."""
-    density, lattice = random_crystals(6, grid=16)
+    """A small network with filled running statistics, and smooth crystals."""
+    crystals = random_crystals(6, grid=16)
     network = make_network(backbone="radial3d", **SMALL | {"descriptors": False})
-    return train_a_little(network, density, lattice), density, lattice
+    return train_a_little(network, crystals.density, crystals.lattice), crystals
 
 
 def test_order_and_sign_of_the_vectors_change_nothing(described):
-    network, density, lattice = described
-    here = network.predict(CrystalBatch(density, lattice))
-    turned = density.permute(0, 1, 4, 2, 3)
-    there = network.predict(CrystalBatch(turned, lattice[:, [2, 0, 1]]))
-    torch.testing.assert_close(there, here, rtol=1e-3, atol=1e-4)
+    network, crystals = described
+    here = network.predict(crystals)
+    density, lattice = crystals.density, crystals.lattice
+    turned = CrystalBatch(density.permute(0, 1, 4, 2, 3), lattice[:, [2, 0, 1]])
+    torch.testing.assert_close(network.predict(turned), here, rtol=1e-3, atol=1e-4)
     # reversed about the origin, which stays where it is
     reversed_axis = density.flip(2).roll(1, 2)
     flipped = torch.cat([-lattice[:, :1], lattice[:, 1:]], dim=1)
@@ -207,17 +194,18 @@ def test_order_and_sign_of_the_vectors_change_nothing(described):
 
 
 def test_a_rotation_changes_nothing(described):
-    network, density, lattice = described
-    here = network.predict(CrystalBatch(density, lattice))
+    network, crystals = described
     turn, _ = torch.linalg.qr(torch.randn(3, 3, generator=torch.Generator().manual_seed(0)))
-    there = network.predict(CrystalBatch(density, lattice @ turn))
+    turned = CrystalBatch(crystals.density, crystals.lattice @ turn)
+    here, there = network.predict(crystals), network.predict(turned)
     torch.testing.assert_close(there, here, rtol=1e-3, atol=1e-4)
 
 
 def test_another_origin_changes_little(described):
-    """Whole strides change nothing; other shifts see other points of smooth fields."""
-    network, density, lattice = described
-    here = network.predict(CrystalBatch(density, lattice))
+    """Shifts by whole strides change nothing; others show other points of smooth fields."""
+    network, crystals = described
+    here = network.predict(crystals)
+    density, lattice = crystals.density, crystals.lattice
     whole = network.predict(CrystalBatch(density.roll((4, -4), (2, 4)), lattice))
     torch.testing.assert_close(whole, here, rtol=1e-3, atol=1e-4)
     other = network.predict(CrystalBatch(density.roll((1, 2), (2, 3)), lattice))

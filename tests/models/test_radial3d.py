@@ -9,6 +9,7 @@ import torch
 from taskgroup.datasets import load_dataset
 from taskgroup.errors import ConfigError
 from taskgroup.models import ModelConfig, make_view
+from taskgroup.models.backbones.radial3d import atoms_per_volume
 from taskgroup.models.backbones.radial_layers import (
     RadialConv,
     RadialKernels,
@@ -16,7 +17,7 @@ from taskgroup.models.backbones.radial_layers import (
     wave_square,
     weighted_moments,
 )
-from taskgroup.models.backbones.voxel_lesson import distances_to_atoms
+from taskgroup.models.backbones.voxel_lesson import ATOM_INTEGRAL, distances_to_atoms
 from taskgroup.models.registry import BACKBONES
 from taskgroup.models.testing import BackboneConformance, ViewConformance, random_crystals
 from taskgroup.models.views import CrystalBatch
@@ -141,6 +142,16 @@ def test_weighted_moments_of_equal_weights_are_mean_and_deviation():
     torch.testing.assert_close(moments[:, :3], points.mean(1))
     deviation = points.std(1, correction=0)
     torch.testing.assert_close(moments[:, 3:], deviation, rtol=1e-3, atol=1e-3)
+
+
+def test_atoms_of_a_cell_are_counted_whole():
+    lattice = 4 * torch.eye(3)[None]
+    # 2.1 atoms as read
+    presence = torch.full((1, 8, 1), 2.1 * ATOM_INTEGRAL / 64, requires_grad=True)
+    found = atoms_per_volume(presence, lattice)
+    torch.testing.assert_close(found, torch.tensor([[2 / 64]]))
+    found.sum().backward()
+    assert (presence.grad > 0).all()
 
 
 def test_distances_go_to_the_nearest_image():

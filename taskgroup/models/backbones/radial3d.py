@@ -28,7 +28,8 @@ from taskgroup.models.backbones.radial_layers import (
     wave_square,
     weighted_moments,
 )
-from taskgroup.models.backbones.voxel_lesson import VoxelLesson, VoxelReader
+from taskgroup.models.backbones.voxel_lesson import ATOM_INTEGRAL, VoxelLesson, VoxelReader
+from taskgroup.models.lattice import volume
 from taskgroup.models.views.scale_space import ScaleSpaceView
 
 if TYPE_CHECKING:
@@ -151,7 +152,7 @@ class Radial3D(Backbone):
         self.blocks = nn.ModuleList(blocks)
         self.attention = PointAttention(width, settings.heads)
         self.dense = nn.Linear(width, _DENSE)
-        self.n_plain = _DENSE + len(PROPERTIES) + 2
+        self.n_plain = _DENSE + len(PROPERTIES) + 3
         n_pooled = 3 * width + settings.heads * width + 2 * (width + len(PROPERTIES))
         self.n_features = n_pooled + self.n_plain
 
@@ -177,24 +178,44 @@ class Radial3D(Backbone):
             multipliers = self.kernels.multipliers(wave_square(grid, lattice))
             for block in self.blocks:
                 points = block(points, multipliers, n)
-        read = presence.unflatten(0, (crystals, -1)), properties.unflatten(0, (crystals, -1))
-        return torch.cat([*self._pooled(points.float(), *read), *self._plain(points, *read)], dim=1)
+        presence = presence.unflatten(0, (crystals, -1))
+        properties = properties.unflatten(0, (crystals, -1))
+        share = presence / presence.sum(1, keepdim=True).clamp_min(_LEAST_PRESENCE)
+        pooled = self._pooled(points, properties, share)
+        mean_element = (properties * share).sum(1)
+        plain = self._plain(points, mean_element, atoms_per_volume(presence, lattice))
+        return torch.cat([*pooled, *plain], dim=1)
 
-    def _pooled(self, points: Tensor, presence: Tensor, properties: Tensor) -> list[Tensor]:
+    def _pooled(self, points: Tensor, properties: Tensor, share: Tensor) -> list[Tensor]:
         """Return moments, maxima and attention over all points, and moments over what was read as atoms."""
-        everywhere = torch.full_like(presence, 1 / presence.shape[1])
-        total = presence.sum(1, keepdim=True).clamp_min(_LEAST_PRESENCE)
+        everywhere = torch.full_like(share, 1 / share.shape[1])
         described = torch.cat([points, properties], dim=2)
         return [
             weighted_moments(points, everywhere),
             points.amax(1),
             self.attention(points),
-            weighted_moments(described, presence / total),
+            weighted_moments(described, share),
         ]
 
-    def _plain(self, points: Tensor, presence: Tensor, properties: Tensor) -> list[Tensor]:
-        """Return sums per volume, the volume per atom, and the logarithm of the atoms per volume."""
-        dense = self.dense(points).mean(1)
-        of_elements = (properties * presence).mean(1) / _USUAL
-        atoms = presence.mean(1).clamp_min(_LEAST_PRESENCE) / _USUAL
-        return [dense, of_elements, 1 / atoms, atoms.log()]
+    def _plain(self, points: Tensor, mean_element: Tensor, atoms: Tensor) -> list[Tensor]:
+        """Return sums per volume, atoms per volume, the volume per atom, and its logarithm."""
+        relative = atoms / _USUAL
+        return [
+            self.dense(points).mean(1).float(),
+            mean_element * relative,
+            relative,
+            1 / relative,
+            relative.log(),
+        ]
+
+
+def atoms_per_volume(presence: Tensor, lattice: Tensor) -> Tensor:
+    """Return atoms per Å^3 [B, 1] of their presence [B, P, 1] at the points of cells [B, 3, 3] (Å).
+
+    A cell holds a whole number of atoms: rounded, it is exact where the reader is right within half an atom. The
+    gradient passes by the rounding.
+    """
+    size = volume(lattice.float()).abs()[:, None]
+    read = (presence.mean(1) * (size / ATOM_INTEGRAL)).clamp_min(_LEAST_PRESENCE)
+    whole = read.round().clamp_min(1)
+    return (read + (whole - read).detach()) / size

@@ -6,6 +6,7 @@ look of atoms in the density, between the nuclei too; a network itself never get
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -24,7 +25,9 @@ if TYPE_CHECKING:
     from taskgroup.models.views import PreparedRows
 
 ATOM_WIDTH = 0.4
-"""Width (Å) of the Gaussians that atoms are smeared to. Their mean over the cell is about the atoms per Å^3."""
+"""Width (Å) of the Gaussians, 1 at the nucleus, that atoms are smeared to."""
+ATOM_INTEGRAL = (2 * math.pi * ATOM_WIDTH**2) ** 1.5
+"""Integral (Å^3) of such a Gaussian: presence over the cell, divided by it, counts atoms."""
 
 # Farther than this (Å) from every nucleus a point belongs to no element.
 _FARTHEST = 0.9

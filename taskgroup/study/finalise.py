@@ -121,7 +121,7 @@ class Finaliser:
         for record in sorted(trials, key=lambda record: -record.objective):
             plan = recorded_plan(record, self.store)
             if self._is_small_enough(plan) and plan not in plans:
-                finalists.append(ScoredPlan(record.name, plan, record.skills, record.keys))
+                finalists.append(ScoredPlan(record.name, plan, record.skills, record.keys, record.objective))
                 plans.append(plan)
             if len(finalists) >= self.config.refit.top:
                 break
@@ -193,7 +193,7 @@ class Finaliser:
                 return each.scored
         # Its value in the search, for comparison: its groups are in the cache, or nearly all of them.
         searched = self.evaluator.evaluate(plan, self.data.search_repeats)
-        chosen = ScoredPlan(_CHOSEN_NAME, plan, searched.skills, searched.keys)
+        chosen = ScoredPlan(_CHOSEN_NAME, plan, searched.skills, searched.keys, searched.value)
         self.on_record(chosen.record(_CHOSEN_NUMBER))
         return chosen
 

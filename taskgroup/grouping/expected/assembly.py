@@ -101,7 +101,7 @@ def expected_assembly(
     available = everything if include_untrained else trained
     if not len(available):
         raise InfeasibleError("an assembly needs at least one trained network, found none")
-    serving = problem.choose(available)
+    serving = problem.choose(available, posterior.mean)
     draws = posterior.sample(_DRAWS, seed)
     totals = problem.totals(draws, serving)
     singles = problem.best_of_grouping(Grouping.singles(posterior.tasks), available)
@@ -131,6 +131,36 @@ def expected_assembly(
     )
 
 
+def hoped_assembly(
+    posterior: SkillPosterior,
+    *,
+    networks: int | None = None,
+    disjoint: bool = False,
+    weights: Mapping[str, float] | None = None,
+    prices: Sequence[float] | float = 0.0,
+    boldness: float = 1.0,
+    seed: int = 0,
+) -> tuple[Assembled, ...]:
+    """Return the best assembly of all networks, trained or not, if a draw of their skills were true.
+
+    A network is chosen about as often as it is probable that it belongs to the best assembly (Thompson sampling,
+    doi:10.1561/2200000070).
+
+    Args:
+        posterior: of all networks to consider.
+        networks, disjoint, weights, prices: as in ``expected_assembly``.
+        boldness: factor on the distance of a draw from the expected skills: 0 takes what is expected.
+        seed: of the draw.
+
+    Raises GroupingError, InfeasibleError: as ``expected_assembly``.
+    """
+    problem = _Problem(posterior, networks, disjoint, weights, prices, None)
+    draw = posterior.sample(1, seed)[0]
+    skills = posterior.mean + boldness * (draw - posterior.mean)
+    serving = problem.choose(np.arange(len(posterior.networks)), skills)
+    return problem.groups(serving)
+
+
 class _Problem:
     """A checked request: weights that sum to one, a price and a cost per network."""
 
@@ -155,11 +185,11 @@ class _Problem:
         if (self.costs <= 0).any():
             raise GroupingError(f"costs must be positive, found {self.costs.min():g}")
 
-    def choose(self, available: np.ndarray) -> np.ndarray:
-        """Return the network that serves each target in the best assembly by expected skills."""
+    def choose(self, available: np.ndarray, skills: np.ndarray) -> np.ndarray:
+        """Return the network that serves each target in the best assembly by skills [networks, targets]."""
         rows = available
         while True:
-            serving = self.cover(self._posterior.mean[None], rows)[0]
+            serving = self.cover(skills[None], rows)[0]
             weaker = self._weaker_twins(serving)
             if not weaker:
                 return serving

@@ -151,13 +151,7 @@ class SkillModel:
 
         Raises GroupingError for a target that no result has.
         """
-        for network in networks:
-            for task in network.tasks:
-                if task not in self.tasks:
-                    raise GroupingError(
-                        f"no trained network holds the target '{task}', {did_you_mean(task, self.tasks)}"
-                    )
-        rows = self._kernel.rows(networks)
+        rows = self._rows(networks)
         place = None if fold is None else self._fold_places.get(fold, -1)
         mean = np.full(rows.member.shape, np.nan)
         covariances = []
@@ -172,6 +166,28 @@ class SkillModel:
             self.tasks, tuple(networks), np.array(counts, dtype=int), mean, tuple(covariances),
             self._spread**2 * noise,
         )  # fmt: skip
+
+    def posterior_mean(self, networks: Sequence[Network]) -> np.ndarray:
+        """Return the ``mean`` of the posterior of networks, [networks, tasks], in a fraction of its time.
+
+        Raises GroupingError for a target that no result has.
+        """
+        rows = self._rows(networks)
+        mean = np.full(rows.member.shape, np.nan)
+        for task, process in enumerate(self._processes):
+            members = np.flatnonzero(rows.member[:, task])
+            standard = process.expect_mean(rows[members])
+            mean[members, task] = self._level[task] + self._spread[task] * standard
+        return mean
+
+    def _rows(self, networks: Sequence[Network]) -> Rows:
+        for network in networks:
+            for task in network.tasks:
+                if task not in self.tasks:
+                    raise GroupingError(
+                        f"no trained network holds the target '{task}', {did_you_mean(task, self.tasks)}"
+                    )
+        return self._kernel.rows(networks)
 
     def _must_learn(self, new: Sequence[Observation]) -> bool:
         if len(self._observations) >= _GROWTH * self._n_learned:

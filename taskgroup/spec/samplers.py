@@ -26,7 +26,7 @@ class SamplerConfig(BaseModel):
 
     model_config = ConfigDict(extra="allow", frozen=True)
 
-    name: str = Field("tpe", description="tpe, random, or a class of optuna.samplers")
+    name: str = Field("tpe", description="tpe, random, or a class of optuna.samplers.")
 
     @model_validator(mode="before")
     @classmethod

@@ -1,6 +1,6 @@
 """The choice among trained networks by what they are expected to reach with new seeds, and how sure it is."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -70,6 +70,7 @@ def expected_assembly(
     prices: Sequence[float] | float = 0.0,
     costs: Sequence[float] | None = None,
     alternatives: Mapping[str, Grouping] | None = None,
+    choose_from: Collection[Network] | None = None,
     include_untrained: bool = False,
     n_proposals: int = 10,
     tolerance: float = _TOLERANCE,
@@ -85,6 +86,7 @@ def expected_assembly(
         prices: what each network of the assembly must bring in mean skill, one for all or one per network.
         costs: of training each network once, in any unit; proposals are ranked by value per cost.
         alternatives: groupings to compare with, e.g. ``{"correlation": ...}``.
+        choose_from: networks that may be chosen; default: all trained ones. Alternatives and proposals are of all.
         include_untrained: choose among networks that were never trained too.
         n_proposals: number of proposals at most.
         tolerance: gain in mean skill that is not worth a training.
@@ -101,7 +103,11 @@ def expected_assembly(
     available = everything if include_untrained else trained
     if not len(available):
         raise InfeasibleError("an assembly needs at least one trained network, found none")
-    serving = problem.choose(available, posterior.mean)
+    rows = available
+    if choose_from is not None:
+        allowed = [posterior.networks[row] in choose_from for row in available]
+        rows = available[np.array(allowed, dtype=bool)]
+    serving = problem.choose(rows, posterior.mean)
     draws = posterior.sample(_DRAWS, seed)
     totals = problem.totals(draws, serving)
     singles = problem.best_of_grouping(Grouping.singles(posterior.tasks), available)

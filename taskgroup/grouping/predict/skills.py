@@ -71,6 +71,11 @@ class SkillPosterior:
             spread[self.member[:, task], task] = np.sqrt(variance)
         return spread
 
+    @cached_property
+    def _roots(self) -> list[np.ndarray]:
+        """Square roots of the covariances: most of the cost of a draw."""
+        return [_root(covariance) for covariance in self.covariances]
+
     def single_spread(self) -> np.ndarray:
         """Return standard deviations [networks, tasks] of one more training: noise included."""
         return np.sqrt(self.spread**2 + self.noise)
@@ -79,9 +84,8 @@ class SkillPosterior:
         """Return draws [draws, networks, tasks] of the expected skills; NaN where a target is not in the network."""
         random = np.random.default_rng(seed)
         draws = np.full((n_draws, *self.mean.shape), np.nan)
-        for task, covariance in enumerate(self.covariances):
+        for task, root in enumerate(self._roots):
             rows = np.flatnonzero(self.member[:, task])
-            root = _root(covariance)
             normal = random.standard_normal((n_draws, len(rows)))
             draws[:, rows, task] = self.mean[rows, task] + normal @ root.T
         return draws

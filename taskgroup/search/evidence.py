@@ -1,6 +1,5 @@
 """What the networks of a study tell the skill model."""
 
-from collections.abc import Iterable, Mapping
 from functools import lru_cache
 
 from taskgroup.grouping.predict import Network, Observation
@@ -31,12 +30,3 @@ def observation_of(result: GroupResult) -> Observation:
         scores[target] = 0.0 if skill is None else max(LEAST_SKILL, skill)
     network = network_of(job.targets, Recipe.of_job(job))
     return Observation(network, scores, seed=job.seed, fold=job.split["validation_fold"])
-
-
-def mean_seconds(results: Iterable[GroupResult]) -> Mapping[Network, float]:
-    """Return how long one training of each network took on average."""
-    taken: dict[Network, list[float]] = {}
-    for result in results:
-        network = network_of(result.targets, Recipe.of_job(result.job))
-        taken.setdefault(network, []).append(result.seconds)
-    return {network: sum(seconds) / len(seconds) for network, seconds in taken.items()}

@@ -1,22 +1,16 @@
 """Proposals out of everything trained: the assembly that a model of all skills expects to gain most.
 
-A trial that proposes so is made in three steps:
+A trial that proposes so takes its recipe from the sampler. Candidates are the best networks trained so far, under any
+recipe, and all sets of targets under the recipe of the trial. The assembly is the best one if a draw of their skills
+were true; an untrained network must bring more than ``_WORTH`` to enter it. If nothing of it is new, bolder draws
+follow. So a trial trains few networks, and what it takes from earlier trials costs nothing.
 
-1. The recipe. The sampler has proposed one; the best recipes of earlier trials compete with it. Each is judged by a
-   draw of the skills that the known sets would reach under it.
-2. The assembly. Candidates are the best networks trained so far, under any recipe, and all sets of targets under the
-   recipe of step 1. The assembly is the best one if another draw of their skills were true. An untrained network must
-   bring more than ``_WORTH`` to enter it.
-3. If nothing of it is new, bolder draws follow.
-
-So a trial trains few networks, and what it takes from earlier trials costs nothing. The draws depend on the seed of the
-study and the number of finished trials only, so that an interrupted study goes on as if it had not been.
+The draws depend on the seed of the study and the number of finished trials only, so that an interrupted study goes on
+as if it had not been.
 """
 
 import itertools
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
@@ -26,40 +20,23 @@ from taskgroup.grouping.predict import Network, Observation, SkillModel, SkillPo
 from taskgroup.search.evidence import network_of, observation_of
 from taskgroup.spec.config import StudyConfig
 from taskgroup.spec.plan import Plan, Recipe
-from taskgroup.spec.space import settings_of
 from taskgroup.tracking import TrialRecord
 from taskgroup.training import GroupResult
 
 # Mean skill that an untrained network must bring in a draw to be trained.
 _WORTH = 5e-4
+# Factor on the distance of a draw from the expected skills. Thompson sampling (1) is too hopeful here: of hundreds of
+# untrained sets some draw is always high.
+_BOLDNESS = 0.5
 # Draws until one holds a network that is not trained, each bolder than the one before by this factor.
 _DRAWS = 8
-_BOLDER = 1.4
-# Trained networks per target that may serve it in a proposal, and recipes that compete with that of the sampler.
+_BOLDER = 1.5
+# Trained networks per target that may serve it in a proposal.
 _BEST_NETWORKS = 3
-_BEST_RECIPES = 5
 # Networks per target that are looked at in order to find these.
 _LEADERS = 12
 # Sets of targets that are considered. Up to eight targets these are all sets.
 _SETS = 256
-# Sets that recipes are compared on.
-_PROBES = 12
-
-
-@dataclass(frozen=True)
-class LearnedTrial:
-    """What a trial is to train: a plan, and the settings of the recipe of its new networks."""
-
-    settings: dict[str, dict[str, Any]]
-    plan: Plan
-
-
-@dataclass(frozen=True)
-class _Candidate:
-    """A recipe that the new networks of a trial may have, with its settings by section."""
-
-    recipe: Recipe
-    settings: Mapping[str, Mapping[str, Any]]
 
 
 class LearnedProposals:
@@ -77,7 +54,6 @@ class LearnedProposals:
         self._weights = config.objective.weights_of(self._targets)
         self._model = SkillModel()
         self._recipes: dict[Network, Recipe] = {}
-        self._candidates: dict[Recipe, _Candidate] = {}
         # Of plans whose networks were stopped or failed: they are not proposed again.
         self._given_up: set[Network] = set()
         self._seconds: dict[Network, float] = {}
@@ -102,32 +78,21 @@ class LearnedProposals:
             if network not in self._recipes:
                 self._given_up.add(network)
 
-    def remember(self, settings: Mapping[str, Mapping[str, Any]]) -> None:
-        """Let the recipe of a trial compete with those that the sampler proposes later."""
-        candidate = _candidate(settings)
-        self._candidates.setdefault(candidate.recipe, candidate)
+    def propose(self, recipe: Recipe, index: int) -> Plan | None:
+        """Return a plan that holds at least one new network; None where too little is known or nothing is new.
 
-    def propose(self, settings: Mapping[str, Mapping[str, Any]], index: int) -> LearnedTrial | None:
-        """Return a trial that holds at least one new network; None where too little is known or nothing is new.
-
-        ``settings`` are those the sampler proposed; ``index`` tells the draws of one trial from those of others.
+        New networks have the recipe given; ``index`` tells the draws of one trial from those of others.
         """
         if not self._is_ready():
             return None
-        sampled = _candidate(settings)
-        seeds = np.random.SeedSequence([self._config.search.seed, index]).generate_state(_DRAWS + 1)
-        best = self._best_networks()
-        chosen = self._best_recipe(sampled, best, int(seeds[0]))
-        networks = self._considered(best, chosen.recipe)
-        posterior = self._model.posterior(networks)
+        posterior = self._model.posterior(self._considered(recipe))
         prices = self._prices(posterior)
-        boldness = 1.0
-        for seed in seeds[1:]:
+        seeds = np.random.SeedSequence([self._config.search.seed, index]).generate_state(_DRAWS)
+        boldness = _BOLDNESS
+        for seed in seeds:
             groups = self._hoped(posterior, prices, boldness, int(seed))
             if any(group.network not in self._recipes for group in groups):
-                plan = self._plan(groups, chosen.recipe)
-                own = {section: dict(values) for section, values in chosen.settings.items()}
-                return LearnedTrial({**own, "grouping": dict(settings["grouping"])}, plan)
+                return self._plan(groups, recipe)
             boldness *= _BOLDER
         return None
 
@@ -146,31 +111,6 @@ class LearnedProposals:
             self._model.update(self._waiting)
             self._waiting = []
 
-    def _best_recipe(self, sampled: _Candidate, best: Sequence[Network], seed: int) -> _Candidate:
-        """Return the recipe whose networks would serve the targets best if a draw of their skills were true."""
-        candidates = self._rivals(sampled, best)
-        if len(candidates) == 1:
-            return sampled
-        alone = [(target,) for target in self._targets]
-        probes = list(dict.fromkeys([network.tasks for network in best[:_PROBES]] + alone))
-        networks = []
-        for candidate in candidates:
-            networks += [network_of(targets, candidate.recipe) for targets in probes]
-        draw = self._model.posterior(networks).sample(1, seed)[0]
-        weights = np.array([self._weights[target] for target in self._model.tasks])
-        by_recipe = draw.reshape(len(candidates), len(probes), -1)
-        values = np.nanmax(by_recipe, axis=1) @ weights
-        return candidates[int(np.argmax(values))]
-
-    def _rivals(self, sampled: _Candidate, best: Sequence[Network]) -> list[_Candidate]:
-        """Return the recipe of the sampler, then those of the best networks."""
-        rivals = {sampled.recipe: sampled}
-        for network in best:
-            recipe = self._recipes[network]
-            if recipe in self._candidates and len(rivals) <= _BEST_RECIPES:
-                rivals.setdefault(recipe, self._candidates[recipe])
-        return list(rivals.values())
-
     def _best_networks(self) -> list[Network]:
         """Return the trained networks that are expected to serve some target best, the best of each target first."""
         leaders = self._leaders.networks()
@@ -184,9 +124,9 @@ class LearnedProposals:
                     best.setdefault(leaders[place])
         return list(best)
 
-    def _considered(self, best: Sequence[Network], recipe: Recipe) -> list[Network]:
+    def _considered(self, recipe: Recipe) -> list[Network]:
         """Return the networks a proposal may consist of."""
-        networks = dict.fromkeys(best)
+        networks = dict.fromkeys(self._best_networks())
         for targets in self._sets:
             networks.setdefault(network_of(targets, recipe))
         return [network for network in networks if network not in self._given_up]
@@ -248,13 +188,6 @@ class _Leaders:
             for _, network in best:
                 found.setdefault(network)
         return list(found)
-
-
-def _candidate(settings: Mapping[str, Mapping[str, Any]]) -> _Candidate:
-    _, model, training = settings_of(settings)
-    return _Candidate(
-        Recipe(model, training), {name: settings[name] for name in ("model", "training")}
-    )
 
 
 def _sets(targets: Sequence[str]) -> list[tuple[str, ...]]:

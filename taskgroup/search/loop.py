@@ -17,12 +17,7 @@ from taskgroup.search.budget import PeerTrials, TrialBudget
 from taskgroup.search.groupings import GroupingBuilder
 from taskgroup.search.history import SearchHistory
 from taskgroup.search.learning import LearnedProposals
-from taskgroup.search.optuna_trials import (
-    Optimisers,
-    OptunaTrials,
-    TrialSettings,
-    settings_of_record,
-)
+from taskgroup.search.optuna_trials import Optimisers, OptunaTrials, TrialSettings
 from taskgroup.search.pruner import GroupPruner
 from taskgroup.search.storage import REPEATS, TrialStorage, searched_space
 from taskgroup.search.trial import TrialRunner
@@ -173,8 +168,6 @@ class SearchLoop:
         store = self._evaluators[0].store
         results = [store.get(key) for key in record.keys]
         self._learning.learn(record, [result for result in results if result is not None])
-        if record.plan is not None:
-            self._learning.remember(settings_of_record(record))
 
     def _take_in_peers(self) -> None:
         """Learn from the trials that other processes have recorded."""

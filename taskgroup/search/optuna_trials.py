@@ -6,20 +6,21 @@ a trial goes to the storage in one piece. TPE proposes nearly the same: it divid
 trials, all of which are kept, and the others, whose weights fall with their age (Optuna's defaults).
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import optuna
 from optuna.pruners import BasePruner
 from optuna.samplers import BaseSampler
-from optuna.trial import FixedTrial, FrozenTrial, TrialState, create_trial
+from optuna.trial import FrozenTrial, TrialState, create_trial
+from pydantic import ValidationError
 
 from taskgroup.search.learning import LearnedProposals
 from taskgroup.search.storage import REPEATS, TrialStorage, epoch_values
 from taskgroup.spec.config import StudyConfig
-from taskgroup.spec.plan import Plan, unflat_settings
-from taskgroup.spec.space import CLUSTER, EXPECTED, PROPOSAL, Space
+from taskgroup.spec.plan import Plan, Recipe
+from taskgroup.spec.space import CLUSTER, EXPECTED, PROPOSAL, Space, settings_of
 from taskgroup.tracking import TrialRecord
 
 # Trials that the sampler's study is refilled with. 25 is the most that Optuna's TPE counts as good.
@@ -76,15 +77,10 @@ class Optimisers:
 
 @dataclass(frozen=True)
 class _Asked:
-    """A trial that runs: the study and trial of the sampler, if it comes from there, and its true parameters."""
+    """A trial that runs, and the sampler's study if it comes from there."""
 
     study: optuna.Study | None
-    trial: optuna.Trial | None
-    true: optuna.Trial | FixedTrial
-
-    @property
-    def is_as_sampled(self) -> bool:
-        return self.trial is self.true
+    trial: optuna.Trial
 
 
 class OptunaTrials:
@@ -152,19 +148,24 @@ class OptunaTrials:
         proposal = self._sample()
         settings = self._space.suggest(proposal)
         attributes: dict[str, Any] = {"owner": self._owner}
-        true: optuna.Trial | FixedTrial = proposal
         if settings["grouping"].get(PROPOSAL) == EXPECTED:
-            learned = self._learning.propose(settings, self._draw_index)
-            if learned is None:
-                proposal = true = self._sample_clustering(proposal)
+            plan = self._learned_plan(settings)
+            if plan is None:
+                proposal = self._sample_clustering(proposal)
                 settings = self._space.suggest(proposal)
             else:
-                settings = learned.settings
-                true = self._space.trial_of(settings)
-                attributes[_PLAN] = learned.plan.to_dict()
-        number = self._storage.add_running(true.params, true.distributions, attributes)
-        self._asked[number] = _Asked(self._sampled, proposal, true)
+                attributes[_PLAN] = plan.to_dict()
+        number = self._storage.add_running(proposal.params, proposal.distributions, attributes)
+        self._asked[number] = _Asked(self._sampled, proposal)
         return TrialSettings(number, settings, attributes)
+
+    def _learned_plan(self, settings: Mapping[str, Mapping[str, Any]]) -> Plan | None:
+        try:
+            _, model, training = settings_of(settings)
+        except ValidationError:
+            # Settings that do not go together; as a clustering trial it fails with a reason.
+            return None
+        return self._learning.propose(Recipe(model, training), self._draw_index)
 
     @property
     def _draw_index(self) -> int:
@@ -186,7 +187,7 @@ class OptunaTrials:
         trial = self._storage.study.ask()
         trial.set_user_attr("owner", self._owner)
         settings = self._space.suggest(trial)
-        self._asked[trial.number] = _Asked(None, None, trial)
+        self._asked[trial.number] = _Asked(None, trial)
         return TrialSettings(trial.number, settings, trial.user_attrs)
 
     def tell(self, record: TrialRecord) -> None:
@@ -221,7 +222,7 @@ class OptunaTrials:
     def should_prune(self, number: int, epoch: int, value: float) -> bool:
         """Report a trial's value after an epoch to the pruner given as an object, and return what it says."""
         asked = self._asked[number]
-        if self._optimisers.pruner is None or asked.trial is None:
+        if self._optimisers.pruner is None or asked.study is None:
             return False
         asked.trial.report(value, epoch)
         return asked.trial.should_prune()
@@ -252,16 +253,11 @@ class OptunaTrials:
         asked = self._asked.pop(record.number)
         self._n_ended += 1
         value = self._value(record)
-        is_current = asked.study is self._sampled
-        if is_current and asked.is_as_sampled:
-            asked.study.tell(asked.trial, value, TrialState.FAIL if value is None else None)
-        else:
-            if is_current:
-                # Trained by another recipe than the sampler had proposed.
-                asked.study.tell(asked.trial, state=TrialState.FAIL)
-            # Else it came from the queue, or the sampler's study was refilled meanwhile.
-            if value is not None:
-                self._sampled.add_trial(_told(asked.true, value, self._values_by_epoch(record)))
+        if asked.study is self._sampled:
+            self._sampled.tell(asked.trial, value, TrialState.FAIL if value is None else None)
+        elif value is not None:
+            # It came from the queue, or the sampler's study was refilled meanwhile.
+            self._sampled.add_trial(_told(asked.trial, value, self._values_by_epoch(record)))
         self._count_one_more()
 
     def _count_one_more(self) -> None:
@@ -303,13 +299,8 @@ class OptunaTrials:
         return epoch_values(record, self._objective)
 
 
-def settings_of_record(record: TrialRecord) -> dict[str, dict[str, Any]]:
-    """Return the settings of a recorded trial by section."""
-    return unflat_settings(record.settings)
-
-
 def _told(
-    trial: optuna.Trial | FixedTrial | FrozenTrial, value: float, values_by_epoch: dict[int, float]
+    trial: optuna.Trial | FrozenTrial, value: float, values_by_epoch: dict[int, float]
 ) -> FrozenTrial:
     """Return a finished trial as the sampler's study keeps it."""
     return create_trial(

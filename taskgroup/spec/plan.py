@@ -236,16 +236,6 @@ class StudyData:
         return int(labelled.any(axis=1).sum())
 
 
-def unflat_settings(flat: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """Return the settings by section that ``flat_settings`` made one dict of."""
-    settings: dict[str, dict[str, Any]] = {section: {} for section in _PREFIXES}
-    for name, value in flat.items():
-        for section, prefix in _PREFIXES.items():
-            if name.startswith(prefix):
-                settings[section][name.removeprefix(prefix)] = value
-    return settings
-
-
 def flat_settings(settings: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     """Return settings by section as one dict with keys ``grouping/*`` and ``hp/*``, for records and MLflow."""
     flat = {}

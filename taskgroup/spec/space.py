@@ -178,12 +178,6 @@ class Space(BaseModel):
             settings[section] = chosen
         return settings
 
-    def trial_of(self, settings: Mapping[str, Mapping[str, Any]]) -> optuna.trial.FixedTrial:
-        """Return settings as a trial with the parameters and distributions that ``suggest`` would have asked for."""
-        trial = optuna.trial.FixedTrial(self.encode(settings))
-        self.suggest(trial)
-        return trial
-
     @property
     def learns(self) -> bool:
         """Whether trials may propose what a model of everything trained expects to gain most."""

@@ -90,7 +90,7 @@ class Race:
         self._check_targets()
         try:
             self._train_until_whole()
-            chosen = self._expect(only_whole=True)
+            chosen = self.expect(only_whole=True)
         except InfeasibleError:
             raise TaskgroupError(
                 f"some targets could not be trained again, in no group: {self._last_failure}; "
@@ -110,9 +110,9 @@ class Race:
         n_rounds = 0
         while n_rounds < _ROUNDS:
             n_failed = len(self._failed)
-            self._repeat_until_settled()
-            self._complete(self.plan(self._expect()))
-            if self._is_whole(self._expect()):
+            self.repeat_until_settled()
+            self._complete(self.plan(self.expect()))
+            if self._is_whole(self.expect()):
                 return
             # A network that fails leaves the race, so another choice is needed; there are only so many.
             if len(self._failed) == n_failed:
@@ -126,9 +126,10 @@ class Race:
         }
         return Plan(grouping, tuple(recipe_of_targets[group.targets] for group in grouping.groups))
 
-    def _repeat_until_settled(self) -> None:
+    def repeat_until_settled(self) -> None:
+        """Train what would improve the choice most, until nothing is worth a training or the budget is used."""
         while True:
-            assembly = self._expect()
+            assembly = self.expect()
             most = self._config.refit.top * len(assembly.groups) * self._config.refit.members
             proposal = self._first_possible(assembly.proposals)
             if proposal is None or self.n_trained >= most:
@@ -180,7 +181,7 @@ class Race:
     def _whole(self) -> set[Network]:
         return {network for network, done in self._n_repeats.items() if done == self._members}
 
-    def _expect(self, *, only_whole: bool = False) -> ExpectedAssembly:
+    def expect(self, *, only_whole: bool = False) -> ExpectedAssembly:
         """Return the assembly expected to be best now; of networks with all their members where asked."""
         posterior = self._model.posterior(self._contenders())
         assembly = self._config.assembly

@@ -34,7 +34,7 @@ from taskgroup.spec.config import StudyConfig
 from taskgroup.spec.objective import ObjectiveConfig
 from taskgroup.spec.sections import JOURNAL
 from taskgroup.spec.space import Space
-from taskgroup.tracking import TrialRecord
+from taskgroup.tracking import FinalRecord, TrialRecord
 from taskgroup.urls import database_url, redact, resolve, sqlite_url
 
 _SQLITE_WAIT = 60  # seconds to wait while another process writes to the file
@@ -238,22 +238,28 @@ class TrialStorage:
             epoch_values(record, self._objective),
         )
 
-    def mark_chosen(self, record: TrialRecord, params: Mapping[str, Any], space: Space) -> None:
-        """Add the choice of a study as a trial, with the attribute ``chosen``; once.
+    def add_chosen(self, params: Mapping[str, Any], space: Space, final: FinalRecord) -> None:
+        """Add the choice of a study as a trial of these parameters, with the attribute ``chosen``; once.
 
-        A finished trial cannot be marked, and most choices are assembled out of several trials. ``params`` are those of
-        the recipe that serves most of its targets.
+        A finished trial cannot be marked, and most choices are assembled out of several trials.
         """
         if any(trial.user_attrs.get(CHOSEN) for trial in self.trials()):
             return
-        chosen = optuna.trial.FixedTrial(dict(params))
-        space.suggest(chosen)
-        attributes = {CHOSEN: True, "kind": CHOSEN, "name": record.name, **_attributes(record)}
+        point = optuna.trial.FixedTrial(dict(params))
+        space.suggest(point)
+        attributes = {
+            CHOSEN: True,
+            "kind": CHOSEN,
+            "name": final.name,
+            "grouping": str(final.grouping),
+            "gains": {target: gain.mean for target, gain in final.gains.items()},
+            "test": final.test_value.mean,
+        }
         self.study.add_trial(
             create_trial(
-                value=record.objective,
-                params=chosen.params,
-                distributions=chosen.distributions,
+                value=final.reevaluation.mean,
+                params=point.params,
+                distributions=point.distributions,
                 user_attrs=attributes,
             )
         )

@@ -17,9 +17,9 @@ class PriceConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    networks: _Amount = Field(0.0, description="mean skill that each network must bring")
+    networks: _Amount = Field(0.0, description="Mean skill that each network must bring.")
     seconds: _Amount = Field(
-        0.0, description="mean skill that each second of training a network must bring"
+        0.0, description="Mean skill that each second of training a network must bring."
     )
 
     @property

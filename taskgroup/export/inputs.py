@@ -37,6 +37,7 @@ class Item(NamedTuple):
     density: NDArray[np.float32]
     lattice: NDArray[np.float64]
     species: tuple[str, ...]
+    frac_coords: NDArray[np.float64]
     note: str = ""
 
 
@@ -67,7 +68,13 @@ def dataset_items(
         batch = row_numbers[start : start + batch_size]
         densities = dataset.densities(batch)[:, :n_channels]
         for row, density in zip(batch, densities, strict=True):
-            yield Item(dataset.ids[row], density, dataset.lattices[row], dataset.species[row])
+            yield Item(
+                dataset.ids[row],
+                density,
+                dataset.lattices[row],
+                dataset.species[row],
+                dataset.frac_coords[row],
+            )
 
 
 def source_items(bundle: Bundle, inputs: Any, on_error: OnError | None) -> Iterator[Item]:
@@ -90,7 +97,14 @@ def standardised(bundle: Bundle, source: Any, name: str) -> Item:
     density, report = _standard_density(bundle, source, name)
     # Datasets store float16, and the networks were trained on what they store.
     stored = density.values[: wanted.n_channels].astype(np.float16)
-    return Item(name, stored.astype(np.float32), density.lattice, density.species, report.note)
+    return Item(
+        name,
+        stored.astype(np.float32),
+        density.lattice,
+        density.species,
+        density.frac_coords,
+        report.note,
+    )
 
 
 def check_dataset(bundle: Bundle, dataset: Dataset) -> None:

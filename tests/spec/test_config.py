@@ -102,7 +102,7 @@ def test_the_schema_describes_every_section_and_every_field():
     )
     sections = [schema]
     sections += [model for name, model in schema["$defs"].items() if name.endswith("Config")]
-    assert len(sections) == 7
+    assert len(sections) == 10
     for section in sections:
         assert section["description"].endswith("."), section["title"]
         for name, field in section["properties"].items():

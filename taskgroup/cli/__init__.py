@@ -64,6 +64,11 @@ _VERBS = {
         "Show trials, baselines and assembled groupings, best first.",
         "taskgroup leaderboard quickstart --top 10 --sort density",
     ),
+    "compare": _Verb(
+        "comparison",
+        "Compare finished studies on the test rows they share.",
+        "taskgroup compare quickstart crystals --format csv",
+    ),
     "transfer": _Verb(
         "analysis",
         "Tell which property helped which, and which measure predicted it.",
@@ -82,7 +87,7 @@ _VERBS = {
     "report": _Verb(
         "results",
         "Write one self-contained HTML file about a run.",
-        "taskgroup report quickstart --out report.html",
+        "taskgroup report quickstart --figures figures --paper nature",
     ),
     "failures": _Verb(
         "upkeep",
@@ -108,6 +113,11 @@ _VERBS = {
         "bundles",
         "Predict the properties of densities with a bundle.",
         "taskgroup predict model calcs/*/CHGCAR --coverage 0.9 --format csv",
+    ),
+    "explain": _Verb(
+        "explanation",
+        "Tell which regions of a density a prediction leans on.",
+        "taskgroup explain model calcs/NaCl/CHGCAR --plot slices.pdf --target band_gap",
     ),
     "evaluate": _Verb(
         "bundles",

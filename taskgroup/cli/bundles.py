@@ -90,6 +90,7 @@ def predict(
     """
     from taskgroup.cli._console import print_json, print_table
     from taskgroup.export import load_bundle
+    from taskgroup.files import csv_text
 
     refused: list[str] = []
 
@@ -109,7 +110,7 @@ def predict(
     if form == "json":
         print_json(prediction_rows(frame))
     elif form == "csv":
-        click.echo(_with_units(frame).to_csv(), nl=False)
+        click.echo(csv_text(_with_units(frame), index=True), nl=False)
     else:
         print_table(_prediction_table(frame))
     return 1 if refused else 0

@@ -23,6 +23,7 @@ def leaderboard(run: Path, form: str, sort: str | None, top: int | None) -> None
     """
     from taskgroup import tracking
     from taskgroup.cli._console import print_json
+    from taskgroup.files import csv_text
 
     folder = tracking.find_run(run)
     records = tracking.read_records(folder)
@@ -31,7 +32,7 @@ def leaderboard(run: Path, form: str, sort: str | None, top: int | None) -> None
         print_json(tracking.leaderboard(records, sort, top, final))
     elif form == "csv":
         frame = tracking.leaderboard_frame(records, sort, top, final)
-        click.echo(frame.to_csv(index=False), nl=False)
+        click.echo(csv_text(frame), nl=False)
     elif form == "html":
         frame = tracking.leaderboard_frame(records, sort, top, final)
         click.echo(frame.to_html(index=False, border=0, float_format="{:.4f}".format, na_rep=""))
@@ -46,19 +47,40 @@ def leaderboard(run: Path, form: str, sort: str | None, top: int | None) -> None
     type=click.Path(path_type=Path),
     help="The HTML file; default: report.html in the run folder.",
 )
+@click.option(
+    "--figures",
+    "figures_folder",
+    type=click.Path(file_okay=False, path_type=Path),
+    metavar="DIR",
+    help="Also write each figure for a paper (PDF, SVG, PNG), with its numbers as CSV.",
+)
+@click.option(
+    "--paper",
+    default="aps",
+    show_default=True,
+    help="Whose column widths and fonts the figures have: aps, acs, rsc, elsevier or nature.",
+)
 @output_format("text", "json")
-def report(run: Path, out: Path | None, form: str) -> None:
-    """Write one self-contained HTML file about a run."""
+def report(run: Path, out: Path | None, figures_folder: Path | None, paper: str, form: str) -> None:
+    """Write one self-contained HTML file about a run, and its figures for a paper where asked."""
     from taskgroup import tracking
     from taskgroup.cli._console import print_json
+    from taskgroup.plot import find_paper
+    from taskgroup.tracking.figures import save_figures
     from taskgroup.tracking.report import write_report
 
     folder = tracking.find_run(run)
+    find_paper(paper)
     path = write_report(folder, out or folder / "report.html")
+    written = []
+    if figures_folder is not None:
+        written = save_figures(folder, figures_folder, paper)
     if form == "json":
-        print_json({"report": str(path)})
-    else:
-        click.echo(path)
+        print_json({"report": str(path), "figures": list(map(str, written))})
+        return
+    click.echo(path)
+    for file in written:
+        click.echo(file)
 
 
 @click.command()

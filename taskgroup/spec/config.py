@@ -20,6 +20,7 @@ from taskgroup.spec.sections import (
     StudyConfig,
     parse_duration,
 )
+from taskgroup.spec.space import Space
 from taskgroup.spec.space_check import load_space
 
 __all__ = [
@@ -131,6 +132,12 @@ def load_study(source: str | Path | dict[str, Any], overrides: Sequence[str] = (
         raise ConfigError(f"{name}: {explain(error, StudyConfig)}") from None
     config.search.sampler.check(config.space)
     return config
+
+
+def named_space(name: str) -> Space:
+    """Return the search space in a file, by path or bare name. Raises ConfigError: there is none, or it has a fault."""
+    path = find_config(name, "search_spaces")
+    return load_space(read_yaml(path), str(path))
 
 
 def _key_of(override: str) -> str:

@@ -224,6 +224,16 @@ class TrackingConfig(_Section):
     )
 
 
+def _read_space(space: Any) -> Any:
+    """Return a search space given by the name of its file."""
+    if not isinstance(space, str):
+        return space
+    # Imported here, since files of studies are read in terms of these sections.
+    from taskgroup.spec.config import named_space
+
+    return named_space(space)
+
+
 class StudyConfig(_Section):
     """One study: its data, its targets, its search space and its budget."""
 
@@ -239,7 +249,7 @@ class StudyConfig(_Section):
     targets: tuple[str, ...] | None = Field(
         None, description="Targets to group; default: all targets of the dataset."
     )
-    space: Space = Field(
+    space: Annotated[Space, BeforeValidator(_read_space)] = Field(
         description="Search space: the name of a file in search_spaces/, or the space itself."
     )
     split: SplitConfig = Field(

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from taskgroup.errors import ConfigError
-from taskgroup.spec.config import load_study, parse_duration, study_schema
+from taskgroup.spec.config import StudyConfig, load_study, parse_duration, study_schema
 
 MINIMAL = {"name": "small", "dataset": "crystals", "space": {"grouping": {}}}
 
@@ -126,3 +126,10 @@ def test_a_relative_storage_path_is_made_absolute_where_it_is_read(
 @pytest.mark.parametrize("storage", ["postgresql://user@host/db", "env:NAME", "sqlite:////x/y.db"])
 def test_other_storages_stay_as_they_are_given(storage: str):
     assert load_study(MINIMAL | {"storage": storage}).storage == storage
+
+
+def test_a_study_in_python_takes_the_name_of_a_space():
+    config = StudyConfig(name="mine", dataset="crystals", space="quickstart")
+    assert config.space == load_study("quickstart").space
+    with pytest.raises(ValueError, match="did you mean 'quickstart'"):
+        StudyConfig(name="mine", dataset="crystals", space="quickstat")

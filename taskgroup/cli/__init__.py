@@ -126,13 +126,18 @@ _VERBS = {
     ),
     "init": _Verb(
         "setup",
-        "Write a study file to start from.",
-        "taskgroup init mine.yaml --dataset mydata",
+        "Look at a dataset and write a commented study file for it.",
+        "taskgroup init crystals --out mine.yaml",
     ),
     "schema": _Verb(
         "setup",
         "Print the JSON schema of study files.",
         "taskgroup schema > study.schema.json",
+    ),
+    "completion": _Verb(
+        "setup",
+        "Print the script that completes verbs and options in a shell.",
+        "taskgroup completion bash > ~/.taskgroup-completion.bash",
     ),
     "doctor": _Verb(
         "setup",
@@ -172,7 +177,10 @@ class _LazyGroup(click.Group):
 @click.command(cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="taskgroup")
 def cli() -> None:
-    """Find out which properties of a material one network should learn together."""
+    """Find out which properties of a material one network should learn together.
+
+    Exit codes: 0 done, 1 failed while running, 2 bad input (one line says what and why), 130 interrupted.
+    """
 
 
 def main(arguments: list[str] | None = None) -> None:

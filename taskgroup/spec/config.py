@@ -32,7 +32,6 @@ __all__ = [
     "load_study",
     "parse_duration",
     "read_yaml",
-    "study_schema",
 ]
 
 # Characters of a wrong value that a message quotes.
@@ -179,8 +178,3 @@ def _section_at(location: Sequence[str], model: type[BaseModel]) -> type[BaseMod
             break
         model = field.annotation
     return model
-
-
-def study_schema() -> dict[str, Any]:
-    """Return the JSON schema of study files."""
-    return StudyConfig.model_json_schema()

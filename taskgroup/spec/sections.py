@@ -217,7 +217,7 @@ class TrackingConfig(_Section):
     uri: str | None = Field(
         None,
         description="MLflow tracking URI, or env:NAME to read it from an environment variable; "
-        "default: SQLite in the run folder.",
+        "default: MLFLOW_TRACKING_URI where it is set, else SQLite in the run folder.",
     )
     experiment: str | None = Field(
         None, description="Name of the MLflow experiment; default: taskgroup/<dataset>."

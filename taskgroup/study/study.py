@@ -232,11 +232,6 @@ class Study:
         save_bundle(out, bundle.spec, bundle.members, bundle.reference)
         return Path(out)
 
-    def optuna_study(self) -> "optuna.Study":
-        """Return the Optuna study of the run, for ``optuna.visualization`` and the like. Raises RunError: no run."""
-        read_study(self.folder)
-        return TrialStorage.open(self.config, self.folder).study
-
     def __repr__(self) -> str:
         return f"Study({self.config.name}, {self.state}: {self.folder})"
 

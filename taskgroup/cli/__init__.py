@@ -74,6 +74,11 @@ _VERBS = {
         "Tell which property helped which, and which measure predicted it.",
         "taskgroup transfer quickstart --out transfer",
     ),
+    "helpers": _Verb(
+        "analysis",
+        "Tell which properties help one property, and how sure that is.",
+        "taskgroup helpers quickstart band_gap",
+    ),
     "learning-curve": _Verb(
         "analysis",
         "Tell what more training rows would give.",

@@ -38,7 +38,7 @@ class ShoulderRules:
     strength: float = 5.0
     # ... curved across the bond in both directions nearly alike, or in all three directions somewhat, ...
     second_curvature: float = 0.85
-    roundness: float = 0.7
+    roundness: float = 0.55
     # ... and no closer (Å) to a maximum than hydrogen to anything but hydrogen. Shells of a core lie within .8 Å.
     distance: float = 0.85
     # A weak atom far from others, lithium beside tellurium: curved alike in all directions.

@@ -126,9 +126,11 @@ def load_study(source: str | Path | dict[str, Any], overrides: Sequence[str] = (
     if isinstance(content.get("space"), dict):
         content["space"] = load_space(content["space"], f"{name}: space")
     try:
-        return StudyConfig.model_validate(content)
+        config = StudyConfig.model_validate(content)
     except ValidationError as error:
         raise ConfigError(f"{name}: {explain(error, StudyConfig)}") from None
+    config.search.sampler.check(config.space)
+    return config
 
 
 def named_space(name: str) -> Space:

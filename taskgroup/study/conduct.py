@@ -16,6 +16,8 @@ from typing import Any
 
 from taskgroup import __version__
 from taskgroup.files import held_lock
+from taskgroup.search.chosen import mark_chosen
+from taskgroup.search.optuna_trials import Optimisers
 from taskgroup.spec.config import StudyConfig
 from taskgroup.spec.plan import StudyData
 from taskgroup.study.finalise import Finaliser
@@ -55,11 +57,16 @@ class StudyHooks:
     on_record: Callable[[TrialRecord], None] = field(default=lambda record: None)
 
 
-def conduct(config: StudyConfig, folder: Path, hooks: StudyHooks) -> None:
+def conduct(
+    config: StudyConfig, folder: Path, hooks: StudyHooks, optimisers: Optimisers | None = None
+) -> None:
     """Run a study to its end, from wherever an earlier attempt has left it."""
     data = StudyData(config)
     busy = f"{folder}: another process is working on this run; wait for it or stop it first"
-    with held_lock(folder / "lock", busy), SearchSession.open(config, folder, data) as session:
+    with (
+        held_lock(folder / "lock", busy),
+        SearchSession.open(config, folder, data, optimisers=optimisers) as session,
+    ):
         session.storage.refuse_another_run(folder)
         n_restored = 0
         if (folder / "study.json").exists():
@@ -88,6 +95,7 @@ def conduct(config: StudyConfig, folder: Path, hooks: StudyHooks) -> None:
             final = _finalise(session, on_record, hooks)
             background.wait()
             tracker.log_final(final)
+            mark_chosen(session.storage, config, final)
             _explain(session, final, hooks)
             # The report shows the state.
             write_study(folder, study_record(config, data, "finished"))
@@ -102,10 +110,12 @@ def conduct(config: StudyConfig, folder: Path, hooks: StudyHooks) -> None:
             tracker.close(state)
 
 
-def join(config: StudyConfig, folder: Path, hooks: StudyHooks) -> int:
+def join(
+    config: StudyConfig, folder: Path, hooks: StudyHooks, optimisers: Optimisers | None = None
+) -> int:
     """Run trials of a study that another process conducts until none is left; return how many were run here."""
     data = StudyData(config)
-    with SearchSession.open(config, folder, data, joins=True) as session:
+    with SearchSession.open(config, folder, data, joins=True, optimisers=optimisers) as session:
         n_run = 0
 
         def on_record(record: TrialRecord) -> None:

@@ -11,7 +11,7 @@ from taskgroup.datasets import TargetScaler
 from taskgroup.export import Bundle
 from taskgroup.export.formats import GroupProgram, export_programs
 from taskgroup.grouping import Group, Grouping
-from taskgroup.models import ModelConfig, MultiTaskNetwork
+from taskgroup.models import AtomBatch, ModelConfig, MultiTaskNetwork
 
 
 @pytest.fixture(scope="module")
@@ -104,6 +104,67 @@ def test_the_peaks_of_a_density_are_found_by_the_program_too(
             return program(torch.tensor(density), torch.tensor(lattice))
 
     assert_same_as_bundle(bundle, dataset, run)
+
+
+def test_a_program_of_a_network_that_knows_the_atoms_takes_them(
+    make_together, dataset, tmp_path
+) -> None:
+    species = [("Si",), ("Na", "Cl")] * (len(dataset) // 2)
+    frac_coords = [np.arange(3.0 * len(atoms)).reshape(-1, 3) / 7 for atoms in species]
+    dataset = replace(dataset, species=species, frac_coords=frac_coords)
+    bundle = make_together(
+        dataset, 1, backbone="peaks", descriptors=False, atoms="structure", lowpass=0.4
+    )
+    export_programs(bundle, tmp_path, "pt2")
+    program = torch.export.load(tmp_path / "group0.pt2").module()
+    atoms = AtomBatch.of(dataset.species[:5], dataset.frac_coords[:5])
+
+    def run(density, lattice):
+        with torch.no_grad():
+            return program(
+                density=torch.tensor(density),
+                lattice=torch.tensor(lattice),
+                numbers=atoms.numbers,
+                positions=atoms.positions,
+            )
+
+    assert_same_as_bundle(bundle, dataset, run)
+
+
+@pytest.mark.parametrize("form", ["pt2", "onnx"])
+def test_programs_convolve_with_radial_kernels_as_the_bundle_does(
+    make_together, dataset, tmp_path, form
+) -> None:
+    bundle = make_together(
+        dataset,
+        1,
+        backbone="radial3d",
+        reader=4,
+        words=2,
+        heads=1,
+        stride=1,
+        sigmas=(0.0, 0.4),
+        descriptors=False,
+    )
+    assert_same_as_bundle(bundle, dataset, exported(bundle, tmp_path, form))
+
+
+def exported(bundle, folder, form):
+    """Return a function that runs the bundle's only program in a format."""
+    if form == "onnx":
+        pytest.importorskip("onnxscript")
+        onnxruntime = pytest.importorskip("onnxruntime")
+    export_programs(bundle, folder, form)
+    if form == "onnx":
+        session = onnxruntime.InferenceSession(folder / "group0.onnx")
+        return lambda rho, cell: session.run(["values", "stds"], {"density": rho, "lattice": cell})
+    program = torch.export.load(folder / "group0.pt2").module()
+
+    def run(density, lattice):
+        with torch.no_grad():
+            return program(torch.tensor(density), torch.tensor(lattice))
+
+    return run
 
 
 def test_the_onnx_program_gives_the_numbers_of_the_bundle(programs, together, dataset) -> None:

@@ -77,8 +77,15 @@ def _table(properties: dict[str, Any], definitions: dict[str, Any]) -> Iterator[
         referred = definitions.get(field.get("$ref", "").split("/")[-1], {})
         meaning = field.get("description", referred.get("description", ""))
         default = field.get("default", "")
-        shown = "" if isinstance(default, dict) or default == "" else f"`{default}`"
-        yield f"| `{name}` | {shown} | {meaning.replace('|', '&#124;')} |"
+        # Of a section the page shows its keys; that of a key without a default is said in words.
+        is_shown = not isinstance(default, dict) and default not in ("", None)
+        shown = f"`{default}`" if is_shown else ""
+        yield f"| `{name}` | {shown} | {_escaped(meaning)} |"
+
+
+def _escaped(text: str) -> str:
+    """Return text for a cell of a table."""
+    return text.replace("<", "&lt;").replace("|", "&#124;")
 
 
 def _without_links_out(markdown: str, depth: int) -> str:

@@ -123,9 +123,7 @@ def write_reference(folder: Path, bundle: Bundle) -> None:
     inputs = bundle.reference
     if inputs is None:
         return
-    densities = {
-        f"density{number}": density for number, density in enumerate(inputs.densities)
-    }
+    densities = {f"density{number}": density for number, density in enumerate(inputs.densities)}
     tensors = densities | {
         "lattices": inputs.lattices,
         "values": _predicted(bundle, inputs),

@@ -27,9 +27,7 @@ class DensityFormat:
     @classmethod
     def of(cls, dataset: Dataset) -> Self:
         """The format of a dataset's densities."""
-        return cls(
-            dataset.kind, dataset.grid, dataset.sigma, dataset.n_channels, dataset.spacing
-        )
+        return cls(dataset.kind, dataset.grid, dataset.sigma, dataset.n_channels, dataset.spacing)
 
 
 @dataclass(frozen=True)

@@ -155,14 +155,10 @@ class Shards:
         layout = self._layout
         sizes = {int(layout.parts[row]): int(layout.chunks_in_shard[row]) for row in rows}
         new_parts = sorted(sizes.keys() - self._index_by_part.keys())
-        tail_bytes = [
-            sizes[part] * _ENTRY.itemsize + _CHECKSUM_BYTES for part in new_parts
-        ]
+        tail_bytes = [sizes[part] * _ENTRY.itemsize + _CHECKSUM_BYTES for part in new_parts]
         paths = [self._path(part) for part in new_parts]
         starts = [-size for size in tail_bytes]
-        tails = self._file_system.cat_ranges(
-            paths, starts, [None] * len(paths), on_error="raise"
-        )
+        tails = self._file_system.cat_ranges(paths, starts, [None] * len(paths), on_error="raise")
         for part, size, tail in zip(new_parts, tail_bytes, tails, strict=True):
             if len(tail) != size:
                 raise ValueError(f"shard {part} is cut short")

@@ -10,7 +10,7 @@ crystals like those of the dataset (conformal, see ``conformal_widths``).
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -87,6 +87,17 @@ def predict(
         frame[f"{name}_high"] = target.inverse(middle + width)
     _give_back_extensive(bundle, frame, species)
     frame.attrs["units"] = bundle.units
+    return frame
+
+
+def predict_items(
+    bundle: Bundle, items: Iterable[Item], *, device: str | torch.device | None = None
+) -> "pd.DataFrame":
+    """Return predictions and standard deviations, in units, of densities that are in the bundle's form already."""
+    device = _device(device)
+    batch_size = _CPU_BATCH if device.type == "cpu" else _GPU_BATCH
+    frame, species = _predicted_frame(bundle, iter(items), batch_size, device)
+    _give_back_extensive(bundle, frame, species)
     return frame
 
 
@@ -178,7 +189,7 @@ def _predicted_frame(
     blocks = [np.empty((0, len(columns)))]
     for numbered in _batches(items, batch_size):
         batch = [item for _, item in numbered]
-        values, stds = predict_crystals(bundle, _crystals(batch), device)
+        values, stds = predict_crystals(bundle, _crystals(bundle, batch), device)
         for number, item in numbered:
             ids[number] = item.id
             species[number] = item.species
@@ -212,13 +223,13 @@ def _batches(items: Iterator[Item], batch_size: int) -> Iterator[list[tuple[int,
     yield from waiting.values()
 
 
-def _crystals(items: Sequence[Item]) -> CrystalBatch:
+def _crystals(bundle: Bundle, items: Sequence[Item]) -> CrystalBatch:
     """Return items as one batch."""
     densities = np.stack([item.density for item in items])
     lattices = np.stack([item.lattice for item in items])
     species = [item.species for item in items]
     atoms = AtomBatch.of(species, [item.frac_coords for item in items])
-    return CrystalBatch.of(densities, lattices, atoms)
+    return CrystalBatch.of(densities, lattices, atoms, bundle.spec.density.sigma)
 
 
 def _device(asked: str | torch.device | None) -> torch.device:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from safetensors import safe_open
 from safetensors.numpy import save
@@ -19,7 +20,7 @@ from safetensors.numpy import save
 from taskgroup.datasets import Dataset
 from taskgroup.export._predict import predict_crystals
 from taskgroup.export.bundle import Bundle, ReferenceInputs
-from taskgroup.models import CrystalBatch
+from taskgroup.models import AtomBatch, CrystalBatch
 
 REFERENCE_FILE = "reference.safetensors"
 
@@ -115,7 +116,9 @@ def choose_inputs(dataset: Dataset, n_channels: int) -> ReferenceInputs:
         if not rows or n_bytes <= _MOST_BYTES:
             rows.append(row)
             densities.append(density)
-    return ReferenceInputs(densities, dataset.lattices[rows])
+    species = [dataset.species[row] for row in rows]
+    atoms = AtomBatch.of(species, [dataset.frac_coords[row] for row in rows])
+    return ReferenceInputs(densities, dataset.lattices[rows], atoms)
 
 
 def write_reference(folder: Path, bundle: Bundle) -> None:
@@ -128,6 +131,9 @@ def write_reference(folder: Path, bundle: Bundle) -> None:
         "lattices": inputs.lattices,
         "values": _predicted(bundle, inputs),
     }
+    if inputs.atoms is not None:
+        tensors["numbers"] = inputs.atoms.numbers.numpy()
+        tensors["positions"] = inputs.atoms.positions.numpy()
     # Not save_file: it makes files that only their owner may read.
     (folder / REFERENCE_FILE).write_bytes(save(tensors))
 
@@ -138,15 +144,24 @@ def read_reference_inputs(folder: Path) -> ReferenceInputs | None:
     if not path.exists():
         return None
     with safe_open(path, framework="numpy") as file:
-        names = set(file.keys())
-        if "densities" in names:
-            # Until version 0.2 all grids had one shape, and stood in one array.
-            densities = list(file.get_tensor("densities"))
-        else:
-            densities = []
-            while f"density{len(densities)}" in names:
-                densities.append(file.get_tensor(f"density{len(densities)}"))
-        return ReferenceInputs(densities, file.get_tensor("lattices"))
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
+    atoms = None
+    # Bundles of earlier versions store no atoms.
+    if "numbers" in tensors:
+        numbers, positions = tensors["numbers"], tensors["positions"]
+        atoms = AtomBatch(torch.from_numpy(numbers), torch.from_numpy(positions))
+    return ReferenceInputs(_densities(tensors), tensors["lattices"], atoms)
+
+
+def _densities(tensors: dict[str, NDArray]) -> list[NDArray[np.float16]]:
+    """Return the densities of a file of reference inputs."""
+    if "densities" in tensors:
+        # Until version 0.2 all grids had one shape, and stood in one array.
+        return list(tensors["densities"])
+    densities = []
+    while f"density{len(densities)}" in tensors:
+        densities.append(tensors[f"density{len(densities)}"])
+    return densities
 
 
 def compare_reference(folder: Path, bundle: Bundle) -> dict[str, float]:
@@ -184,9 +199,12 @@ def version_changes(
 
 def _predicted(bundle: Bundle, inputs: ReferenceInputs) -> NDArray[np.float64]:
     """Return predictions [inputs, targets] in units, on the CPU whatever the machine has; see ``TOLERANCE``."""
+    sigma = bundle.spec.density.sigma
     values = []
-    for density, lattice in zip(inputs.densities, inputs.lattices, strict=True):
-        crystal = CrystalBatch.of(density[None], lattice[None])
+    for row, density in enumerate(inputs.densities):
+        atoms = None if inputs.atoms is None else inputs.atoms[row : row + 1]
+        lattice = inputs.lattices[row][None]
+        crystal = CrystalBatch.of(density[None], lattice, atoms, sigma)
         values.append(predict_crystals(bundle, crystal, device="cpu")[0])
     return np.concatenate(values)
 

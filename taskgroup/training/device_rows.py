@@ -98,7 +98,7 @@ def _prepare_rows(
         density = torch.from_numpy(dataset.densities(numbers)).to(lattice.device)
         cells = lattice[torch.from_numpy(numbers).to(lattice.device)]
         atoms = _atoms(dataset, numbers).to(lattice.device)
-        return view.prepare(CrystalBatch(density, cells, atoms))
+        return view.prepare(CrystalBatch(density, cells, atoms, dataset.sigma))
 
 
 def _atoms(dataset: Dataset, numbers: NDArray[np.int64]) -> AtomBatch:
@@ -113,12 +113,13 @@ def prepare_rows(dataset: Dataset, view: View, device: torch.device) -> DeviceRo
 
     The least recently used ones are dropped when memory is needed.
     """
-    key = (dataset.inputs_hash, view.key, str(device))
+    inputs_hash = _inputs_hash(dataset, view)
+    key = (inputs_hash, view.key, str(device))
     if key in _cache:
         _cache.move_to_end(key)
         return _cache[key]
     lattice = torch.tensor(dataset.lattices, dtype=torch.float32, device=device)
-    stored = load_prepared(dataset.inputs_hash, view.key, len(dataset))
+    stored = load_prepared(inputs_hash, view.key, len(dataset))
     if stored is None:
         _cache[key] = _prepare_all(dataset, view, lattice)
     else:
@@ -126,11 +127,30 @@ def prepare_rows(dataset: Dataset, view: View, device: torch.device) -> DeviceRo
     return _cache[key]
 
 
+def _inputs_hash(dataset: Dataset, view: View) -> str:
+    """Return a hash of what the view looks at, whatever the labels are."""
+    if view.uses_atoms:
+        return f"{dataset.inputs_hash} {dataset.atoms_hash}"
+    return dataset.inputs_hash
+
+
+def _check_atoms(dataset: Dataset) -> None:
+    """Refuse rows without atoms. Raises ConfigError."""
+    for row_id, symbols in zip(dataset.ids, dataset.species, strict=True):
+        if not symbols:
+            raise ConfigError(
+                f"model.atoms: structure needs the atoms of every row, but row '{row_id}' has none; "
+                "ingest it with its structure, leave it out, or use model.atoms: density"
+            )
+
+
 def _prepare_all(dataset: Dataset, view: View, lattice: Tensor) -> DeviceRows:
     """Prepare all rows on the device of ``lattice`` and keep them on disk if that took long.
 
     Rows that do not fit into the device's memory become files that are filled on demand.
     """
+    if view.uses_atoms:
+        _check_atoms(dataset)
     started = time.perf_counter()
     example = _prepare_rows(dataset, view, lattice, np.arange(1))
     needed = example.nbytes * len(dataset)
@@ -142,7 +162,7 @@ def _prepare_all(dataset: Dataset, view: View, lattice: Tensor) -> DeviceRows:
     rest.prepare(np.arange(len(dataset)))
     rows = view.trimmed(rows)
     if time.perf_counter() - started > _LONG:
-        save_prepared(dataset.inputs_hash, view.key, rows)
+        save_prepared(_inputs_hash(dataset, view), view.key, rows)
     return DeviceRows(rows, lattice)
 
 

@@ -10,6 +10,7 @@ from taskgroup.models import CrystalBatch, ModelConfig, make_view
 from taskgroup.models.fields import density_fields, on_finer_grid, scale_values
 from taskgroup.models.testing import ViewConformance
 from taskgroup.models.views import (
+    AtomView,
     CartesianView,
     DistributionView,
     FractionalView,
@@ -48,6 +49,16 @@ class TestDistributionView(ViewConformance):
 class TestPeakView(ViewConformance):
     view = PeakView
     settings = ViewConformance.settings | {"backbone": "peaks"}
+
+
+class TestAtomView(ViewConformance):
+    view = AtomView
+    settings = ViewConformance.settings | {"backbone": "peaks", "atoms": "structure"}
+
+
+class TestAtomViewOfStructuresAlone(ViewConformance):
+    view = AtomView
+    settings = ViewConformance.settings | {"backbone": "peaks", "atoms": "structure_alone"}
 
 
 def shown(view, grid, lattice):

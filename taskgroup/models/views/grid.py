@@ -45,7 +45,7 @@ class GridView(View):
     def prepare(self, crystals: CrystalBatch) -> PreparedRows:
         """Return rows of the densities of crystals, whose grids may have any shape."""
         n = self.config.grid
-        stored = self._seen(crystals.density)
+        stored = self._seen(crystals)
         blocks = [math.ceil(points / n) for points in stored.shape[2:]]
         density = on_finer_grid(stored, [n * block for block in blocks])
         fields = self._fields(density, crystals.lattice)

@@ -358,13 +358,19 @@ def info(dataset: str, form: str, verify: bool) -> None:
     Example: taskgroup data info crystals
     """
     from taskgroup.cli._console import print_json
-    from taskgroup.datasets import describe, load_dataset, quality_notes, verify_store
+    from taskgroup.datasets import (
+        describe,
+        load_dataset,
+        quality_notes,
+        vacuum_notes,
+        verify_store,
+    )
     from taskgroup.datasets.load import BUILT_IN
 
     if verify and dataset not in BUILT_IN:
         verify_store(dataset)
     opened = load_dataset(dataset)
-    facts = describe(opened) | {"notes": quality_notes(opened)}
+    facts = describe(opened) | {"notes": [*quality_notes(opened), *vacuum_notes(opened)]}
     if form == "json":
         print_json(facts)
     else:

@@ -28,6 +28,7 @@ from taskgroup.densities.structures import (
     structure_lines,
     structure_of_line,
 )
+from taskgroup.densities.vacuum import Vacuum, find_vacuum
 
 __all__ = [
     "DEFAULT_SPACING",
@@ -36,9 +37,11 @@ __all__ = [
     "Density",
     "Member",
     "Reader",
+    "Vacuum",
     "bare_name",
     "density_members",
     "equivalent_descriptions",
+    "find_vacuum",
     "is_archive",
     "is_archive_name",
     "members",

@@ -12,6 +12,7 @@ from taskgroup.datasets.store.manifest import MANIFEST
 from taskgroup.densities import (
     CellReport,
     Density,
+    find_vacuum,
     read_density,
     read_structure,
     readers,
@@ -101,13 +102,17 @@ def standardised(bundle: Bundle, source: Any, name: str) -> Item:
     density, report = _standard_density(bundle, source, name)
     # Datasets store float16, and the networks were trained on what they store.
     stored = density.values[: wanted.n_channels].astype(np.float16)
+    notes = [report.note]
+    vacuum = find_vacuum(density.values[0], density.lattice)
+    if vacuum:
+        notes.append(f"{vacuum}; networks that learnt from filled cells do not know such")
     return Item(
         name,
         stored.astype(np.float32),
         density.lattice,
         density.species,
         density.frac_coords,
-        report.note,
+        "; ".join(filter(None, notes)),
     )
 
 

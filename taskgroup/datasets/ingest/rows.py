@@ -12,6 +12,7 @@ from taskgroup.datasets.store import LARGEST_PART_BYTES, Refused, Row, StoreSett
 from taskgroup.densities import (
     CellReport,
     Density,
+    find_vacuum,
     read_density,
     standard_form,
     standard_promolecule,
@@ -66,8 +67,10 @@ def make_rows(sources: Sequence[Source], settings: StoreSettings) -> Made:
 def _make_row(source: Source, settings: StoreSettings) -> tuple[Row, str]:
     density, note = _read(source, settings)
     formula, chemical_system = _group_keys(density.species)
+    vacuum = find_vacuum(density.values[0], density.lattice)
+    notes = [note, str(vacuum) if vacuum else ""]
     if source.formula is not None:
-        note = "; ".join(filter(None, (note, formula_note(source.formula, density.species))))
+        notes.append(formula_note(source.formula, density.species))
     row = Row(
         id=source.id,
         formula=formula,
@@ -77,7 +80,7 @@ def _make_row(source: Source, settings: StoreSettings) -> tuple[Row, str]:
         frac_coords=density.frac_coords,
         density=to_float16(density.values, f"row '{source.id}'"),
     )
-    return row, note
+    return row, "; ".join(filter(None, notes))
 
 
 def _read(source: Source, settings: StoreSettings) -> tuple[Density, str]:

@@ -82,8 +82,8 @@ class ModelConfig(BaseModel):
     )
     backbone: SerializeAsAny[BackboneSettings] = Field(
         default_factory=lambda: _backbone_settings({"name": DEFAULT_BACKBONE}),
-        description="name of the backbone (msa3dcnn, radial3d, resnet3d, convnext3d, descriptors, peaks, or a plug-in's), "
-        "or a mapping of name and its own settings",
+        description="name of the backbone (msa3dcnn, radial3d, resnet3d, convnext3d, descriptors, peaks, or a "
+        "plug-in's), or a mapping of name and its own settings",
     )
     features: int = Field(
         64, ge=1, le=4096, description="shared features that the heads see, beside the cell's"

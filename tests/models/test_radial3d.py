@@ -187,7 +187,7 @@ def test_the_lesson_labels_atoms_and_their_elements():
 def described():
     """A small network with filled running statistics, and smooth crystals."""
     crystals = random_crystals(6, grid=16)
-    network = make_network(backbone="radial3d", **SMALL | {"descriptors": False})
+    network = make_network(backbone="radial3d", **SMALL | {"grid": 16, "descriptors": False})
     return train_a_little(network, crystals.density, crystals.lattice), crystals
 
 
@@ -213,7 +213,7 @@ def test_a_rotation_changes_nothing(described):
 
 
 def test_another_origin_changes_little(described):
-    """Shifts by whole strides change nothing; others show other points of smooth fields."""
+    """Shifts by whole strides of 1/8 change nothing; others show other points of smooth fields."""
     network, crystals = described
     here = network.predict(crystals)
     density, lattice = crystals.density, crystals.lattice

@@ -91,6 +91,7 @@ class Backbone(nn.Module):
     version: raised whenever equal settings would give other numbers; part of the key of every trained network.
     autocast: whether ``forward`` may run in bfloat16 autocast, which pays for convolutions.
     uses_statistics: whether it reads the distribution (``statistics``) itself; else a branch beside it does.
+    takes_atoms: whether it may be used with ``model.atoms: structure``.
     n_features: F, the length of the features.
     n_plain: how many of the last features are plain sums, which heads also see as they are.
 
@@ -103,6 +104,7 @@ class Backbone(nn.Module):
     version: ClassVar[int] = 1
     autocast: ClassVar[bool] = True
     uses_statistics: ClassVar[bool] = False
+    takes_atoms: ClassVar[bool] = False
     n_features: int
     n_plain: int = 0
 

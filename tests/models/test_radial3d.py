@@ -20,7 +20,7 @@ from taskgroup.models.backbones.radial_layers import (
 from taskgroup.models.backbones.voxel_lesson import ATOM_INTEGRAL, distances_to_atoms
 from taskgroup.models.registry import BACKBONES
 from taskgroup.models.testing import BackboneConformance, ViewConformance, random_crystals
-from taskgroup.models.views import CrystalBatch
+from taskgroup.models.views import CrystalBatch, PreparedRows
 from taskgroup.models.views.scale_space import ScaleSpaceView, scale_space
 
 from .conftest import make_network, train_a_little
@@ -168,9 +168,11 @@ def test_the_lesson_labels_atoms_and_their_elements():
     settings = SMALL | {"sigmas": SIGMAS}
     view = make_view(ModelConfig(backbone="radial3d").updated(settings), data.n_channels)
     numbers = np.arange(3)
-    density = torch.from_numpy(data.densities(numbers)).float()
-    lattice = torch.tensor(data.lattices[:3], dtype=torch.float32)
-    rows = view.prepare(CrystalBatch(density, lattice))
+    prepared = []
+    for number in numbers:
+        crystal = CrystalBatch.of(data.densities([number]), data.lattices[[number]])
+        prepared.append(view.prepare(crystal)["grid"])
+    rows = PreparedRows.of(grid=torch.cat(prepared))
     (lesson,) = BACKBONES.find("radial3d")(view.config, view).lessons()
     inputs, labels = lesson.examples(data, numbers, rows)
     assert inputs.shape == (len(labels), view.n_fields)

@@ -35,7 +35,7 @@ def _outputs(network, densities):
     """Return standardised outputs [rows, T] of densities in standard form."""
     outputs = []
     for density in densities:
-        form, _ = standard_form(density)
+        form, _ = standard_form(density, None, spacing=0.2)
         crystals = CrystalBatch.of(form.values[None], form.lattice[None])
         with torch.no_grad():
             rows = network.view.prepare(crystals)

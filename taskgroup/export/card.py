@@ -118,12 +118,15 @@ def _settings(spec: BundleSpec, group: Group, network: MultiTaskNetwork) -> dict
 def _data(spec: BundleSpec) -> str:
     density, dataset = spec.density, spec.dataset
     channels = "channel" if density.n_channels == 1 else "channels"
+    points = f"{density.grid}^3 points"
+    if density.spacing is not None:
+        points = f"a point every {density.spacing} Å"
     lines = [
         "## Data",
         "",
         f"- dataset {dataset.get('name')} {dataset.get('version', '')}, sha256 `{dataset.get('hash')}`",
         f"- split `{spec.split.get('id')}`; {len(spec.seen_ids)} rows were seen in training or validation",
-        f"- densities: {density.kind}, {density.grid}^3 points, Gaussian of {density.sigma} Å, "
+        f"- densities: {density.kind}, {points}, Gaussian of {density.sigma} Å, "
         f"{density.n_channels} {channels}",
     ]
     return "\n".join(lines)

@@ -1,9 +1,9 @@
 """A bundle in formats that other programs run: torch.export (pt2) and ONNX.
 
-A program is one file per group. Inputs ``density`` [B, C, n, n, n] in e/Å^3, standardised as the bundle says, and
-``lattice`` [B, 3, 3] in Å; of a bundle that is given the atoms also ``numbers`` [B, K], int64, 0 in places without an
-atom, and fractional ``positions`` [B, K, 3]. Outputs ``values`` and ``stds`` [B, T] in the units of ``programs.json``,
-which also names inputs and targets. Batches may have any size.
+A program is one file per group. Inputs ``density`` [B, C, n, n, n] in e/Å^3, standardised as ``programs.json`` says,
+and ``lattice`` [B, 3, 3] in Å; of a bundle that is given the atoms also ``numbers`` [B, K], int64, 0 in places without
+an atom, and fractional ``positions`` [B, K, 3]. Outputs ``values`` and ``stds`` [B, T] in the units of
+``programs.json``, which also names inputs and targets. Batches may have any size.
 """
 
 import warnings
@@ -30,6 +30,8 @@ INDEX_FILE = "programs.json"
 _EXAMPLE_NUMBERS = [[11, 17, 0], [14, 14, 8]]
 # Edge in Å of the cubic cell that programs are traced with; any cell of a usual size does.
 _EXAMPLE_EDGE = 5.0
+# Points per axis of programs of bundles whose grids follow a spacing: 0.2 Å in cells of 6.4 Å.
+_PROGRAM_GRID = 32
 
 
 class GroupProgram(nn.Module):
@@ -112,8 +114,9 @@ def export_programs(bundle: Bundle, folder: str | Path, form: ProgramFormat) -> 
         )
         paths.append(path)
     index = out / INDEX_FILE
+    grid = _program_grid(bundle)
     content = {
-        "density": asdict(bundle.spec.density),
+        "density": asdict(bundle.spec.density) | {"grid": grid, "spacing": None},
         "programs": _programs_of_other_formats(index, form) + programs,
     }
     write_json(index, content, indent=1)
@@ -156,13 +159,18 @@ def _export(
 
 def _example(bundle: Bundle) -> dict[str, Tensor]:
     """Return a batch of two to trace with: a batch of one would be taken for a constant."""
-    wanted = bundle.spec.density
-    density = torch.rand(2, wanted.n_channels, wanted.grid, wanted.grid, wanted.grid)
+    n = _program_grid(bundle)
+    density = torch.rand(2, bundle.spec.density.n_channels, n, n, n)
     example = {"density": density, "lattice": torch.eye(3).repeat(2, 1, 1) * _EXAMPLE_EDGE}
     if bundle.uses_atoms:
         example["numbers"] = torch.tensor(_EXAMPLE_NUMBERS)
         example["positions"] = torch.rand(*example["numbers"].shape, 3)
     return example
+
+
+def _program_grid(bundle: Bundle) -> int:
+    """Return the points per axis of a program's densities, which have one shape for all crystals."""
+    return bundle.spec.density.grid or _PROGRAM_GRID
 
 
 def _to_learnt(target: Target, values: Tensor) -> Tensor:

@@ -24,9 +24,8 @@ from taskgroup.models import AtomBatch, CrystalBatch
 
 REFERENCE_FILE = "reference.safetensors"
 
-# Densities of a bundle are at most three, and fewer where three take more than this many bytes (one is always stored):
-# a bundle of small networks should not grow several times by them.
-_MOST_INPUTS = 3
+# Densities of a bundle are three, and fewer where three take more than this many bytes (one is always stored): a bundle
+# of small networks should not grow several times by them.
 _MOST_BYTES = 192 * 1024
 
 # Largest accepted change of a prediction, in standard deviations of the target on the training rows (of a probability
@@ -109,10 +108,14 @@ def choose_inputs(dataset: Dataset, n_channels: int) -> ReferenceInputs:
     volumes = np.abs(np.linalg.det(dataset.lattices))
     ranked = sorted(range(len(dataset)), key=lambda row: (volumes[row], dataset.ids[row]))
     wanted = [ranked[len(ranked) // 2], ranked[0], ranked[-1]]
-    bytes_per_row = n_channels * dataset.grid**3 * np.dtype(np.float16).itemsize
-    n_rows = max(1, min(_MOST_INPUTS, _MOST_BYTES // bytes_per_row))
-    rows = list(dict.fromkeys(wanted))[:n_rows]
-    densities = dataset.densities(rows)[:, :n_channels].astype(np.float16)
+    densities: list[NDArray[np.float16]] = []
+    rows = []
+    for row in dict.fromkeys(wanted):
+        density = dataset.read(np.array([row]))[0][:n_channels]
+        n_bytes = sum(other.nbytes for other in (*densities, density))
+        if not rows or n_bytes <= _MOST_BYTES:
+            rows.append(row)
+            densities.append(density)
     species = [dataset.species[row] for row in rows]
     atoms = AtomBatch.of(species, [dataset.frac_coords[row] for row in rows])
     return ReferenceInputs(densities, dataset.lattices[rows], atoms)
@@ -123,8 +126,8 @@ def write_reference(folder: Path, bundle: Bundle) -> None:
     inputs = bundle.reference
     if inputs is None:
         return
-    tensors = {
-        "densities": inputs.densities,
+    densities = {f"density{number}": density for number, density in enumerate(inputs.densities)}
+    tensors = densities | {
         "lattices": inputs.lattices,
         "values": _predicted(bundle, inputs),
     }
@@ -141,13 +144,20 @@ def read_reference_inputs(folder: Path) -> ReferenceInputs | None:
     if not path.exists():
         return None
     with safe_open(path, framework="numpy") as file:
-        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
-    atoms = None
-    # Bundles of earlier versions store no atoms.
-    if "numbers" in tensors:
-        numbers, positions = tensors["numbers"], tensors["positions"]
-        atoms = AtomBatch(torch.from_numpy(numbers), torch.from_numpy(positions))
-    return ReferenceInputs(tensors["densities"], tensors["lattices"], atoms)
+        names = set(file.keys())
+        if "densities" in names:
+            # Until version 0.2 all grids had one shape, and stood in one array.
+            densities = list(file.get_tensor("densities"))
+        else:
+            densities = []
+            while f"density{len(densities)}" in names:
+                densities.append(file.get_tensor(f"density{len(densities)}"))
+        atoms = None
+        # Bundles of earlier versions store no atoms.
+        if "numbers" in names:
+            numbers, positions = file.get_tensor("numbers"), file.get_tensor("positions")
+            atoms = AtomBatch(torch.from_numpy(numbers), torch.from_numpy(positions))
+        return ReferenceInputs(densities, file.get_tensor("lattices"), atoms)
 
 
 def compare_reference(folder: Path, bundle: Bundle) -> dict[str, float]:
@@ -186,9 +196,13 @@ def version_changes(
 def _predicted(bundle: Bundle, inputs: ReferenceInputs) -> NDArray[np.float64]:
     """Return predictions [inputs, targets] in units, on the CPU whatever the machine has; see ``TOLERANCE``."""
     sigma = bundle.spec.density.sigma
-    crystals = CrystalBatch.of(inputs.densities, inputs.lattices, inputs.atoms, sigma)
-    values, _ = predict_crystals(bundle, crystals, device="cpu")
-    return values
+    values = []
+    for row, density in enumerate(inputs.densities):
+        one = slice(row, row + 1)
+        atoms = None if inputs.atoms is None else inputs.atoms[one]
+        crystal = CrystalBatch.of(density[None], inputs.lattices[one], atoms, sigma)
+        values.append(predict_crystals(bundle, crystal, device="cpu")[0])
+    return np.concatenate(values)
 
 
 def _largest_change(bundle: Bundle, name: str, then: NDArray, now: NDArray) -> float:

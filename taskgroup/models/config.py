@@ -51,7 +51,7 @@ class ModelConfig(BaseModel):
         16,
         ge=4,
         le=256,
-        description="most points per axis that the network sees; divides the stored grid",
+        description="points per axis that the network sees",
     )
     edge: float = Field(8.0, gt=0, le=50, description="edge of the Cartesian view's cube, Å")
     fields: tuple[FieldName, ...] = Field(
@@ -84,7 +84,7 @@ class ModelConfig(BaseModel):
     )
     descriptors: bool = Field(
         True,
-        description="the distribution of every field on the stored grid joins what the backbone pooled",
+        description="the distribution of every field joins what the backbone pooled",
     )
     lattice_features: bool = Field(
         False,

@@ -16,14 +16,16 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from taskgroup.datasets import Dataset, Split, TargetScaler, TargetTable
+from taskgroup.datasets.density_rows import equal_shape_batches
 from taskgroup.errors import ConfigError, TargetError, TaskgroupError
 from taskgroup.models import AtomBatch, CrystalBatch, MultiTaskNetwork, PreparedRows, View
 from taskgroup.models.views.rows import channels_first, channels_last
 from taskgroup.training.prepared_rows import cache_folder, load_prepared, save_prepared
 
 _log = logging.getLogger(__name__)
-# Densities in memory at a time while preparing.
+# Densities in memory at a time while preparing, and their grid points: several fields of each are made.
 _CHUNK = 64
+_CHUNK_POINTS = 64 * 32**3
 # Most bytes of prepared rows that a CPU keeps in memory, over all datasets and views.
 _RESIDENT_BYTES = 4 << 30
 # Seconds of preparing from which on the rows are kept on disk.
@@ -80,8 +82,7 @@ class _UnpreparedRows:
     def prepare(self, numbers: NDArray[np.int64]) -> None:
         """Make sure that rows of these numbers are prepared."""
         missing = np.unique(numbers[~self.done[numbers]])
-        for start in range(0, len(missing), _CHUNK):
-            chunk = missing[start : start + _CHUNK]
+        for chunk in equal_shape_batches(self.dataset.shapes, missing, _CHUNK, _CHUNK_POINTS):
             index = torch.from_numpy(chunk)
             prepared = _prepare_rows(self.dataset, self.view, self.lattice, chunk)
             for room, tensor in zip(self.rows.tensors, prepared.tensors, strict=True):

@@ -22,11 +22,13 @@ from taskgroup.datasets.density_rows import (
     to_float16,
 )
 from taskgroup.datasets.extensive import per_atom_table
+from taskgroup.datasets.rows import Row, TorchRows, row_of
 from taskgroup.datasets.splits import SPLIT_BY, Splits, make_splits
 from taskgroup.datasets.target import TargetTable, row_numbers, specs_json
 from taskgroup.errors import ConfigError, StoreError, did_you_mean
 
 if TYPE_CHECKING:
+    import pandas as pd
     from pymatgen.core import Structure
 
 _PER_ROW = ("lattices", "shapes", "formulas", "chemical_systems", "species", "frac_coords")
@@ -146,6 +148,36 @@ class Dataset:
 
     def __len__(self) -> int:
         return len(self.targets)
+
+    def __getitem__(self, rows: Any) -> "Row | Dataset":
+        """Return one row (an integer) with density, structure and labels, or a subset (a slice, a list, a mask)."""
+        if isinstance(rows, int | np.integer):
+            return row_of(self, int(rows))
+        if isinstance(rows, slice):
+            rows = np.arange(len(self))[rows]
+        return self.subset(rows)
+
+    def __repr__(self) -> str:
+        channels = "1 channel" if self.n_channels == 1 else f"{self.n_channels} channels"
+        grid = f"{channels} of {self.grid}^3"
+        names = ", ".join(self.targets.names)
+        return f"Dataset({self.name}: {len(self)} rows, {self.kind} densities, {grid}; targets {names})"
+
+    def _repr_html_(self) -> str:
+        from html import escape
+
+        return f"<p>{escape(repr(self))}</p>{self.targets._repr_html_()}"
+
+    def frame(self) -> "pd.DataFrame":
+        """Return the labels by id, as ``targets.frame()`` does, after formula and chemical system of each row."""
+        frame = self.targets.frame()
+        frame.insert(0, "formula", self.formulas)
+        frame.insert(1, "chemical_system", self.chemical_systems)
+        return frame
+
+    def torch(self) -> TorchRows:
+        """Return the rows as a ``torch.utils.data.Dataset``; ``data.with_targets(...)`` and subsets have one too."""
+        return TorchRows(self)
 
     @cached_property
     def learnt_targets(self) -> TargetTable:

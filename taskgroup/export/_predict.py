@@ -10,7 +10,7 @@ crystals like those of the dataset (conformal, see ``conformal_widths``).
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -87,6 +87,17 @@ def predict(
         frame[f"{name}_high"] = target.inverse(middle + width)
     _give_back_extensive(bundle, frame, species)
     frame.attrs["units"] = bundle.units
+    return frame
+
+
+def predict_items(
+    bundle: Bundle, items: Iterable[Item], *, device: str | torch.device | None = None
+) -> "pd.DataFrame":
+    """Return predictions and standard deviations, in units, of densities that are in the bundle's form already."""
+    device = _device(device)
+    batch_size = _CPU_BATCH if device.type == "cpu" else _GPU_BATCH
+    frame, species = _predicted_frame(bundle, iter(items), batch_size, device)
+    _give_back_extensive(bundle, frame, species)
     return frame
 
 

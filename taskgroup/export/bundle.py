@@ -20,7 +20,7 @@ Members = Mapping[Group, Sequence[MultiTaskNetwork]]
 
 @dataclass(frozen=True, eq=False)
 class ReferenceInputs:
-    """Densities, float16 [C, n1, n2, n3] each, in e/Å^3, cells [R, 3, 3] in Å, and atoms; predictions are stored."""
+    """Densities, float16 [C, n1, n2, n3] in e/Å^3, cells [R, 3, 3] in Å, and atoms, whose predictions are stored."""
 
     densities: Sequence[NDArray[np.float16]]
     lattices: NDArray[np.float64]

@@ -144,20 +144,24 @@ def read_reference_inputs(folder: Path) -> ReferenceInputs | None:
     if not path.exists():
         return None
     with safe_open(path, framework="numpy") as file:
-        names = set(file.keys())
-        if "densities" in names:
-            # Until version 0.2 all grids had one shape, and stood in one array.
-            densities = list(file.get_tensor("densities"))
-        else:
-            densities = []
-            while f"density{len(densities)}" in names:
-                densities.append(file.get_tensor(f"density{len(densities)}"))
-        atoms = None
-        # Bundles of earlier versions store no atoms.
-        if "numbers" in names:
-            numbers, positions = file.get_tensor("numbers"), file.get_tensor("positions")
-            atoms = AtomBatch(torch.from_numpy(numbers), torch.from_numpy(positions))
-        return ReferenceInputs(densities, file.get_tensor("lattices"), atoms)
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
+    atoms = None
+    # Bundles of earlier versions store no atoms.
+    if "numbers" in tensors:
+        numbers, positions = tensors["numbers"], tensors["positions"]
+        atoms = AtomBatch(torch.from_numpy(numbers), torch.from_numpy(positions))
+    return ReferenceInputs(_densities(tensors), tensors["lattices"], atoms)
+
+
+def _densities(tensors: dict[str, NDArray]) -> list[NDArray[np.float16]]:
+    """Return the densities of a file of reference inputs."""
+    if "densities" in tensors:
+        # Until version 0.2 all grids had one shape, and stood in one array.
+        return list(tensors["densities"])
+    densities = []
+    while f"density{len(densities)}" in tensors:
+        densities.append(tensors[f"density{len(densities)}"])
+    return densities
 
 
 def compare_reference(folder: Path, bundle: Bundle) -> dict[str, float]:
@@ -198,9 +202,9 @@ def _predicted(bundle: Bundle, inputs: ReferenceInputs) -> NDArray[np.float64]:
     sigma = bundle.spec.density.sigma
     values = []
     for row, density in enumerate(inputs.densities):
-        one = slice(row, row + 1)
-        atoms = None if inputs.atoms is None else inputs.atoms[one]
-        crystal = CrystalBatch.of(density[None], inputs.lattices[one], atoms, sigma)
+        atoms = None if inputs.atoms is None else inputs.atoms[row : row + 1]
+        lattice = inputs.lattices[row][None]
+        crystal = CrystalBatch.of(density[None], lattice, atoms, sigma)
         values.append(predict_crystals(bundle, crystal, device="cpu")[0])
     return np.concatenate(values)
 

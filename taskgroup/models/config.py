@@ -93,7 +93,7 @@ class ModelConfig(BaseModel):
     )
     backbone: SerializeAsAny[BackboneSettings] = Field(
         default_factory=lambda: _backbone_settings({"name": DEFAULT_BACKBONE}),
-        description="name of the backbone (msa3dcnn, resnet3d, convnext3d, descriptors, peaks, or a plug-in's), "
+        description="name of the backbone (msa3dcnn, radial3d, resnet3d, convnext3d, descriptors, peaks, a plug-in), "
         "or a mapping of name and its own settings",
     )
     features: int = Field(

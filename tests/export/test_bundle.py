@@ -99,7 +99,7 @@ def test_editing_the_card_does_not_spoil_the_bundle(saved) -> None:
 def test_a_newer_format_is_refused_by_its_number(saved) -> None:
     alter(saved, lambda content: content.update(format_version=99))
     with pytest.raises(
-        BundleError, match=r"format_version must be at most 2, but it is 99 .*upgrade"
+        BundleError, match=r"format_version must be at most 3, but it is 99 .*upgrade"
     ):
         load_bundle(saved)
 

@@ -76,7 +76,7 @@ class TestPeaksOfKnownAtoms(BackboneConformance):
 
 
 def test_names_are_unique_and_an_unknown_one_is_refused():
-    assert len(set(BACKBONES)) == len(BACKBONES) >= len(BACKBONES.builtin_names) == 5
+    assert len(set(BACKBONES)) == len(BACKBONES) >= len(BACKBONES.builtin_names) == 6
     with pytest.raises(ConfigError, match="unknown backbone 'msa3dcn'; did you mean 'msa3dcnn'"):
         BACKBONES.find("msa3dcn")
 

@@ -76,6 +76,7 @@ def test_the_key_of_prepared_rows_has_the_version(monkeypatch):
         {"backbone": "descriptors"},
         {"backbone": "peaks"},
         {"backbone": "peaks", "atoms": "structure"},
+        {"backbone": "radial3d"},
     ],
 )
 def test_a_version_shows_what_it_always_did(settings):

@@ -10,6 +10,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from taskgroup import files
 from taskgroup.datasets.ingest.parts import PartJob, check_job, run_jobs, write_job
@@ -24,11 +25,14 @@ from taskgroup.datasets.store import (
     reopen_store,
 )
 from taskgroup.datasets.store.manifest import MANIFEST
-from taskgroup.datasets.tables import Properties, Tables, TargetsAsked, read_properties
+from taskgroup.datasets.tables import Properties, TargetsAsked, read_properties
 from taskgroup.densities import DEFAULT_SPACING
 from taskgroup.densities.standardise import check_grid
 from taskgroup.errors import ConfigError, InputError, StoreError
 from taskgroup.machine import available_cores
+
+if TYPE_CHECKING:
+    from taskgroup.datasets.tables.properties import Tables
 
 OnProgress = Callable[[int, int], None]
 
@@ -80,7 +84,7 @@ class _Work:
 
 def ingest(
     folder: str | Path,
-    properties: Tables,
+    properties: "Tables",
     out: str | Path,
     *,
     id_column: str | None = None,
@@ -120,7 +124,7 @@ def ingest(
 
 def check(
     folder: str | Path,
-    properties: Tables,
+    properties: "Tables",
     *,
     id_column: str | None = None,
     targets: TargetsAsked = None,
@@ -163,7 +167,7 @@ def check(
 
 def promolecules(
     structures: str | Path,
-    properties: Tables,
+    properties: "Tables",
     out: str | Path,
     *,
     id_column: str | None = None,
@@ -190,7 +194,7 @@ def promolecules(
 
 def _find_inputs(
     folder: str | Path,
-    tables: Tables,
+    tables: "Tables",
     id_column: str | None,
     targets: TargetsAsked,
     match: str | None,

@@ -46,9 +46,14 @@ class Lesson:
 
     ``pupils`` are the modules that the lesson changes. Networks whose pupils begin with equal weights share what the
     first of them has learnt.
+
+    ``steps``, ``batch_size`` (examples per step) and ``lr`` (AdamW's highest learning rate) say how it is learnt.
     """
 
     name: str
+    steps: ClassVar[int] = 1000
+    batch_size: ClassVar[int] = 256
+    lr: ClassVar[float] = 0.003
     pupils: nn.ModuleDict
 
     def examples(

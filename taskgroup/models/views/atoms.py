@@ -37,7 +37,7 @@ class AtomView(View):
     ``CORE_RADIUS`` from every atom. With ``atoms: structure_alone`` the statistics are zero.
     """
 
-    version = 1
+    version = 2
     uses_atoms: ClassVar[bool] = True
 
     def __init__(self, config: ModelConfig, in_channels: int) -> None:

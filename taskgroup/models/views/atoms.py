@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, ClassVar
 
 import torch
 from torch import Tensor
 
 from taskgroup.errors import ConfigError
-from taskgroup.models.grid_maxima import grid_of
-from taskgroup.models.lattice import standard_orientation
+from taskgroup.models.lattice import reciprocal, standard_orientation
 from taskgroup.models.neighbours import nearness
 from taskgroup.models.views.base import View
 from taskgroup.models.views.crystal_batch import AtomBatch, CrystalBatch
@@ -24,9 +24,6 @@ NUMBER = 1
 """Column of the atomic number; column 0 says whether there is an atom."""
 CORE_RADIUS = 1.0
 """Å around each atom in which the density is not looked at: there it belongs to the code and the pseudopotential."""
-
-# Distances computed at a time.
-_MOST_DISTANCES = 1 << 22
 
 
 class AtomView(View):
@@ -84,25 +81,34 @@ def outside_cores(crystals: CrystalBatch) -> Tensor:
 
     Where atoms are so close that there are none, all points count.
     """
-    lattice = crystals.lattice.float()
-    grid = grid_of(crystals.density).tolist()
-    axes = [torch.arange(int(n), device=lattice.device) / n for n in grid]
-    points = torch.cartesian_prod(*axes).to(lattice)
-    nearest = torch.full((len(crystals), len(points)), torch.inf, device=lattice.device)
-    images = torch.cartesian_prod(*[torch.arange(-1, 2, device=lattice.device)] * 3).to(lattice)
-    shifts = images @ lattice
-    for numbers, positions in zip(
-        crystals.atoms.numbers.unbind(1), crystals.atoms.positions.unbind(1), strict=True
-    ):
-        apart = points - positions[:, None].to(lattice)
-        vectors = (apart - apart.round()) @ lattice
+    atoms, lattice = crystals.atoms, crystals.lattice.float()
+    shape = crystals.density.shape[2:]
+    axes = [torch.arange(n, device=lattice.device) / n for n in shape]
+    points = torch.cartesian_prod(*axes)
+    shifts = (_images(lattice) @ lattice)[:, :, None]
+    outside = torch.ones(len(crystals), len(points), dtype=torch.bool, device=lattice.device)
+    # One place for an atom at a time: all of them at once would not fit into memory in large cells.
+    for place in range(atoms.numbers.shape[1]):
+        apart = points - atoms.positions[:, place, None].to(lattice)
+        nearest = (apart - apart.round()) @ lattice
+        is_none = atoms.numbers[:, place, None] == 0
         for shift in shifts.unbind(1):
-            squared = (vectors + shift[:, None]).square().sum(-1)
-            squared = squared.masked_fill((numbers == 0)[:, None], torch.inf)
-            nearest = torch.minimum(nearest, squared)
-    outside = nearest > CORE_RADIUS**2
+            is_far = (nearest + shift).square().sum(-1) > CORE_RADIUS**2
+            outside = outside & (is_far | is_none)
     outside = outside | ~outside.any(1, keepdim=True)
-    return outside.unflatten(1, crystals.density.shape[2:])
+    return outside.unflatten(1, shape)
+
+
+def _images(lattice: Tensor) -> Tensor:
+    """Return whole steps [M, 3] along the lattice vectors to the images of an atom that can be near a point."""
+    reach = [1, 1, 1]
+    if not torch.compiler.is_compiling():
+        # reciprocal vectors are as long as planes of the lattice are close
+        planes_per_angstrom = reciprocal(lattice.double()).square().sum(1).amax(0).sqrt()
+        # the image that rounding chose is at most half a vector away along each
+        reach = [math.ceil(CORE_RADIUS * n - 0.5) for n in planes_per_angstrom.tolist()]
+    ranges = [torch.arange(-n, n + 1, device=lattice.device) for n in reach]
+    return torch.cartesian_prod(*ranges).to(lattice)
 
 
 def _known_atoms(crystals: CrystalBatch) -> AtomBatch:

@@ -85,18 +85,32 @@ def outside_cores(crystals: CrystalBatch) -> Tensor:
     shape = crystals.density.shape[2:]
     axes = [torch.arange(n, device=lattice.device) / n for n in shape]
     points = torch.cartesian_prod(*axes)
-    shifts = (_images(lattice) @ lattice)[:, :, None]
-    outside = torch.ones(len(crystals), len(points), dtype=torch.bool, device=lattice.device)
-    # One place for an atom at a time: all of them at once would not fit into memory in large cells.
-    for place in range(atoms.numbers.shape[1]):
-        apart = points - atoms.positions[:, place, None].to(lattice)
-        nearest = (apart - apart.round()) @ lattice
-        is_none = atoms.numbers[:, place, None] == 0
-        for shift in shifts.unbind(1):
-            is_far = (nearest + shift).square().sum(-1) > CORE_RADIUS**2
-            outside = outside & (is_far | is_none)
+    shifts = _images(lattice) @ lattice
+    if torch.compiler.is_compiling():
+        # a traced program may not depend on how many atoms there are
+        outside = _far_from_atoms(points, atoms, lattice, shifts)
+    else:
+        outside = torch.ones(len(crystals), len(points), dtype=torch.bool, device=lattice.device)
+        # One place for an atom at a time: all of them at once would not fit into memory in large cells.
+        for place in range(atoms.numbers.shape[1]):
+            one = atoms[:, place : place + 1]
+            outside = outside & _far_from_atoms(points, one, lattice, shifts)
     outside = outside | ~outside.any(1, keepdim=True)
     return outside.unflatten(1, shape)
+
+
+def _far_from_atoms(points: Tensor, atoms: AtomBatch, lattice: Tensor, shifts: Tensor) -> Tensor:
+    """Return which points [P, 3] (fractional) are far from all atoms: [B, P].
+
+    ``shifts`` [B, M, 3] (Å) lead to the images that are looked at.
+    """
+    apart = points - atoms.positions[:, :, None].to(lattice)
+    nearest = (apart - apart.round()) @ lattice[:, None]
+    is_none = (atoms.numbers == 0)[:, :, None]
+    near_any = torch.zeros_like(nearest[..., 0], dtype=torch.bool)
+    for shift in shifts.unbind(1):
+        near_any = near_any | ((nearest + shift[:, None, None]).square().sum(-1) <= CORE_RADIUS**2)
+    return (is_none | ~near_any).all(1)
 
 
 def _images(lattice: Tensor) -> Tensor:

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from taskgroup.datasets.ingest.layout import claim_of
 from taskgroup.datasets.ingest.sources import Matched, find_densities, find_structures
-from taskgroup.densities import readers
+from taskgroup.densities import density_paths
 from taskgroup.errors import InputError
 
 
@@ -49,9 +49,11 @@ def _shown_id(row_id: str, folder: Path) -> str:
 def _ids(folder: Path, densities_only: bool) -> list[str]:
     """Return the names that files have where no property table says which row they belong to."""
     ids: dict[str, None] = {}
-    for path in sorted(folder.rglob("*")):
-        if path.name.startswith(".") or not path.is_file():
+    paths = density_paths(folder) if densities_only else sorted(folder.rglob("*"))
+    for path in paths:
+        # an archive that cannot be read is reported where its files are matched
+        if not isinstance(path, Path):
             continue
-        if not densities_only or any(reader.suits(path) for reader in readers()):
+        if densities_only or (path.is_file() and not path.name.startswith(".")):
             ids[claim_of(path, folder, (), None).row_id] = None
     return list(ids)

@@ -5,6 +5,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+from taskgroup.densities import archive_stem
 from taskgroup.densities.compression import bare_name
 from taskgroup.errors import ConfigError
 
@@ -93,7 +94,8 @@ def claim_of(path: Path, root: Path, ids: Collection[str], match: Match | None) 
     for name in (file_name, bare, stem, plain_stem, relative, in_folder, folder):
         if name in ids:
             return claim(name, 0, folder)
-    for level, name in enumerate(reversed(folders), start=1):
+    for level, folder_name in enumerate(reversed(folders), start=1):
+        name = folder_name if folder_name in ids else archive_stem(folder_name)
         if name in ids:
             below = folders[len(folders) - level + 1 :]
             place = "/".join(("{id}", *below)) if below else ""

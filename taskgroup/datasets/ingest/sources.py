@@ -2,12 +2,12 @@
 
 import re
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from taskgroup.datasets.ingest.layout import Claim, Match, claim_of
 from taskgroup.datasets.store import Refused
-from taskgroup.densities import readers, structure_lines
+from taskgroup.densities import density_paths, structure_lines
 from taskgroup.densities.compression import bare_name
 from taskgroup.errors import InputError
 
@@ -50,7 +50,7 @@ class Source:
 
 @dataclass(frozen=True)
 class Matched:
-    """Sources of rows, in the order of their ids.
+    """Sources of rows, in the order of their files (structures: of their ids).
 
     ``without_row`` names sources that belong to no row; ``refused`` are rows whose files are ambiguous; ``notes`` tell
     what was guessed.
@@ -70,12 +70,23 @@ def find_densities(
     The id is the file's name without endings and VASP words (``mp-19.CHGCAR.gz``, ``mp-19_CHGCAR``, ``mp-19.cube``),
     its path (``set/mp-19``), else the name of a folder above it (``mp-19/CHGCAR``, ``mp-19/static/CHGCAR``), or what
     stands at ``{id}`` in ``match`` (``{id}/static``). Of several files of a row the CHGCAR is taken before others, or,
-    with ``all_electron``, AECCAR0 + AECCAR2. A row is refused where two files have the same claim to it.
+    with ``all_electron``, AECCAR0 + AECCAR2. A row is refused where two files have the same claim to it. Files in tar
+    and zip archives are found as if these were folders; ``folder`` may be an archive itself.
     """
-    takers = readers()
-    paths = [path for path in _files(folder) if any(reader.suits(path) for reader in takers)]
+    if not folder.exists():
+        raise InputError(f"{folder}: no such folder")
+    paths, notes = [], []
+    for found in density_paths(folder):
+        if isinstance(found, Path):
+            paths.append(found)
+        else:
+            notes.append(f"an archive is left out from here on: {found}")
     order = ("AECCAR", *_WORD_ORDER[:3]) if all_electron else _WORD_ORDER
-    return _match(paths, folder, ids, match, order)
+    matched = _match(paths, folder, ids, match, order)
+    places = {path: number for number, path in enumerate(paths)}
+    # an archive is read in its own order, which takes one pass
+    in_order = sorted(matched.sources, key=lambda source: places[source.files[0]])
+    return replace(matched, sources=tuple(in_order), notes=(*notes, *matched.notes))
 
 
 def find_structures(place: Path, ids: Collection[str], match: str | None = None) -> Matched:

@@ -7,7 +7,7 @@
 
 Each is a scalar: moving the origin by grid points, reordering or reversing lattice vectors only moves its values.
 
-Fourier transforms and derivatives are products with n x n matrices, axis by axis. At the 32 points of a stored density
+Fourier transforms and derivatives are products with n x n matrices, axis by axis. At the 32 points of a usual cell
 that is as quick as an FFT (on GPUs quicker), and it can be written as ONNX, which has no complex numbers. The highest
 frequency of an even grid has no sign, hence no derivative and no phase: derivatives and low-passes drop it.
 """
@@ -33,9 +33,9 @@ _VANISHING = -30
 def density_fields(
     density: Tensor, lattice: Tensor, names: Sequence[str], widths: Sequence[float]
 ) -> Tensor:
-    """Return fields [B, (1 + widths) * names * C, N, N, N] of densities [B, C, N, N, N] (e/Å^3) in cells [B, 3, 3] (Å).
+    """Return fields [B, (1 + widths) * names * C, n1, n2, n3] of densities [B, C, n1, n2, n3] (e/Å^3).
 
-    First of the density as it is, then of the density low-passed with an isotropic Gaussian of each width (Å) in turn,
+    ``lattice`` [B, 3, 3] are their cells (Å). First of the density as it is, then of the density low-passed with an isotropic Gaussian of each width (Å) in turn,
     which keeps its charge. In units of about a valence electron's; ``scale_values`` comes next.
     """
     inverse = reciprocal(lattice)
@@ -67,42 +67,46 @@ def _fields(rho: Tensor, inverse: Tensor, names: Sequence[str]) -> dict[str, Ten
 
 
 def low_passes(density: Tensor, inverse: Tensor, widths: Sequence[float]) -> list[Tensor]:
-    """Return densities [B, C, N, N, N] convolved with isotropic Gaussians of these widths (Å).
+    """Return densities [B, C, n1, n2, n3] convolved with isotropic Gaussians of these widths (Å).
 
     ``inverse`` [B, 3, 3] is the ``reciprocal`` of their cells.
     """
-    n = density.shape[-1]
-    frequency = _signed_frequencies(n, density)
-    square = _squared_wave_vectors(frequency, inverse)
-    has_sign = torch.ones_like(frequency)
-    if n % 2 == 0:
-        has_sign[n // 2] = 0.0
-    mask = has_sign[:, None, None] * has_sign[:, None] * has_sign
-    cosine, sine = _fourier_matrices(n, density)
-    real, imaginary = _transform(density, torch.zeros_like(density), cosine, -sine)
+    grid = density.shape[2:]
+    square = _squared_wave_vectors(grid, inverse)
+    x_sign, y_sign, z_sign = (_has_sign(n, density) for n in grid)
+    mask = x_sign[:, None, None] * y_sign[:, None] * z_sign
+    forward = [_fourier_matrices(n, density) for n in grid]
+    backward = []
+    for n, (cosine, minus_sine) in zip(grid, forward, strict=True):
+        backward.append((cosine / n, -minus_sine / n))
+    real, imaginary = _transform(density, torch.zeros_like(density), forward)
     smoothed = []
     for width in widths:
         exponent = -0.5 * width**2 * square
         gain = mask * torch.exp(exponent) * (exponent > _VANISHING)
         gain = gain.unsqueeze(1)
-        back, _ = _transform(real * gain, imaginary * gain, cosine / n, sine / n)
+        back, _ = _transform(real * gain, imaginary * gain, backward)
         smoothed.append(back)
     return smoothed
 
 
 def cartesian_gradient(values: Tensor, inverse: Tensor) -> Tensor:
-    """Return the gradient [B, 3, C, n, n, n] (per Å) of periodic values [B, C, n, n, n]."""
-    slopes = derivative_matrix(values.shape[-1], values)
-    fractional = torch.stack([_along(values, slopes, axis) for axis in (2, 3, 4)], dim=1)
+    """Return the gradient [B, 3, C, n1, n2, n3] (per Å) of periodic values [B, C, n1, n2, n3]."""
+    along_axes = [_slope(values, axis) for axis in (2, 3, 4)]
+    fractional = torch.stack(along_axes, dim=1)
     return (inverse @ fractional.flatten(2)).view_as(fractional)
 
 
 def divergence(vectors: Tensor, inverse: Tensor) -> Tensor:
-    """Return the divergence [B, C, n, n, n] (per Å) of a periodic vector field [B, 3, C, n, n, n]."""
-    slopes = derivative_matrix(vectors.shape[-1], vectors)
+    """Return the divergence [B, C, n1, n2, n3] (per Å) of a periodic vector field [B, 3, C, n1, n2, n3]."""
     fractional = (inverse.transpose(1, 2) @ vectors.flatten(2)).view_as(vectors)
-    x, y, z = (_along(fractional[:, axis], slopes, axis + 2) for axis in range(3))
+    x, y, z = (_slope(fractional[:, axis], axis + 2) for axis in range(3))
     return x + y + z
+
+
+def _slope(values: Tensor, axis: int) -> Tensor:
+    """Return the derivative of periodic values along one of the axes 2, 3, 4, in fractional coordinates."""
+    return _along(values, derivative_matrix(values.shape[axis], values), axis)
 
 
 def derivative_matrix(n: int, like: Tensor) -> Tensor:
@@ -134,32 +138,40 @@ def _signed_frequencies(n: int, like: Tensor) -> Tensor:
     return torch.where(index < (n + 1) // 2, index, index - n).to(like.dtype)
 
 
-def _squared_wave_vectors(frequency: Tensor, inverse: Tensor) -> Tensor:
-    """Return squared lengths [B, n, n, n] (1/Å^2) of the wave vectors of all frequencies [n]."""
-    n = len(frequency)
+def _has_sign(n: int, like: Tensor) -> Tensor:
+    """Return 1 for each frequency [n] that has a sign, 0 for the highest one of an even grid."""
+    has_sign = torch.ones(n, dtype=like.dtype, device=like.device)
+    if n % 2 == 0:
+        has_sign[n // 2] = 0.0
+    return has_sign
+
+
+def _squared_wave_vectors(grid: Sequence[int], inverse: Tensor) -> Tensor:
+    """Return squared lengths [B, n1, n2, n3] (1/Å^2) of the wave vectors of a grid."""
+    frequencies = [_signed_frequencies(n, inverse) for n in grid]
     # of the reciprocal vectors, [B, 3, 3]
     metric = inverse.transpose(1, 2) @ inverse
-    points = torch.stack(torch.meshgrid(frequency, frequency, frequency, indexing="ij"))
+    points = torch.stack(torch.meshgrid(*frequencies, indexing="ij"))
     points = points.flatten(1)
     square = (points * (metric @ points)).sum(1)
-    return square.unflatten(1, (n, n, n)) * (2 * math.pi) ** 2
+    return square.unflatten(1, tuple(grid)) * (2 * math.pi) ** 2
 
 
 def _fourier_matrices(n: int, like: Tensor) -> tuple[Tensor, Tensor]:
-    """Return cosine and sine [n, n] of 2 pi i j / n."""
+    """Return cosine and minus sine [n, n] of 2 pi i j / n: the transform of n points, real and imaginary."""
     index = torch.arange(n, device=like.device)
     # whole periods are dropped while numbers are whole
     angle = (2 * math.pi / n) * (index[:, None] * index % n).to(torch.float64)
-    return torch.cos(angle).to(like.dtype), torch.sin(angle).to(like.dtype)
+    return torch.cos(angle).to(like.dtype), -torch.sin(angle).to(like.dtype)
 
 
 def _transform(
-    real: Tensor, imaginary: Tensor, cosine: Tensor, sine: Tensor
+    real: Tensor, imaginary: Tensor, matrices: Sequence[tuple[Tensor, Tensor]]
 ) -> tuple[Tensor, Tensor]:
-    """Multiply complex values by the complex matrix cosine + i sine along each of the last three axes."""
-    for axis in (2, 3, 4):
-        new_real = _along(real, cosine, axis) - _along(imaginary, sine, axis)
-        imaginary = _along(real, sine, axis) + _along(imaginary, cosine, axis)
+    """Multiply complex values by a complex matrix (real, imaginary) along each of the last three axes."""
+    for axis, (matrix, imaginary_matrix) in zip((2, 3, 4), matrices, strict=True):
+        new_real = _along(real, matrix, axis) - _along(imaginary, imaginary_matrix, axis)
+        imaginary = _along(real, imaginary_matrix, axis) + _along(imaginary, matrix, axis)
         real = new_real
     return real, imaginary
 

@@ -167,3 +167,11 @@ def test_the_cube_root_is_one():
     torch.testing.assert_close(
         scale_values(torch.tensor([8.0, -27.0]), "cbrt"), torch.tensor([2.0, -3.0])
     )
+
+
+def test_a_grid_with_three_lengths_gives_the_same_field_as_a_cube_at_the_points_both_have(cell):
+    cube = waves(cell, 24, lambda k, angle: torch.cos(angle))[None, None] + 5
+    part = cube[:, :, ::2, :, ::3]
+    whole = density_fields(cube, cell[None], ALL, (0.3,))
+    found = density_fields(part, cell[None], ALL, (0.3,))
+    torch.testing.assert_close(found, whole[:, :, ::2, :, ::3])

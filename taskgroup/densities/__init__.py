@@ -13,7 +13,13 @@ Density(memory: 1 x [16 x 16 x 16], promolecule, 28.0000 electrons)
 pymatgen is imported when a file is read.
 """
 
-from taskgroup.densities.archives import archive_stem, is_archive, is_archive_name, members
+from taskgroup.densities.archives import (
+    archive_stem,
+    is_archive,
+    is_archive_name,
+    is_archive_path,
+    members,
+)
 from taskgroup.densities.cell import CellReport, primitive
 from taskgroup.densities.density import Density
 from taskgroup.densities.descriptions import equivalent_descriptions
@@ -49,6 +55,7 @@ __all__ = [
     "equivalent_descriptions",
     "is_archive",
     "is_archive_name",
+    "is_archive_path",
     "members",
     "peak_at_origin",
     "primitive",

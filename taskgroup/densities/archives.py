@@ -60,6 +60,12 @@ def is_archive_name(name: str) -> bool:
     return bare_name(name).lower().endswith(_ARCHIVE_SUFFIXES)
 
 
+def is_archive_path(path: Path) -> bool:
+    """Return whether a path leads to an archive, by name and content. Raises DensityError if it cannot be read."""
+    named_so = is_archive_name(path.name) or path.name.lower().endswith(".zip")
+    return named_so and path.is_file() and is_archive(path)
+
+
 def archive_stem(name: str) -> str:
     """Return a file's name without the endings of an archive.
 

@@ -27,7 +27,10 @@ _LEAST_SHARE = 0.75
 # A plane of a file with five digits repeats another one to this accuracy.
 _SAME_PLANE = 1e-5
 
-_HINT = "say electrons=... if that is known to be right, or all_electron=True for a file with core electrons"
+_HINT = (
+    "if that is known to be right, state it (--electrons N of predict, a column 'electrons' for data ingest, "
+    "electrons=N in Python); a file with core electrons needs --all-electron (all_electron=True)"
+)
 
 
 def check_stated(density: Density, electrons: float) -> None:

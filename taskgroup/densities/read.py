@@ -18,8 +18,8 @@ from taskgroup.densities._xsf import XsfReader
 from taskgroup.densities.archives import (
     archive_of,
     entries,
-    is_archive,
     is_archive_name,
+    is_archive_path,
     members,
     read_member,
 )
@@ -165,7 +165,7 @@ def density_paths(folder: Path) -> Iterator[Path | DensityError]:
         if path.name.startswith(".") or not path.is_file():
             continue
         try:
-            if _may_be_archive(path.name) and is_archive(path):
+            if is_archive_path(path):
                 yield from _paths_in_archive(path, takers)
                 continue
         except DensityError as error:
@@ -173,10 +173,6 @@ def density_paths(folder: Path) -> Iterator[Path | DensityError]:
             continue
         if any(reader.suits(path) for reader in takers):
             yield path
-
-
-def _may_be_archive(name: str) -> bool:
-    return is_archive_name(name) or name.lower().endswith(".zip")
 
 
 def _paths_in_archive(archive: Path, takers: Sequence[Reader]) -> Iterator[Path]:

@@ -10,6 +10,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from taskgroup import files
 from taskgroup.datasets.ingest.parts import PartJob, check_job, run_jobs, write_job
@@ -66,12 +67,36 @@ class _Inputs:
 
 @dataclass(frozen=True)
 class _Work:
-    """How the work is done: processes, what is tried again, the share of this machine, and who is told."""
+    """How the work is done: by whom, what is tried again, and the share of this machine."""
 
-    workers: int | None
+    how: "Reading"
     retry: bool
     shard: tuple[int, int]
-    progress: OnProgress
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What is read, and how; ``ingest``, ``check`` and ``promolecules`` take these fields by name.
+
+    Args:
+        id_column, targets: see ``read_properties``. A column ``electrons`` states the valence electrons of a row.
+        match: where the id of a row stands in the path of its file, such as ``{id}/static``; guessed by default.
+        grid, sigma: points per axis and Gaussian width in Å, see ``densities.standardise``.
+        all_electron: take AECCAR0 + AECCAR2, and files that hold core electrons.
+        frame: which configuration of files with several, 0 is the first, -1 the last.
+        workers: processes; 1 works in this one. By default one per CPU, and one for every 16 densities at most.
+        progress: called with rows done and rows in all after each part.
+    """
+
+    id_column: str | None = None
+    targets: TargetsAsked = None
+    match: str | None = None
+    grid: int = 32
+    sigma: float = 0.20
+    all_electron: bool = False
+    frame: int | None = None
+    workers: int | None = None
+    progress: OnProgress = lambda done, total: None
 
 
 def ingest(
@@ -79,52 +104,30 @@ def ingest(
     properties: Tables,
     out: str | Path,
     *,
-    id_column: str | None = None,
-    targets: TargetsAsked = None,
-    match: str | None = None,
-    grid: int = 32,
-    sigma: float = 0.20,
-    all_electron: bool = False,
-    workers: int | None = None,
     retry: bool = False,
     shard: tuple[int, int] = (1, 1),
-    progress: OnProgress = lambda done, total: None,
+    **reading: Any,
 ) -> IngestReport:
     """Build the store ``out`` from the density files under ``folder`` and one or several property tables.
 
     Args:
-        id_column, targets: see ``read_properties``. A column ``electrons`` states the valence electrons of a row.
-        match: where the id of a row stands in the path of its file, such as ``{id}/static``; guessed by default.
-        grid, sigma: points per axis and Gaussian width in Å, see ``densities.standardise``.
-        all_electron: take AECCAR0 + AECCAR2, and files that hold core electrons.
-        workers: processes; 1 works in this one. By default one per CPU, and one for every 16 densities at most.
+        folder: a folder, or a tar or zip archive; archives under a folder are read as if they were folders.
         retry: try again what was refused before.
         shard: (k, N) does the share of machine k of N, each called with the same N. They may share the folder ``out``,
             at the same time too, or their folders are copied into one and any of them called once more; whichever
             finds all rows there makes the store complete. Its hash is that of a store which one machine made.
-        progress: called with rows done and rows in all after each part.
+        reading: fields of ``Reading``.
 
     Raises InputError where the table, the folder or the store break a rule; a bad density file does not stop it.
     """
-    inputs = _find_inputs(folder, properties, id_column, targets, match, all_electron, grid, sigma)
-    return _build(Path(out), inputs, _Work(workers, retry, shard, progress))
+    how = Reading(**reading)
+    return _build(Path(out), _find_inputs(folder, properties, how), _Work(how, retry, shard))
 
 
-def check(
-    folder: str | Path,
-    properties: Tables,
-    *,
-    id_column: str | None = None,
-    targets: TargetsAsked = None,
-    match: str | None = None,
-    grid: int = 32,
-    sigma: float = 0.20,
-    all_electron: bool = False,
-    workers: int | None = None,
-    progress: OnProgress = lambda done, total: None,
-) -> IngestReport:
+def check(folder: str | Path, properties: Tables, **reading: Any) -> IngestReport:
     """Do all that ``ingest`` does but write: read every density and report what would come in, and what not."""
-    inputs = _find_inputs(folder, properties, id_column, targets, match, all_electron, grid, sigma)
+    how = Reading(**reading)
+    inputs = _find_inputs(folder, properties, how)
     inputs.properties.table.check()
     sources = inputs.matched.sources
     batches = [
@@ -134,12 +137,12 @@ def check(
     refused: list[Refused] = []
     row_notes: dict[str, str] = {}
     n_done = 0
-    progress(0, len(sources))
-    for done in run_jobs(check_job, jobs, _n_workers(workers, len(sources))):
+    how.progress(0, len(sources))
+    for done in run_jobs(check_job, jobs, _n_workers(how.workers, len(sources))):
         refused += done.refused
         row_notes |= done.notes
         n_done += done.n_sources
-        progress(n_done, len(sources))
+        how.progress(n_done, len(sources))
     order = {source.id: place for place, source in enumerate(sources)}
     refused.sort(key=lambda entry: order[entry.id])
     refused_ids = {entry.id for entry in refused}
@@ -152,52 +155,46 @@ def promolecules(
     properties: Tables,
     out: str | Path,
     *,
-    id_column: str | None = None,
-    targets: TargetsAsked = None,
-    match: str | None = None,
-    grid: int = 32,
-    sigma: float = 0.20,
-    workers: int | None = None,
     retry: bool = False,
     shard: tuple[int, int] = (1, 1),
-    progress: OnProgress = lambda done, total: None,
+    **reading: Any,
 ) -> IngestReport:
     """Build a store of promolecular densities (free atoms laid over each other), where there is no DFT.
 
-    ``structures`` is a ``.jsonl(.gz)`` file of structures or a folder of structure files; all else as for ``ingest``.
+    ``structures`` is a ``.jsonl`` file of structures, compressed or not, or a folder of structure files; all else as
+    for ``ingest``.
     """
-    table = read_properties(properties, id_column=id_column, targets=targets)
-    matched = find_structures(Path(structures), dict.fromkeys(table.table.ids), match)
-    settings = StoreSettings("promolecule", grid, sigma)
-    inputs = _Inputs(table, _with_stated(matched, table), settings)
-    return _build(Path(out), inputs, _Work(workers, retry, shard, progress))
+    how = Reading(**reading)
+    table = read_properties(properties, id_column=how.id_column, targets=how.targets)
+    matched = find_structures(Path(structures), dict.fromkeys(table.table.ids), how.match)
+    settings = StoreSettings("promolecule", how.grid, how.sigma)
+    inputs = _Inputs(table, _with_stated(matched, table, how), settings)
+    return _build(Path(out), inputs, _Work(how, retry, shard))
 
 
-def _find_inputs(
-    folder: str | Path,
-    tables: Tables,
-    id_column: str | None,
-    targets: TargetsAsked,
-    match: str | None,
-    all_electron: bool,
-    grid: int,
-    sigma: float,
-) -> _Inputs:
-    properties = read_properties(tables, id_column=id_column, targets=targets)
+def _find_inputs(folder: str | Path, tables: Tables, how: Reading) -> _Inputs:
+    properties = read_properties(tables, id_column=how.id_column, targets=how.targets)
     ids = dict.fromkeys(properties.table.ids)
-    matched = find_densities(Path(folder), ids, all_electron, match)
-    kind = "all-electron" if all_electron else "valence"
-    return _Inputs(properties, _with_stated(matched, properties), StoreSettings(kind, grid, sigma))
+    matched = find_densities(Path(folder), ids, how.all_electron, how.match)
+    kind = "all-electron" if how.all_electron else "valence"
+    settings = StoreSettings(kind, how.grid, how.sigma)
+    return _Inputs(properties, _with_stated(matched, properties, how), settings)
 
 
-def _with_stated(matched: Matched, properties: Properties) -> Matched:
-    """Give each source what the table states of its row."""
+def _with_stated(matched: Matched, properties: Properties, how: Reading) -> Matched:
+    """Give each source what the table and the caller state of its row."""
     sources = []
     per_cell = any(spec.per == "cell" for spec in properties.table.specs)
     for source in matched.sources:
         electrons = properties.electrons.get(source.id)
         formula = properties.formulas.get(source.id)
-        stated = replace(source, electrons=electrons, formula=formula, labelled_per_cell=per_cell)
+        stated = replace(
+            source,
+            electrons=electrons,
+            formula=formula,
+            labelled_per_cell=per_cell,
+            frame=how.frame,
+        )
         sources.append(stated)
     return replace(matched, sources=tuple(sources))
 
@@ -222,15 +219,15 @@ def _build(out: Path, inputs: _Inputs, work: _Work) -> IngestReport:
     if batches:
         reopen_store(out)
     n_done = len(share) - len(todo)
-    work.progress(n_done, len(share))
+    work.how.progress(n_done, len(share))
     parts = begun.next_parts(len(batches), work.shard)
     jobs = [
         PartJob(out, part, batch, inputs.settings)
         for part, batch in zip(parts, batches, strict=True)
     ]
-    for done in run_jobs(write_job, jobs, _n_workers(work.workers, len(todo))):
+    for done in run_jobs(write_job, jobs, _n_workers(work.how.workers, len(todo))):
         n_done += done.n_sources
-        work.progress(n_done, len(share))
+        work.how.progress(n_done, len(share))
     return _finish(out, inputs)
 
 

@@ -74,7 +74,9 @@ def _read(source: Source, settings: StoreSettings) -> tuple[Density, str]:
         return _read_promolecule(source, settings)
     files = source.files[0] if len(source.files) == 1 else source.files
     is_all_electron = settings.kind == "all-electron"
-    density = read_density(files, electrons=source.electrons, all_electron=is_all_electron)
+    density = read_density(
+        files, electrons=source.electrons, all_electron=is_all_electron, frame=source.frame
+    )
     # A property depends neither on the cell nor on the origin, so what is stored must not either.
     standard, report = standard_form(density, settings.grid, settings.sigma)
     _check_labels(source, report)

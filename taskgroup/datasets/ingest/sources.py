@@ -9,7 +9,7 @@ from taskgroup.datasets.ingest.layout import Claim, Match, claim_of
 from taskgroup.datasets.store import Refused
 from taskgroup.densities import density_paths, structure_lines
 from taskgroup.densities.compression import bare_name
-from taskgroup.errors import InputError
+from taskgroup.errors import DensityError, InputError
 
 _STRUCTURE_SUFFIXES = (".cif", ".mcif", ".vasp", ".poscar", ".json", ".xsf", ".cssr", ".yaml")
 # Words of a file's name that say what field it holds: others than the total density stand back where both are there.
@@ -31,7 +31,7 @@ class Source:
 
     ``line`` is text and becomes a structure where it is used: 100,000 of them are 40 MB, as structures they were 1 GB.
     ``electrons`` and ``formula`` are what the property table states of the row, ``labelled_per_cell`` whether it has
-    values per primitive cell.
+    values per primitive cell, ``frame`` which configuration of a file with several is meant.
     """
 
     id: str
@@ -40,6 +40,7 @@ class Source:
     electrons: float | None = None
     formula: str | None = None
     labelled_per_cell: bool = False
+    frame: int | None = None
 
     def __str__(self) -> str:
         text = " + ".join(map(str, self.files))
@@ -73,19 +74,32 @@ def find_densities(
     with ``all_electron``, AECCAR0 + AECCAR2. A row is refused where two files have the same claim to it. Files in tar
     and zip archives are found as if these were folders; ``folder`` may be an archive itself.
     """
+    return match_densities(densities_under(folder), folder, ids, all_electron, match)
+
+
+def densities_under(folder: Path) -> list[Path | DensityError]:
+    """Return the density files of a folder or an archive, and an error for each archive that cannot be read."""
     if not folder.exists():
         raise InputError(f"{folder}: no such folder")
-    paths, notes = [], []
-    for found in density_paths(folder):
-        if isinstance(found, Path):
-            paths.append(found)
-        else:
-            notes.append(f"an archive is left out from here on: {found}")
+    return list(density_paths(folder))
+
+
+def match_densities(
+    found: Sequence[Path | DensityError],
+    folder: Path,
+    ids: Collection[str],
+    all_electron: bool = False,
+    match: str | None = None,
+) -> Matched:
+    """Do what ``find_densities`` does with what was found under ``folder``."""
+    paths = [place for place in found if isinstance(place, Path)]
+    damaged = [place for place in found if not isinstance(place, Path)]
     order = ("AECCAR", *_WORD_ORDER[:3]) if all_electron else _WORD_ORDER
     matched = _match(paths, folder, ids, match, order)
     places = {path: number for number, path in enumerate(paths)}
     # an archive is read in its own order, which takes one pass
     in_order = sorted(matched.sources, key=lambda source: places[source.files[0]])
+    notes = [f"an archive is left out from here on: {error}" for error in damaged]
     return replace(matched, sources=tuple(in_order), notes=(*notes, *matched.notes))
 
 

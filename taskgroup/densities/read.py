@@ -11,9 +11,12 @@ import numpy as np
 
 from taskgroup.densities._abinit import AbinitReader
 from taskgroup.densities._cube import CubeReader
+from taskgroup.densities._gpaw import GpawReader
 from taskgroup.densities._mp_json import JsonReader
 from taskgroup.densities._objects import AseReader, PymatgenReader
+from taskgroup.densities._siesta import SiestaReader
 from taskgroup.densities._vasp import VaspReader
+from taskgroup.densities._vaspwave import VaspwaveReader
 from taskgroup.densities._xsf import XsfReader
 from taskgroup.densities.archives import (
     archive_of,
@@ -39,6 +42,9 @@ READERS: Registry[type[Reader]] = Registry(
         "cube": CubeReader,
         "xsf": XsfReader,
         "abinit": AbinitReader,
+        "vaspwave": VaspwaveReader,
+        "siesta": SiestaReader,
+        "gpaw": GpawReader,
         "json": JsonReader,
         "pymatgen": PymatgenReader,
         "ase": AseReader,

@@ -6,12 +6,21 @@ every reader must pass.
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
+from tempfile import TemporaryDirectory
 from typing import Any, ClassVar, NoReturn
 
 from taskgroup.densities.compression import bare_name as _without_compression
-from taskgroup.densities.compression import damage_errors, decompress, open_plain, read_file
+from taskgroup.densities.compression import (
+    compression_of,
+    damage_errors,
+    decompress,
+    open_plain,
+    read_file,
+)
 from taskgroup.densities.density import Density
 from taskgroup.errors import DensityError, TaskgroupError
 
@@ -110,6 +119,33 @@ def read_content(source: Path | Member) -> bytes:
     if not content.strip():
         refuse(source, "must hold a density, found an empty file")
     return content
+
+
+@contextmanager
+def local_file(source: Path | Member) -> Iterator[Path]:
+    """Give libraries that open files themselves a plain one: the source, or a temporary copy where it is packed.
+
+    Raises DensityError if it is missing, damaged or empty.
+    """
+    if isinstance(source, Path) and _is_plain(source):
+        yield source
+        return
+    content = read_content(source)
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / (bare_name(source) or "density")
+        path.write_bytes(content)
+        yield path
+
+
+def _is_plain(path: Path) -> bool:
+    """Return whether a file is there, not empty and not compressed."""
+    try:
+        with path.open("rb") as file:
+            start = file.read(8)
+    except OSError:
+        # reading it again says why
+        return False
+    return bool(start) and compression_of(start) is None
 
 
 def one_line(error: BaseException) -> str:

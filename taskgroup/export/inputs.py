@@ -21,11 +21,11 @@ from taskgroup.densities import (
     standard_form,
     standard_promolecule,
 )
-from taskgroup.errors import BundleError, InputError, StoreError
+from taskgroup.errors import BundleError, InputError, MissingDependency, StoreError, TaskgroupError
 from taskgroup.export.bundle import Bundle
 from taskgroup.export.folders import folder_materials
 
-OnError = Callable[[str, InputError], None]
+OnError = Callable[[str, TaskgroupError], None]
 
 
 class Stated(NamedTuple):
@@ -91,7 +91,8 @@ def source_items(
     for name, source in _named(bundle, sources, on_error):
         try:
             yield standardised(bundle, source, name, stated)
-        except InputError as error:
+        # a package that one format needs must not stop the other files
+        except (InputError, MissingDependency) as error:
             if on_error is None:
                 raise
             on_error(name, error)

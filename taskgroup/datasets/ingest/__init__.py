@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from taskgroup import files
+from taskgroup.datasets.extensive import per_primitive_cell
 from taskgroup.datasets.ingest.parts import PartJob, check_job, run_jobs, write_job
 from taskgroup.datasets.ingest.sources import Matched, Source, find_densities, find_structures
 from taskgroup.datasets.store import (
@@ -262,7 +263,7 @@ def _finish(out: Path, inputs: _Inputs) -> IngestReport:
         raise StoreError(
             f"{out}: all {len(refused)} were refused, the first because: {refused[0].reason}"
         )
-    finish_store(out, inputs.properties.table, out.name)
+    finish_store(out, per_primitive_cell(inputs.properties.table, progress.cells), out.name)
     return report
 
 

@@ -121,13 +121,19 @@ def _is_structure(path: Path) -> bool:
 def _match_lines(place: Path, ids: Collection[str]) -> Matched:
     sources: dict[str, Source] = {}
     refused: dict[str, Refused] = {}
-    for row_id, line, where in structure_lines(place):
-        if row_id in sources or row_id in refused:
-            sources.pop(row_id, None)
-            refused[row_id] = Refused(row_id, where, f"structure '{row_id}' stands there twice")
+    for line in structure_lines(place):
+        if isinstance(line, DensityError):
+            name = f"damaged line {len(refused) + 1}"
+            refused[name] = Refused(name, str(place), str(line))
+            continue
+        if line.id in sources or line.id in refused:
+            sources.pop(line.id, None)
+            reason = f"structure '{line.id}' stands there twice"
+            refused[line.id] = Refused(line.id, line.place, reason)
             continue
         # lines of no row are only counted
-        sources[row_id] = Source(row_id, (place,), line if row_id in ids else "")
+        text = line.text if line.id in ids else ""
+        sources[line.id] = Source(line.id, (place,), text)
     return _matched(sources, refused, ids, place, [])
 
 

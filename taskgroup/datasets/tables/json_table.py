@@ -2,12 +2,15 @@
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from taskgroup.datasets.tables.headers import is_id_name
 from taskgroup.datasets.tables.raw import MOST_COLUMNS, RawTable, table_of_rows
 from taskgroup.errors import TargetError
 
+# damaged lines that are named one by one
+_MOST_NOTED = 5
 _FORMS = "records [{column: value}], JSON lines, or what DataFrame.to_json writes"
 
 
@@ -19,7 +22,9 @@ def read_json_table(content: bytes) -> RawTable:
     except RecursionError:
         raise TargetError("cannot be read as a property table (its JSON nests too deep)") from None
     except ValueError as error:
-        data = _read_lines(text, error)
+        records, notes = _read_lines(text, error)
+        table = _of_records(records)
+        return replace(table, notes=tuple(notes))
     if isinstance(data, list):
         return _of_list(data)
     if isinstance(data, dict):
@@ -27,20 +32,30 @@ def read_json_table(content: bytes) -> RawTable:
     raise TargetError(f"JSON must be {_FORMS}, found {type(data).__name__}")
 
 
-def _read_lines(text: str, error: ValueError) -> list[Any]:
-    """Read JSON lines; ``error`` is why the whole is no JSON."""
+def _read_lines(text: str, error: ValueError) -> tuple[list[Any], list[str]]:
+    """Return the records of JSON lines, and a note on damaged ones; ``error`` is why the whole is no JSON."""
     lines = [line for line in text.splitlines() if line.strip()]
     if len(lines) < 2 or not lines[0].lstrip().startswith(("{", "[")):
         raise TargetError(f"cannot be read as a property table (JSON: {error})") from None
-    records = []
+    records, damaged = [], []
     for number, line in enumerate(lines, start=1):
         try:
-            records.append(json.loads(line))
+            record = json.loads(line)
         except (ValueError, RecursionError) as line_error:
-            raise TargetError(
-                f"cannot be read as a property table (line {number}: {str(line_error)[:100]})"
-            ) from None
-    return records
+            damaged.append(f"line {number} is left out: {str(line_error)[:100]}")
+            continue
+        if isinstance(record, Mapping):
+            records.append(record)
+        else:
+            damaged.append(f"line {number} is left out: it is no record {{column: value}}")
+    # a whole file of another kind is not a table with many damaged lines
+    if len(damaged) >= len(records):
+        reason = damaged[0].replace(" is left out", "")
+        raise TargetError(f"cannot be read as a property table ({reason})")
+    if len(damaged) > _MOST_NOTED:
+        more = f"{len(damaged) - _MOST_NOTED} more damaged lines are left out"
+        damaged = [*damaged[:_MOST_NOTED], more]
+    return records, damaged
 
 
 def _of_list(data: list[Any]) -> RawTable:

@@ -27,7 +27,6 @@ from fuzz_seeds import TABLES, atoms_of_siesta, density_seeds, structure_lines
 
 from taskgroup.errors import TaskgroupError
 
-
 _SECONDS = 2.0
 _MEGABYTES = 500.0
 # An input that hangs ends its process after so long.

@@ -9,8 +9,6 @@ from taskgroup.datasets.tables.headers import is_id_name
 from taskgroup.datasets.tables.raw import MOST_COLUMNS, RawTable, table_of_rows
 from taskgroup.errors import TargetError
 
-# damaged lines that are named one by one
-_MOST_NOTED = 5
 _FORMS = "records [{column: value}], JSON lines, or what DataFrame.to_json writes"
 
 
@@ -22,9 +20,8 @@ def read_json_table(content: bytes) -> RawTable:
     except RecursionError:
         raise TargetError("cannot be read as a property table (its JSON nests too deep)") from None
     except ValueError as error:
-        records, notes = _read_lines(text, error)
-        table = _of_records(records)
-        return replace(table, notes=tuple(notes))
+        records, damaged = _read_lines(text, error)
+        return replace(_of_records(records), left_out=tuple(damaged))
     if isinstance(data, list):
         return _of_list(data)
     if isinstance(data, dict):
@@ -32,8 +29,8 @@ def read_json_table(content: bytes) -> RawTable:
     raise TargetError(f"JSON must be {_FORMS}, found {type(data).__name__}")
 
 
-def _read_lines(text: str, error: ValueError) -> tuple[list[Any], list[str]]:
-    """Return the records of JSON lines, and a note on damaged ones; ``error`` is why the whole is no JSON."""
+def _read_lines(text: str, error: ValueError) -> tuple[list[Any], list[tuple[str, str]]]:
+    """Return the records of JSON lines, and the damaged ones with reasons; ``error``: why the whole is no JSON."""
     lines = [line for line in text.splitlines() if line.strip()]
     if len(lines) < 2 or not lines[0].lstrip().startswith(("{", "[")):
         raise TargetError(f"cannot be read as a property table (JSON: {error})") from None
@@ -42,19 +39,15 @@ def _read_lines(text: str, error: ValueError) -> tuple[list[Any], list[str]]:
         try:
             record = json.loads(line)
         except (ValueError, RecursionError) as line_error:
-            damaged.append(f"line {number} is left out: {str(line_error)[:100]}")
+            damaged.append((f"line {number}", str(line_error)[:100]))
             continue
         if isinstance(record, Mapping):
             records.append(record)
         else:
-            damaged.append(f"line {number} is left out: it is no record {{column: value}}")
+            damaged.append((f"line {number}", "it is no record {column: value}"))
     # a whole file of another kind is not a table with many damaged lines
     if len(damaged) >= len(records):
-        reason = damaged[0].replace(" is left out", "")
-        raise TargetError(f"cannot be read as a property table ({reason})")
-    if len(damaged) > _MOST_NOTED:
-        more = f"{len(damaged) - _MOST_NOTED} more damaged lines are left out"
-        damaged = [*damaged[:_MOST_NOTED], more]
+        raise TargetError(f"cannot be read as a property table ({': '.join(damaged[0])})")
     return records, damaged
 
 
@@ -93,7 +86,9 @@ def _of_mapping(data: dict[str, Any]) -> RawTable:
         return _of_lists(data)
     if values and all(isinstance(value, Mapping) for value in values):
         return _of_nested(data)
-    # a wrapper such as {"data": [...]}
+    # a wrapper such as {"data": [...], "meta": {...}}, the answer of a web service
+    if isinstance(data.get("data"), list):
+        return _of_list(data["data"])
     if len(data) == 1 and isinstance(values[0], list):
         return _of_list(values[0])
     raise TargetError(f"JSON must be a list of records {{column: value}}, or {_FORMS}")

@@ -1,12 +1,13 @@
 """One property table understood: ids, labels, and what else its columns state of each row."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
-from taskgroup.datasets.tables.cells import Column, is_number, read_column
+from taskgroup.datasets.tables.cells import Column, is_missing, is_number, read_column
 from taskgroup.datasets.tables.headers import (
     ID_COLUMNS,
     Header,
@@ -18,9 +19,11 @@ from taskgroup.datasets.tables.headers import (
 )
 from taskgroup.datasets.tables.raw import RawTable
 from taskgroup.datasets.target import is_name
-from taskgroup.datasets.units import DIMENSIONLESS, parse_unit
+from taskgroup.datasets.units import DIMENSIONLESS, parse_unit, same_unit
 from taskgroup.errors import TargetError, did_you_mean
 
+# (GPa) and [GPa] in a row of units
+_BRACKETS = re.compile(r"[(\[{](.*)[)\]}]")
 # what stands in the id column of a row of units
 _UNIT_WORDS = frozenset(
     {"", "unit", "units", "[unit]", "[units]", "(unit)", "(units)", "#unit", "#units", "einheit"}
@@ -30,6 +33,8 @@ _FORMULAS = frozenset(
     {"formula", "pretty_formula", "formula_pretty", "reduced_formula", "chemical_formula"}
 )
 _SHOWN = 12
+# damaged rows that are named one by one
+_NOTED = 5
 
 
 @dataclass(frozen=True)
@@ -79,6 +84,11 @@ def understand(
     """
     id_number = _find_id_column(raw, id_column)
     part = TablePart(source, (), raw.headers, notes=list(raw.notes))
+    for what, reason in raw.left_out:
+        part.left_out.append(LeftOut(what, source, reason))
+    part.notes += [f"{what} is left out: {reason}" for what, reason in raw.left_out[:_NOTED]]
+    if len(raw.left_out) > _NOTED:
+        part.notes.append(f"{len(raw.left_out) - _NOTED} more damaged rows are left out")
     unit_cells, raw = _take_unit_row(raw, id_number)
     raw = _clean_rows(raw, id_number, part)
     part.ids = raw.columns[id_number]
@@ -91,7 +101,8 @@ def _find_id_column(raw: RawTable, asked: str | None) -> int:
         return _asked_id_column(raw, asked)
     if not raw.has_header:
         return 0
-    candidates = usual_id_columns(raw.headers)
+    usual = usual_id_columns(raw.headers)
+    candidates = [number for number in usual if not _holds_objects(raw.columns[number])]
     for number in candidates:
         ids = [cell for cell in raw.columns[number] if cell]
         if ids and len(set(ids)) == len(ids):
@@ -104,10 +115,25 @@ def _find_id_column(raw: RawTable, asked: str | None) -> int:
         if is_nameless(header) and all(cells[1:]) and not _is_counter(cells):
             return number
     found = ", ".join(raw.headers[:_SHOWN])
+    texts = [
+        header for header, cells in zip(raw.headers, raw.columns, strict=True) if _are_names(cells)
+    ]
+    likely = f"; the texts of '{texts[0]}' are all different" if texts else ""
     raise TargetError(
         f"no id column: name one of {', '.join(ID_COLUMNS[:7])}, ..., or say which it is "
-        f"(--id-column); found {found}"
+        f"(--id-column); found {found}{likely}"
     )
+
+
+def _holds_objects(cells: Sequence[str]) -> bool:
+    """Tell if a column holds lists or mappings of JSON, such as structures."""
+    return bool(cells) and cells[0] in ("<dict>", "<list>")
+
+
+def _are_names(cells: Sequence[str]) -> bool:
+    """Tell if a column may name the rows: a different text in each, no numbers."""
+    are_texts = all(cell and not is_missing(cell) and not is_number(cell) for cell in cells)
+    return are_texts and len(set(cells)) == len(cells) and not _holds_objects(cells)
 
 
 def _asked_id_column(raw: RawTable, asked: str) -> int:
@@ -294,7 +320,9 @@ def _add_labels(header: Header, unit_cell: str, column: Column, part: TablePart)
     unit = header.unit
     try:
         if unit_cell:
-            unit = parse_unit(unit_cell, f"target '{header.name}'")
+            unit = parse_unit(_BRACKETS.sub(r"\1", unit_cell), f"target '{header.name}'")
+        if column.unit:
+            unit = _unit_of_cells(unit, column.unit, header)
         if not is_name(header.name):
             raise TargetError(
                 f"target '{header.name}': a name is made of letters, digits, '_', '-' and '.'"
@@ -305,3 +333,13 @@ def _add_labels(header: Header, unit_cell: str, column: Column, part: TablePart)
         part.reasons.setdefault(header.name, str(error))
         return
     part.labels[header.name] = Labels(header, unit, column.values)
+
+
+def _unit_of_cells(stated: str, in_cells: str, header: Header) -> str:
+    """Return the unit that stands behind each number. Raises TargetError: it is none, or not that of the header."""
+    unit = parse_unit(in_cells, f"target '{header.name}'")
+    if stated and not same_unit(stated, unit):
+        raise TargetError(
+            f"target '{header.name}': its header says '{stated}', its cells '{in_cells}'"
+        )
+    return unit

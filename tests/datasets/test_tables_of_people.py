@@ -97,7 +97,7 @@ def test_columns_may_be_separated_by_spaces(tmp_path: Path) -> None:
 
 
 def test_a_column_that_may_name_the_rows_is_proposed(tmp_path: Path) -> None:
-    with pytest.raises(TargetError, match="--id-column.*'struct_name' are all different"):
+    with pytest.raises(TargetError, match=r"--id-column.*'struct_name' are all different"):
         read(tmp_path, "K,struct_name,phase\n1,a,x\n2,b,x\n")
 
 

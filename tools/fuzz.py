@@ -30,7 +30,7 @@ from taskgroup.errors import TaskgroupError
 _SECONDS = 2.0
 _MEGABYTES = 500.0
 # An input that hangs ends its process after so long; on a busy machine others may take minutes too.
-_HANGS = 300
+_HANGS = 120
 # Inputs that one process reads before another one begins.
 _CHUNK = 2000
 # Two of three inputs are densities: they have more formats.

@@ -21,6 +21,7 @@ from taskgroup.densities import (
     standard_form,
     standard_promolecule,
 )
+from taskgroup.densities.atom_match import misplaced_atoms_note
 from taskgroup.errors import BundleError, InputError, MissingDependency, StoreError, TaskgroupError
 from taskgroup.export.bundle import Bundle
 from taskgroup.export.folders import folder_materials
@@ -104,7 +105,13 @@ def standardised(bundle: Bundle, source: Any, name: str, stated: Stated = NOTHIN
     density, report = _standard_density(bundle, source, name, stated)
     # Datasets store float16, and the networks were trained on what they store.
     stored = density.values[: wanted.n_channels].astype(np.float16)
-    return Item(name, stored.astype(np.float32), density.lattice, density.species, report.note)
+    note = "; ".join(filter(None, (report.note, _atoms_note(density))))
+    return Item(name, stored.astype(np.float32), density.lattice, density.species, note)
+
+
+def _atoms_note(density: Density) -> str:
+    # those of a promolecule made it
+    return "" if density.kind == "promolecule" else misplaced_atoms_note(density)
 
 
 def check_dataset(bundle: Bundle, dataset: Dataset) -> None:

@@ -10,7 +10,7 @@ TOOLS = Path(__file__).resolve().parents[2] / "tools"
 
 @pytest.fixture
 def fuzz(monkeypatch):
-    for package in ("h5py", "netCDF4", "sisl"):
+    for package in ("h5py", "netCDF4"):
         pytest.importorskip(package)
     monkeypatch.syspath_prepend(str(TOOLS))
     import fuzz

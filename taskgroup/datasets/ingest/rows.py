@@ -17,6 +17,7 @@ from taskgroup.densities import (
     standard_promolecule,
     structure_of_line,
 )
+from taskgroup.densities.atom_match import misplaced_atoms_note
 from taskgroup.errors import TaskgroupError
 
 _LONGEST_REASON = 500
@@ -80,7 +81,7 @@ def _read(source: Source, settings: StoreSettings) -> tuple[Density, int, str]:
     )
     # A property depends neither on the cell nor on the origin, so what is stored must not either.
     standard, report = standard_form(density, settings.grid, settings.sigma)
-    return standard, report.repeats, _note(source, report)
+    return standard, report.repeats, _note(source, report, misplaced_atoms_note(standard))
 
 
 def _read_promolecule(source: Source, settings: StoreSettings) -> tuple[Density, int, str]:

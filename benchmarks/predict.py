@@ -24,10 +24,10 @@ import torch
 
 from taskgroup.datasets import Dataset, TargetScaler, load_dataset
 from taskgroup.export import Bundle, BundleSpec, DensityFormat, save_bundle
-from taskgroup.export._predict import predict_arrays
+from taskgroup.export._predict import predict_crystals
 from taskgroup.export.formats import export_programs
 from taskgroup.grouping import Group, Grouping
-from taskgroup.models import ModelConfig, MultiTaskNetwork
+from taskgroup.models import CrystalBatch, ModelConfig, MultiTaskNetwork
 
 SIZES = ((8, 8), (16, 8), (16, 16), (32, 8))  # grid points an axis, width
 ONNX_SIZE = (16, 16)  # writing the programs of one takes a minute
@@ -112,20 +112,18 @@ def measure(
     )
     rows = np.arange(arguments.batch or (32 if device.type == "cpu" else 128))
     densities, lattices = dataset.densities(rows), dataset.lattices[rows]
+    crystals = CrystalBatch.of(densities, lattices)
     networks = [network for group in bundle.members.values() for network in group]
 
     def one_by_one() -> None:
         for row in range(min(_SINGLE, len(rows))):
-            density, lattice = (
-                torch.tensor(densities[row]).to(device),
-                torch.tensor(lattices[row]).float().to(device),
-            )
+            crystal = crystals[row : row + 1].to(device)
             for network in networks:
-                network.to(device).predict(density[None], lattice[None]).cpu()
+                network.to(device).predict(crystal).cpu()
 
     ways = {
         "one_by_one": one_by_one,
-        "batched": lambda: predict_arrays(bundle, densities, lattices, device),
+        "batched": lambda: predict_crystals(bundle, crystals, device),
     }
     if (
         (grid, width) == ONNX_SIZE

@@ -144,6 +144,11 @@ class Dataset:
         """One id per row."""
         return self.targets.ids
 
+    @cached_property
+    def most_atoms(self) -> int:
+        """Atoms of the row with the most; 0 where the atoms are not known."""
+        return max(map(len, self.species), default=0)
+
     def densities(self, rows: ArrayLike | None = None) -> NDArray[np.float32]:
         """Return float32 [rows, C, n, n, n] in e/Å^3 of these rows (integers or a mask), by default all."""
         return self.read(self._index(rows)).astype(np.float32)

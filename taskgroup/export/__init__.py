@@ -6,7 +6,7 @@ evaluate(bundle, load_dataset("crystals"))      # metrics on the rows it has not
 """
 
 from taskgroup.export._evaluate import evaluate, unseen_rows
-from taskgroup.export._predict import predict, predict_arrays
+from taskgroup.export._predict import predict, predict_crystals
 from taskgroup.export.bundle import Bundle, ReferenceInputs
 from taskgroup.export.bundle_folder import check_bundle, load_bundle, save_bundle
 from taskgroup.export.network_file import read_network, write_network
@@ -26,7 +26,7 @@ __all__ = [
     "evaluate",
     "load_bundle",
     "predict",
-    "predict_arrays",
+    "predict_crystals",
     "read_network",
     "residual_scale",
     "save_bundle",

@@ -29,7 +29,7 @@ from taskgroup.export.inputs import (
     dataset_items,
     source_items,
 )
-from taskgroup.models import MultiTaskNetwork, PreparedRows
+from taskgroup.models import AtomBatch, CrystalBatch, MultiTaskNetwork, PreparedRows
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -107,22 +107,15 @@ def interval_widths(bundle: Bundle, coverage: float) -> dict[str, float]:
     return widths
 
 
-def predict_arrays(
-    bundle: Bundle,
-    densities: NDArray[np.float32],
-    lattices: NDArray[np.float64],
-    device: torch.device | str = "cpu",
+def predict_crystals(
+    bundle: Bundle, crystals: CrystalBatch, device: torch.device | str = "cpu"
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return values and standard deviations [B, T] in units, targets in the order of ``bundle.targets``.
 
-    Extensive targets are per atom here: arrays do not say how many atoms they hold.
-
-    ``densities`` [B, C, n, n, n] in e/Å^3 must be standardised as the bundle's ``spec.density`` says; ``lattices``
-    [B, 3, 3] in Å.
+    Densities must be standardised as the bundle's ``spec.density`` says. Extensive targets are per atom here.
     """
-    density = torch.as_tensor(densities, dtype=torch.float32, device=device)
-    lattice = torch.as_tensor(lattices, dtype=torch.float32, device=device)
-    values = np.empty((len(densities), len(bundle.targets)))
+    crystals = crystals.to(device)
+    values = np.empty((len(crystals), len(bundle.targets)))
     stds = np.empty_like(values)
     prepared_by_view: dict[str, PreparedRows] = {}
     for group in bundle.spec.grouping.groups:
@@ -131,7 +124,7 @@ def predict_arrays(
         with torch.inference_mode():
             for network in networks:
                 network.to(device).eval()
-                outputs_by_member.append(_outputs(network, density, lattice, prepared_by_view))
+                outputs_by_member.append(_outputs(network, crystals, prepared_by_view))
             outputs = torch.stack(outputs_by_member).double().cpu().numpy()
         names = [target.name for target in networks[0].targets]
         for name in group.serves:
@@ -185,9 +178,7 @@ def _predicted_frame(
     notes: dict[str, str] = {}
     blocks = [np.empty((0, len(columns)))]
     while batch := list(islice(items, batch_size)):
-        densities = np.stack([item.density for item in batch])
-        lattices = np.stack([item.lattice for item in batch])
-        values, stds = predict_arrays(bundle, densities, lattices, device)
+        values, stds = predict_crystals(bundle, _crystals(batch), device)
         ids.extend(item.id for item in batch)
         species.extend(item.species for item in batch)
         notes |= {item.id: item.note for item in batch if item.note}
@@ -198,6 +189,15 @@ def _predicted_frame(
     return frame, species
 
 
+def _crystals(items: Sequence[Item]) -> CrystalBatch:
+    """Return items as one batch."""
+    densities = np.stack([item.density for item in items])
+    lattices = np.stack([item.lattice for item in items])
+    species = [item.species for item in items]
+    atoms = AtomBatch.of(species, [item.frac_coords for item in items])
+    return CrystalBatch.of(densities, lattices, atoms)
+
+
 def _device(asked: str | torch.device | None) -> torch.device:
     if asked is not None:
         return torch.device(asked)
@@ -205,16 +205,13 @@ def _device(asked: str | torch.device | None) -> torch.device:
 
 
 def _outputs(
-    network: MultiTaskNetwork,
-    density: torch.Tensor,
-    lattice: torch.Tensor,
-    prepared_by_view: dict[str, PreparedRows],
+    network: MultiTaskNetwork, crystals: CrystalBatch, prepared_by_view: dict[str, PreparedRows]
 ) -> torch.Tensor:
     """Return predictions [B, T] of one network; networks with equal views share the prepared rows."""
     key = network.view.key
     if key not in prepared_by_view:
-        prepared_by_view[key] = network.view.prepare(density, lattice)
-    return network.decode(network(prepared_by_view[key], lattice))
+        prepared_by_view[key] = network.view.prepare(crystals)
+    return network.decode(network(prepared_by_view[key], crystals.lattice))
 
 
 def _combine(bundle: Bundle, name: str, predicted: NDArray[np.float64]) -> tuple[NDArray, NDArray]:

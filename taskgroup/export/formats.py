@@ -19,6 +19,7 @@ from taskgroup.errors import MissingDependency
 from taskgroup.export.bundle import Bundle
 from taskgroup.files import read_json, write_json
 from taskgroup.grouping import Group
+from taskgroup.models import CrystalBatch
 
 ProgramFormat = Literal["pt2", "onnx"]
 
@@ -44,7 +45,7 @@ class GroupProgram(nn.Module):
 
     def forward(self, density: Tensor, lattice: Tensor) -> tuple[Tensor, Tensor]:
         """Return values and standard deviations [B, T] in units."""
-        predicted = self._predicted(density, lattice)
+        predicted = self._predicted(CrystalBatch(density, lattice))
         values = []
         stds = []
         for i, target in enumerate(self.targets):
@@ -60,15 +61,15 @@ class GroupProgram(nn.Module):
             stds.append((high - low) / 2)
         return torch.stack(values, dim=-1), torch.stack(stds, dim=-1)
 
-    def _predicted(self, density: Tensor, lattice: Tensor) -> Tensor:
+    def _predicted(self, crystals: CrystalBatch) -> Tensor:
         """Return predictions [members, B, T] in units; members with equal views share the prepared rows."""
         rows_by_view: dict[str, Any] = {}
         outputs = []
         for member in self.members:
             key = member.view.key
             if key not in rows_by_view:
-                rows_by_view[key] = member.view.prepare(density, lattice)
-            outputs.append(member.decode(member(rows_by_view[key], lattice.float())))
+                rows_by_view[key] = member.view.prepare(crystals)
+            outputs.append(member.decode(member(rows_by_view[key], crystals.lattice.float())))
         return torch.stack(outputs)[:, :, self.columns]
 
 

@@ -49,6 +49,7 @@ class Item(NamedTuple):
     density: NDArray[np.float32]
     lattice: NDArray[np.float64]
     species: tuple[str, ...]
+    frac_coords: NDArray[np.float64]
     note: str = ""
 
 
@@ -79,7 +80,13 @@ def dataset_items(
         batch = row_numbers[start : start + batch_size]
         densities = dataset.densities(batch)[:, :n_channels]
         for row, density in zip(batch, densities, strict=True):
-            yield Item(dataset.ids[row], density, dataset.lattices[row], dataset.species[row])
+            yield Item(
+                dataset.ids[row],
+                density,
+                dataset.lattices[row],
+                dataset.species[row],
+                dataset.frac_coords[row],
+            )
 
 
 def source_items(
@@ -106,7 +113,14 @@ def standardised(bundle: Bundle, source: Any, name: str, stated: Stated = NOTHIN
     # Datasets store float16, and the networks were trained on what they store.
     stored = density.values[: wanted.n_channels].astype(np.float16)
     note = "; ".join(filter(None, (report.note, _atoms_note(density))))
-    return Item(name, stored.astype(np.float32), density.lattice, density.species, note)
+    return Item(
+        name,
+        stored.astype(np.float32),
+        density.lattice,
+        density.species,
+        density.frac_coords,
+        note,
+    )
 
 
 def _atoms_note(density: Density) -> str:

@@ -17,8 +17,9 @@ from safetensors import safe_open
 from safetensors.numpy import save
 
 from taskgroup.datasets import Dataset
-from taskgroup.export._predict import predict_arrays
+from taskgroup.export._predict import predict_crystals
 from taskgroup.export.bundle import Bundle, ReferenceInputs
+from taskgroup.models import CrystalBatch
 
 REFERENCE_FILE = "reference.safetensors"
 
@@ -172,9 +173,8 @@ def version_changes(
 
 def _predicted(bundle: Bundle, inputs: ReferenceInputs) -> NDArray[np.float64]:
     """Return predictions [inputs, targets] in units, on the CPU whatever the machine has; see ``TOLERANCE``."""
-    values, _ = predict_arrays(
-        bundle, inputs.densities.astype(np.float32), inputs.lattices, device="cpu"
-    )
+    crystals = CrystalBatch.of(inputs.densities, inputs.lattices)
+    values, _ = predict_crystals(bundle, crystals, device="cpu")
     return values
 
 

@@ -5,10 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 
 from taskgroup.models.config import ModelConfig
-from taskgroup.models.views import DistributionView
+from taskgroup.models.views import CrystalBatch, DistributionView
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
@@ -31,7 +30,6 @@ def descriptors(
     parts = []
     for start in range(0, len(densities), batch_size):
         batch = slice(start, start + batch_size)
-        cell = torch.tensor(cells[batch], dtype=torch.float32)
-        rho = torch.tensor(densities[batch], dtype=torch.float32)
-        parts.append(view.prepare(rho, cell)["statistics"])
-    return torch.cat(parts).numpy()
+        crystals = CrystalBatch.of(densities[batch], cells[batch])
+        parts.append(view.prepare(crystals)["statistics"].numpy())
+    return np.concatenate(parts)

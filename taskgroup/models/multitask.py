@@ -12,7 +12,7 @@ from taskgroup.errors import ConfigError
 from taskgroup.models.config import ModelConfig
 from taskgroup.models.registry import BACKBONES
 from taskgroup.models.trunk import Trunk
-from taskgroup.models.views import PreparedRows, View
+from taskgroup.models.views import CrystalBatch, PreparedRows, View
 
 
 class MultiTaskNetwork(nn.Module):
@@ -67,15 +67,15 @@ class MultiTaskNetwork(nn.Module):
         return torch.stack(columns, dim=1)
 
     @torch.no_grad()
-    def predict(self, density: Tensor, lattice: Tensor, *, draws: int = 0) -> Tensor:
-        """Return values [B, T] in units of densities [B, C, N, N, N] (e/Å^3) in cells [B, 3, 3] (Å), as in evaluation.
+    def predict(self, crystals: CrystalBatch, *, draws: int = 0) -> Tensor:
+        """Return values [B, T] in units of crystals, as in evaluation.
 
         ``draws`` averages the outputs with those of so many random exact symmetries, always the same ones: a
         prediction then depends less on the description of the cell.
         """
         training = self.training
         self.eval()
-        rows, lattice = self.view.prepare(density, lattice), lattice.float()
+        rows, lattice = self.view.prepare(crystals), crystals.lattice.float()
         outputs = self(rows, lattice)
         if draws:
             generator = torch.Generator(rows.device).manual_seed(0)

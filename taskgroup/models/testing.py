@@ -7,6 +7,7 @@
 """
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -18,7 +19,7 @@ from taskgroup.models.config import ModelConfig
 from taskgroup.models.multitask import make_view
 from taskgroup.models.registry import BACKBONES
 from taskgroup.models.versions import meaning
-from taskgroup.models.views import PreparedRows, View
+from taskgroup.models.views import CrystalBatch, PreparedRows, View
 
 _ROWS = 5
 _GRID = 8
@@ -26,10 +27,8 @@ _GRID = 8
 _WAVES = ((1, 0, 0), (0, 1, 0), (0, 0, 1), (1, 1, 0), (1, 0, 2), (2, -1, 1))
 
 
-def random_crystals(
-    rows: int, seed: int = 0, grid: int = _GRID, channels: int = 1
-) -> tuple[Tensor, Tensor]:
-    """Return smooth positive densities [rows, channels, grid, grid, grid] (e/Å^3) and skewed cells [rows, 3, 3] (Å)."""
+def random_crystals(rows: int, seed: int = 0, grid: int = _GRID, channels: int = 1) -> CrystalBatch:
+    """Return smooth positive densities [rows, channels, grid, grid, grid] (e/Å^3) in skewed cells."""
     generator = torch.Generator().manual_seed(seed)
     steps = torch.arange(grid) / grid
     density = torch.full((rows, channels, grid, grid, grid), 2.0)
@@ -39,7 +38,7 @@ def random_crystals(
         periods = wave[0] * steps[:, None, None] + wave[1] * steps[:, None] + wave[2] * steps
         density = density + size * torch.cos(2 * math.pi * (periods + phase))
     cells = torch.eye(3) * 4 + torch.rand(rows, 3, 3, generator=generator)
-    return density, cells
+    return CrystalBatch(density, cells)
 
 
 class BackboneConformance:
@@ -69,9 +68,10 @@ class BackboneConformance:
 
     def inputs(self, rows: int = _ROWS, seed: int = 0) -> tuple[PreparedRows, Tensor]:
         """Return what the backbone gets: prepared rows as its view shows them, of random numbers, and cells."""
-        density, lattice = random_crystals(rows, seed)
+        crystals = random_crystals(rows, seed)
+        lattice = crystals.lattice
         view = make_view(self.config(), 1)
-        shown = view(view.prepare(density, lattice), lattice)
+        shown = view(view.prepare(crystals), lattice)
         generator = torch.Generator().manual_seed(seed)
         return self.randomised(shown, generator), lattice
 
@@ -169,8 +169,8 @@ class ViewConformance:
     def prepared(self, channels: int = 1) -> tuple[View, PreparedRows, Tensor]:
         """Return a view, rows that it prepared, and their cells."""
         view = self.make(channels)
-        density, lattice = random_crystals(_ROWS, grid=2 * _GRID, channels=channels)
-        return view, view.prepare(density, lattice), lattice
+        crystals = random_crystals(_ROWS, grid=2 * _GRID, channels=channels)
+        return view, view.prepare(crystals), crystals.lattice
 
     def test_every_tensor_has_one_row_per_crystal_and_is_finite(self) -> None:
         for channels in (1, 2):
@@ -181,12 +181,11 @@ class ViewConformance:
                 assert torch.isfinite(tensor).all(), name
 
     def test_a_row_does_not_depend_on_its_batch(self) -> None:
-        view, rows, lattice = self.prepared()
-        density, _ = random_crystals(_ROWS, grid=2 * _GRID)
+        view, rows, _ = self.prepared()
+        crystals = random_crystals(_ROWS, grid=2 * _GRID)
         for number in range(_ROWS):
             one = slice(number, number + 1)
-            alone = view.prepare(density[one], lattice[one])
-            _assert_close(alone, rows[one], rtol=1e-4, atol=1e-5)
+            _assert_close(view.prepare(crystals[one]), rows[one], rtol=1e-4, atol=1e-5)
 
     def test_the_key_knows_version_and_channels(self) -> None:
         changed = type("Changed", (self.view,), {"version": self.view.version + 1})
@@ -226,9 +225,10 @@ class ViewConformance:
 
     def test_a_magnetisation_turned_round_is_the_same_crystal(self) -> None:
         view = self.make(channels=2)
-        density, lattice = random_crystals(_ROWS, grid=2 * _GRID, channels=2)
-        turned = density * torch.tensor([1.0, -1.0])[:, None, None, None]
-        _assert_close(view.prepare(turned, lattice), view.prepare(density, lattice), rtol=0, atol=0)
+        crystals = random_crystals(_ROWS, grid=2 * _GRID, channels=2)
+        turned = crystals.density * torch.tensor([1.0, -1.0])[:, None, None, None]
+        same = replace(crystals, density=turned)
+        _assert_close(view.prepare(same), view.prepare(crystals), rtol=0, atol=0)
 
     def test_what_the_backbone_gets_has_one_row_per_crystal(self) -> None:
         view, rows, lattice = self.prepared()

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from taskgroup.datasets import Dataset, Split, TargetScaler, TargetTable
 from taskgroup.errors import ConfigError, TargetError, TaskgroupError
-from taskgroup.models import MultiTaskNetwork, PreparedRows, View
+from taskgroup.models import AtomBatch, CrystalBatch, MultiTaskNetwork, PreparedRows, View
 from taskgroup.models.views.rows import channels_first, channels_last
 from taskgroup.training.prepared_rows import cache_folder, load_prepared, save_prepared
 
@@ -95,7 +95,16 @@ def _prepare_rows(
     """Return what the view makes of some rows, on the device of ``lattice``."""
     with torch.no_grad():
         density = torch.from_numpy(dataset.densities(numbers)).to(lattice.device)
-        return view.prepare(density, lattice[torch.from_numpy(numbers).to(lattice.device)])
+        cells = lattice[torch.from_numpy(numbers).to(lattice.device)]
+        atoms = _atoms(dataset, numbers).to(lattice.device)
+        return view.prepare(CrystalBatch(density, cells, atoms))
+
+
+def _atoms(dataset: Dataset, numbers: NDArray[np.int64]) -> AtomBatch:
+    """Return the atoms of some rows, in as many places as the row of the dataset with the most atoms needs."""
+    species = [dataset.species[row] for row in numbers]
+    frac_coords = [dataset.frac_coords[row] for row in numbers]
+    return AtomBatch.of(species, frac_coords, dataset.most_atoms)
 
 
 def prepare_rows(dataset: Dataset, view: View, device: torch.device) -> DeviceRows:

@@ -10,6 +10,7 @@ from taskgroup.datasets import Target, TargetTable
 from taskgroup.densities import Density, promolecule, standard_form
 from taskgroup.errors import BundleError, DensityError, StoreError
 from taskgroup.export import Bundle, evaluate, unseen_rows
+from taskgroup.models import CrystalBatch
 from taskgroup.training.metrics import target_metrics
 
 
@@ -33,7 +34,7 @@ def test_a_bundle_of_one_member_predicts_what_its_network_predicts(make_bundle, 
     )
     for group, (network,) in bundle.members.items():
         with torch.no_grad():
-            expected = network.predict(density, lattice).numpy()
+            expected = network.predict(CrystalBatch(density, lattice)).numpy()
         for name in group.serves:
             column = [target.name for target in network.targets].index(name)
             np.testing.assert_allclose(frame[name], expected[:, column], rtol=1e-5, atol=1e-6)
@@ -65,7 +66,7 @@ def test_values_and_deviations_agree_with_a_second_computation(bundle, dataset) 
         with torch.no_grad():
             return np.stack(
                 [
-                    n.predict(density, lattice)[:, column].double().numpy()
+                    n.predict(CrystalBatch(density, lattice))[:, column].double().numpy()
                     for n in bundle.members[group]
                 ]
             )

@@ -49,8 +49,8 @@ def _subclasses(kind: type) -> set[type]:
 
 
 def _scaled(prepare, factor):
-    def scaled(self, density, lattice):
-        return prepare(self, density * factor, lattice)
+    def scaled(self, crystals):
+        return prepare(self, replace(crystals, density=crystals.density * factor))
 
     return scaled
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from taskgroup.datasets import Target, TargetScaler
-from taskgroup.models import ModelConfig, MultiTaskNetwork
+from taskgroup.models import CrystalBatch, ModelConfig, MultiTaskNetwork
 
 torch.set_num_threads(1)
 
@@ -55,7 +55,7 @@ def train_a_little(network, density, lattice):
     """Fill running statistics: forward passes in training mode."""
     network.train()
     with torch.no_grad():
-        rows = network.view.prepare(density, lattice)
+        rows = network.view.prepare(CrystalBatch(density, lattice))
         for _ in range(30):
             network(rows, lattice)
     return network.eval()

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from taskgroup.errors import ConfigError
-from taskgroup.models import BACKBONES
+from taskgroup.models import BACKBONES, CrystalBatch
 from taskgroup.models.testing import BackboneConformance
 
 from .conftest import make_cells, make_densities, make_network, train_a_little
@@ -75,7 +75,7 @@ def test_shifts_by_whole_strides_change_nothing(backbone):
     density, lattice = make_densities(3), make_cells(3)
     network = train_a_little(make_network(backbone=backbone, patch=2, stages=2), density, lattice)
     with torch.no_grad():
-        rows = network.view.prepare(density, lattice)
+        rows = network.view.prepare(CrystalBatch(density, lattice))
         here = network(rows, lattice)
         moved = network(rows.replace(grid=rows["grid"].roll((4, 0, -4), (2, 3, 4))), lattice)
     torch.testing.assert_close(moved, here, rtol=1e-4, atol=1e-5)
@@ -91,7 +91,7 @@ def test_other_shifts_move_an_untrained_network_little_and_their_average_less(ba
     )
     train_a_little(network, density, lattice)
     with torch.no_grad():
-        rows = network.view.prepare(density, lattice)
+        rows = network.view.prepare(CrystalBatch(density, lattice))
         shifts = product(range(4), repeat=3)  # all there are, up to whole strides
         moved = [rows.replace(grid=rows["grid"].roll(shift, (2, 3, 4))) for shift in shifts]
         features = torch.stack([network.features(row, lattice) for row in moved])
@@ -110,7 +110,7 @@ def test_symmetric_kernels_make_order_and_sign_of_the_axes_exact(backbone, patch
     settings = {"backbone": backbone, "patch": patch, "symmetric": True, "descriptors": False}
     network = train_a_little(make_network(**settings), density, lattice)
     with torch.no_grad():
-        rows = network.view.prepare(density, lattice)
+        rows = network.view.prepare(CrystalBatch(density, lattice))
         here = network(rows, lattice)
         for order, signs in product(permutations(range(3)), product((False, True), repeat=3)):
             reordered = rows["grid"].permute(0, 1, *(axis + 2 for axis in order))
@@ -124,6 +124,6 @@ def test_symmetric_kernels_are_no_default_of_others():
     density, lattice = make_densities(3), make_cells(3)
     network = train_a_little(make_network(descriptors=False), density, lattice)
     with torch.no_grad():
-        rows = network.view.prepare(density, lattice)
+        rows = network.view.prepare(CrystalBatch(density, lattice))
         turned = rows.replace(grid=rows["grid"].transpose(2, 3))
         assert not torch.allclose(network(turned, lattice), network(rows, lattice), rtol=1e-3)

@@ -67,7 +67,7 @@ def test_the_key_of_prepared_rows_has_the_version(monkeypatch):
 )
 def test_a_version_shows_what_it_always_did(settings):
     view = make_view(ModelConfig(grid=8, **settings), 1)
-    density, lattice = random_crystals(3, grid=16)
-    rows = view(view.prepare(density, lattice), lattice)
+    crystals = random_crystals(3, grid=16)
+    rows = view(view.prepare(crystals), crystals.lattice)
     found = {name: tensor.abs().mean().item() for name, tensor in rows.items()}
     assert found == pytest.approx(SHOWN[type(view).__name__, view.version], rel=1e-4)

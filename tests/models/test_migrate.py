@@ -22,9 +22,9 @@ PREDICTIONS = {
 @pytest.mark.parametrize("name", PREDICTIONS)
 def test_a_network_of_an_earlier_version_predicts_what_it_did(name):
     network = read_network(DATA / f"{name}.safetensors")
-    density, lattice = random_crystals(3, grid=8)
+    crystals = random_crystals(3, grid=8)
     expected = torch.tensor(PREDICTIONS[name])
-    torch.testing.assert_close(network.predict(density, lattice), expected, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(network.predict(crystals), expected, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("backbone", ["resnet3d", "peaks"])

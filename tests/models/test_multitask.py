@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load, save
 
 from taskgroup.errors import ConfigError
-from taskgroup.models import MultiTaskNetwork
+from taskgroup.models import CrystalBatch, MultiTaskNetwork
 from taskgroup.models.lattice import N_LATTICE_FEATURES, lattice_features
 
 from .conftest import TARGETS, make_cells, make_densities, make_network, train_a_little
@@ -30,11 +30,11 @@ IDS = ["default", "resnet3d", "descriptors", "cartesian", "density only", "peaks
 def test_a_density_becomes_properties(settings, channels):
     density, lattice = make_densities(3, channels=channels), make_cells(3)
     network = make_network(channels, **settings)
-    rows = network.view.prepare(density, lattice)
+    rows = network.view.prepare(CrystalBatch(density, lattice))
     assert network.features(rows, lattice).shape == (3, network.n_features)
     outputs = network(rows, lattice)
     assert outputs.shape == (3, 4)
-    values = network.predict(density, lattice)
+    values = network.predict(CrystalBatch(density, lattice))
     torch.testing.assert_close(values, network.decode(outputs))
     assert torch.isfinite(values).all()
     assert (values[:, 0] > 0).all()
@@ -58,7 +58,10 @@ def test_weights_and_description_rebuild_the_network(settings):
     twin = MultiTaskNetwork.from_dict(description)
     twin.load_state_dict(load(save(network.state_dict())))
     torch.testing.assert_close(
-        twin.predict(density, lattice), network.predict(density, lattice), rtol=0, atol=0
+        twin.predict(CrystalBatch(density, lattice)),
+        network.predict(CrystalBatch(density, lattice)),
+        rtol=0,
+        atol=0,
     )
     assert twin.to_dict() == network.to_dict()
 
@@ -77,7 +80,10 @@ def test_predict_neither_trains_nor_forgets_to_train():
     density, lattice = make_densities(3), make_cells(3)
     network = make_network().train()
     before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
-    first, second = network.predict(density, lattice), network.predict(density, lattice)
+    first, second = (
+        network.predict(CrystalBatch(density, lattice)),
+        network.predict(CrystalBatch(density, lattice)),
+    )
     assert network.training
     assert torch.equal(first, second)
     assert not first.requires_grad
@@ -87,8 +93,12 @@ def test_predict_neither_trains_nor_forgets_to_train():
 def test_a_prediction_does_not_depend_on_its_batch():
     density, lattice = make_densities(4), make_cells(4)
     network = train_a_little(make_network(), density, lattice)
-    alone = torch.cat([network.predict(density[i : i + 1], lattice[i : i + 1]) for i in range(4)])
-    torch.testing.assert_close(alone, network.predict(density, lattice), rtol=1e-4, atol=1e-5)
+    alone = torch.cat(
+        [network.predict(CrystalBatch(density[i : i + 1], lattice[i : i + 1])) for i in range(4)]
+    )
+    torch.testing.assert_close(
+        alone, network.predict(CrystalBatch(density, lattice)), rtol=1e-4, atol=1e-5
+    )
 
 
 def test_the_cell_counts_where_it_is_asked_for():
@@ -97,8 +107,8 @@ def test_the_cell_counts_where_it_is_asked_for():
         settings = {"lattice_features": asked, "fields": ("density",), "widths": ()}
         network = train_a_little(make_network(**settings), density, make_cells(2))
         small, large = (
-            network.predict(density, make_cells(2)),
-            network.predict(density, 2 * make_cells(2)),
+            network.predict(CrystalBatch(density, make_cells(2))),
+            network.predict(CrystalBatch(density, 2 * make_cells(2))),
         )
         assert torch.allclose(small, large) != asked
 
@@ -111,8 +121,8 @@ def test_averages_over_symmetries_move_less_than_single_predictions():
     def change(draws):
         return (
             (
-                network.predict(moved, lattice, draws=draws)
-                - network.predict(density, lattice, draws=draws)
+                network.predict(CrystalBatch(moved, lattice), draws=draws)
+                - network.predict(CrystalBatch(density, lattice), draws=draws)
             )
             .abs()
             .mean()
@@ -120,14 +130,15 @@ def test_averages_over_symmetries_move_less_than_single_predictions():
 
     assert 0 < change(64) < 0.7 * change(0)
     assert torch.equal(
-        network.predict(density, lattice, draws=4), network.predict(density, lattice, draws=4)
+        network.predict(CrystalBatch(density, lattice), draws=4),
+        network.predict(CrystalBatch(density, lattice), draws=4),
     )
 
 
 def test_targets_share_the_backbone_and_nothing_else():
     density, lattice = make_densities(3), make_cells(3)
     network = make_network().train()
-    outputs = network(network.view.prepare(density, lattice), lattice)
+    outputs = network(network.view.prepare(CrystalBatch(density, lattice)), lattice)
     shared = list(network.trunk.parameters())
     gradients = torch.autograd.grad(
         outputs[:, 1].sum(), [*shared, network.heads.weight], retain_graph=True
@@ -149,7 +160,7 @@ def test_heads_see_the_numbers_of_the_cell_as_they_are(settings):
         network.heads.weight.zero_()  # the perceptrons say nothing
         network.heads.straight.weight.zero_()
         network.heads.straight.weight[0, -N_LATTICE_FEATURES] = 1
-        found = network(network.view.prepare(density, lattice), lattice)[:, 0]
+        found = network(network.view.prepare(CrystalBatch(density, lattice)), lattice)[:, 0]
     number = lattice_features(lattice)[:, 0]
     slope = (found[1] - found[0]) / (number[1] - number[0])
     torch.testing.assert_close(found - found[0], slope * (number - number[0]), rtol=1e-3, atol=1e-4)
@@ -158,7 +169,7 @@ def test_heads_see_the_numbers_of_the_cell_as_they_are(settings):
 
 def test_one_target_is_enough():
     network = make_network(targets=TARGETS[1:2])
-    assert network.predict(make_densities(2), make_cells(2)).shape == (2, 1)
+    assert network.predict(CrystalBatch(make_densities(2), make_cells(2))).shape == (2, 1)
 
 
 @pytest.mark.parametrize(
@@ -171,7 +182,7 @@ def test_a_program_from_densities_gives_the_predictions_for_any_batch(settings):
             self.network = network
 
         def forward(self, density, lattice):
-            return self.network.predict(density, lattice)
+            return self.network.predict(CrystalBatch(density, lattice))
 
     density, lattice = make_densities(5, n=8), make_cells(5)
     network = train_a_little(make_network(**settings), density, lattice)
@@ -185,4 +196,6 @@ def test_a_program_from_densities_gives_the_predictions_for_any_batch(settings):
             strict=False,
         )
     found = program.module()(density, lattice)
-    torch.testing.assert_close(found, network.predict(density, lattice), rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(
+        found, network.predict(CrystalBatch(density, lattice)), rtol=1e-4, atol=1e-4
+    )

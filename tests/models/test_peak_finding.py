@@ -10,7 +10,7 @@ from scipy.ndimage import map_coordinates
 
 from taskgroup.datasets import load_dataset
 from taskgroup.densities import promolecule
-from taskgroup.models import PreparedRows
+from taskgroup.models import CrystalBatch, PreparedRows
 from taskgroup.models.backbones.peak_network import PeakScale
 from taskgroup.models.peak_finding import MOST_PEAKS, find_peaks
 from taskgroup.models.peak_table import (
@@ -171,7 +171,7 @@ def test_a_magnetisation_is_seen_with_its_sign():
 def test_the_order_of_peaks_does_not_matter_to_the_network():
     network = make_network(backbone="peaks", descriptors=False)
     rows = network.view.prepare(
-        torch.tensor(promolecule(RUTILE, n=32).values[None]).float(), make_cells(1)
+        CrystalBatch(torch.tensor(promolecule(RUTILE, n=32).values[None]).float(), make_cells(1))
     )
     order = torch.arange(MOST_PEAKS)
     order[:6] = torch.tensor([3, 5, 0, 1, 4, 2])
@@ -198,7 +198,9 @@ def test_rows_without_empty_places_are_seen_alike(descriptors):
     densities = [promolecule(structure, n=32) for structure in (RUTILE, SALT)]
     lattice = torch.tensor(np.stack([density.lattice for density in densities])).float()
     rows = network.view.prepare(
-        torch.tensor(np.stack([density.values for density in densities])).float(), lattice
+        CrystalBatch(
+            torch.tensor(np.stack([density.values for density in densities])).float(), lattice
+        )
     )
     trimmed = network.view.trimmed(rows)
     most = int(rows["peaks"][..., 0].sum(1).max())
@@ -235,7 +237,9 @@ def test_listing_the_peaks_that_are_there_gives_what_all_places_give(monkeypatch
     network = make_network(backbone="peaks").eval()
     lattice = make_cells(3)
     rows = network.view.prepare(
-        torch.rand(3, 1, 32, 32, 32, generator=torch.Generator().manual_seed(3)), lattice
+        CrystalBatch(
+            torch.rand(3, 1, 32, 32, 32, generator=torch.Generator().manual_seed(3)), lattice
+        )
     )
     listed = network(rows, lattice)
     monkeypatch.setattr(torch.compiler, "is_compiling", lambda: True)

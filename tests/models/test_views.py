@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from taskgroup.errors import ConfigError
-from taskgroup.models import ModelConfig, make_view
+from taskgroup.models import CrystalBatch, ModelConfig, make_view
 from taskgroup.models.fields import density_fields, scale_values
 from taskgroup.models.testing import ViewConformance
 from taskgroup.models.views import (
@@ -69,7 +69,7 @@ def test_the_configuration_chooses_the_view():
 
 def test_a_row_holds_block_means_of_scaled_fields_and_their_distribution(density, lattice):
     view = make()
-    rows = view.prepare(density, lattice)
+    rows = view.prepare(CrystalBatch(density, lattice))
     grid, statistics = rows["grid"], rows["statistics"]
     fields = scale_values(
         density_fields(density, lattice, SMALL["fields"], SMALL["widths"]), "cbrt"
@@ -82,7 +82,7 @@ def test_a_row_holds_block_means_of_scaled_fields_and_their_distribution(density
 
 def test_unscaled_block_means_keep_the_charge(density, lattice):
     view = make(scaling="none", fields=("density",), widths=(), descriptors=False)
-    rows = view.prepare(density, lattice)
+    rows = view.prepare(CrystalBatch(density, lattice))
     assert rows.names == ("grid",)
     grid = rows["grid"]
     torch.testing.assert_close(grid.mean((2, 3, 4)) * 0.5, density.mean((2, 3, 4)))
@@ -92,7 +92,7 @@ def test_unscaled_block_means_keep_the_charge(density, lattice):
 def test_a_grid_finer_than_the_stored_one_is_the_stored_one(channels):
     density, lattice = make_densities(2, n=8, channels=channels), make_cells(2)
     view = make(in_channels=channels, grid=16)
-    assert view.prepare(density, lattice)["grid"].shape == (2, 4 * channels, 8, 8, 8)
+    assert view.prepare(CrystalBatch(density, lattice))["grid"].shape == (2, 4 * channels, 8, 8, 8)
 
 
 @pytest.mark.parametrize(
@@ -111,10 +111,10 @@ def test_without_magnetisation_the_total_density_alone_is_seen(kind):
         make(in_channels=2, magnetisation=False, **kind),
         make(in_channels=2, **kind),
     )
-    of_both = blind.prepare(density, lattice)
-    assert_equal_rows(of_both, total.prepare(density[:, :1], lattice))
+    of_both = blind.prepare(CrystalBatch(density, lattice))
+    assert_equal_rows(of_both, total.prepare(CrystalBatch(density[:, :1], lattice)))
     assert blind.key == total.key
-    assert seeing.prepare(density, lattice).nbytes > of_both.nbytes
+    assert seeing.prepare(CrystalBatch(density, lattice)).nbytes > of_both.nbytes
 
 
 @pytest.mark.parametrize(
@@ -131,11 +131,18 @@ def test_a_magnetisation_turned_round_is_the_same_crystal(kind):
     turned = density * torch.tensor([1.0, -1.0])[:, None, None, None]
     assert (density[:, 1].mean((1, 2, 3)) != 0).all()
     view = make(in_channels=2, **kind)
-    assert_equal_rows(view.prepare(turned, lattice), view.prepare(density, lattice), rtol=0, atol=0)
+    assert_equal_rows(
+        view.prepare(CrystalBatch(turned, lattice)),
+        view.prepare(CrystalBatch(density, lattice)),
+        rtol=0,
+        atol=0,
+    )
     partly = density.clone()  # one atom's moment alone is another crystal
     partly[:, 1, :2] *= -1
     pairs = zip(
-        view.prepare(partly, lattice).tensors, view.prepare(density, lattice).tensors, strict=True
+        view.prepare(CrystalBatch(partly, lattice)).tensors,
+        view.prepare(CrystalBatch(density, lattice)).tensors,
+        strict=True,
     )
     assert not all(torch.equal(*pair) for pair in pairs)
 
@@ -143,7 +150,7 @@ def test_a_magnetisation_turned_round_is_the_same_crystal(kind):
 @pytest.mark.parametrize("settings", [{"grid": 6}, {"grid": 32, "patch": 16}])
 def test_a_grid_that_does_not_divide_the_stored_one_is_refused(settings):
     with pytest.raises(ConfigError, match=r"model\.grid, model\.patch: .* stored 8 points"):
-        make(**settings).prepare(make_densities(1, n=8), make_cells(1))
+        make(**settings).prepare(CrystalBatch(make_densities(1, n=8), make_cells(1)))
 
 
 @pytest.mark.parametrize(
@@ -171,7 +178,10 @@ def test_rows_follow_exactly_when_the_description_of_the_cell_changes(
     density, lattice, move, turn, follow
 ):
     view = make()
-    before, after = view.prepare(density, lattice), view.prepare(move(density), turn(lattice))
+    before, after = (
+        view.prepare(CrystalBatch(density, lattice)),
+        view.prepare(CrystalBatch(move(density), turn(lattice))),
+    )
     torch.testing.assert_close(after["grid"], follow(before["grid"]), rtol=1e-4, atol=1e-4)
     torch.testing.assert_close(after["statistics"], before["statistics"], rtol=1e-3, atol=1e-3)
 
@@ -187,7 +197,7 @@ def invariances(grid, cell):
 
 def test_what_is_drawn_describes_the_same_crystal(density, lattice):
     view = make()
-    rows = view.prepare(density, lattice)
+    rows = view.prepare(CrystalBatch(density, lattice))
     drawn, cells = view.augment(rows, lattice, generator())
     before, after = rows["grid"], drawn["grid"]
     for i in range(3):
@@ -202,7 +212,7 @@ def test_what_is_drawn_describes_the_same_crystal(density, lattice):
 
 def test_draws_keep_the_distribution_and_come_from_the_generator(density, lattice):
     view = make()
-    rows = view.prepare(density, lattice)
+    rows = view.prepare(CrystalBatch(density, lattice))
     first, again, other = (view.augment(rows, lattice, generator(seed))[0] for seed in (0, 0, 1))
     assert torch.equal(first["grid"], again["grid"])
     assert not torch.equal(first["grid"], other["grid"])
@@ -216,7 +226,7 @@ def test_draws_keep_the_distribution_and_come_from_the_generator(density, lattic
 )
 def test_chosen_rows_are_drawn_as_if_alone(density, lattice, kind):
     view, chosen = make(**kind), torch.tensor([2, 0, 2, 1])
-    rows = view.prepare(density, lattice)
+    rows = view.prepare(CrystalBatch(density, lattice))
     alone, alone_cells = view.augment(rows[chosen], lattice[chosen], generator())
     for out in (None, rows.empty_rows(6)):
         drawn, cells = view.augment(rows, lattice, generator(), out, chosen)
@@ -227,7 +237,7 @@ def test_chosen_rows_are_drawn_as_if_alone(density, lattice, kind):
 def test_rows_are_drawn_apart(lattice):
     view = make()
     rows = view.prepare(
-        make_densities(1).expand(64, -1, -1, -1, -1), lattice[:1].expand(64, -1, -1)
+        CrystalBatch(make_densities(1).expand(64, -1, -1, -1, -1), lattice[:1].expand(64, -1, -1))
     )
     drawn, cells = view.augment(rows, lattice[:1].expand(64, -1, -1), generator())
     assert len({tuple(row.flatten().tolist()) for row in drawn["grid"]}) > 60
@@ -244,9 +254,9 @@ def test_keys_differ_where_rows_do_and_only_there():
 
 def test_descriptor_rows_are_the_distribution_and_stay_as_they_are(density, lattice):
     view, whole = make(backbone="descriptors"), make()
-    rows = view.prepare(density, lattice)
+    rows = view.prepare(CrystalBatch(density, lattice))
     assert rows.names == ("statistics",)
-    expected = whole.prepare(density, lattice)["statistics"]
+    expected = whole.prepare(CrystalBatch(density, lattice))["statistics"]
     torch.testing.assert_close(rows["statistics"], expected)
     drawn, cells = view.augment(rows, lattice, generator())
     assert drawn is rows
@@ -282,7 +292,7 @@ def test_the_cube_sees_the_same_function_whatever_the_cell():
 
 def test_the_cube_is_the_same_after_a_lattice_translation_of_its_origin(density, lattice):
     view = make("cartesian")
-    grid = view.prepare(density, lattice)["grid"]
+    grid = view.prepare(CrystalBatch(density, lattice))["grid"]
     wound = lattice.clone()
     wound[:, 0] += lattice[
         :, 1
@@ -293,7 +303,7 @@ def test_the_cube_is_the_same_after_a_lattice_translation_of_its_origin(density,
 
 def test_cartesian_draws_turn_the_cell_and_keep_its_metric(density, lattice):
     view = make("cartesian")
-    rows = view.prepare(density, lattice)
+    rows = view.prepare(CrystalBatch(density, lattice))
     drawn, cells = view.augment(rows, lattice, generator())
     torch.testing.assert_close(cells @ cells.mT, lattice @ lattice.mT)
     assert (cells - lattice).abs().amin(0).max() > 0.1

@@ -9,7 +9,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from taskgroup.datasets import TargetScaler, load_dataset
-from taskgroup.models import ModelConfig, MultiTaskNetwork
+from taskgroup.models import CrystalBatch, ModelConfig, MultiTaskNetwork
 from taskgroup.training import Checkpoint, Hook, device_rows, fit, fit_epochs, fit_halves
 from taskgroup.training.balance import BALANCERS, make_balancer
 from taskgroup.training.cuda_graph import CudaGraphCallable
@@ -69,7 +69,9 @@ def test_a_step_asks_the_device_for_nothing(settings, balance, monkeypatch):
         config, table.specs, TargetScaler.fit(table.specs, table.values), dataset.n_channels
     )
     example = network.view.prepare(
-        torch.tensor(dataset.densities([0])), torch.tensor(dataset.lattices[:1]).float()
+        CrystalBatch(
+            torch.tensor(dataset.densities([0])), torch.tensor(dataset.lattices[:1]).float()
+        )
     )
     network.to("meta")
     losses = TargetLosses([spec.kind for spec in table.specs], "huber").to("meta")

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from taskgroup.errors import ConfigError, TaskgroupError
-from taskgroup.models import MultiTaskNetwork, PreparedRows
+from taskgroup.models import CrystalBatch, MultiTaskNetwork, PreparedRows
 from taskgroup.training import device_rows, fit, pick_device
 from taskgroup.training.device_rows import encode_labels, prepare_rows
 
@@ -27,9 +27,7 @@ def _network(dataset):
 
 
 def _everything(dataset):
-    return torch.from_numpy(dataset.densities()), torch.tensor(
-        dataset.lattices, dtype=torch.float32
-    )
+    return CrystalBatch.of(dataset.densities(), dataset.lattices)
 
 
 def test_fields_are_those_of_the_view_row_by_row(monkeypatch):
@@ -37,12 +35,12 @@ def test_fields_are_those_of_the_view_row_by_row(monkeypatch):
     dataset = make_dataset(rows=20)
     view = _network(dataset).view
     found = prepare_rows(dataset, view, CPU)
-    density, lattice = _everything(dataset)
-    torch.testing.assert_close(found.rows.tensors, view.prepare(density, lattice).tensors)
+    crystals = _everything(dataset)
+    torch.testing.assert_close(found.rows.tensors, view.prepare(crystals).tensors)
     batch, cells = found.batch(torch.tensor([3, 1]))
     for tensor, whole in zip(batch.tensors, found.rows.tensors, strict=True):
         assert torch.equal(tensor, whole[[3, 1]])
-    assert torch.equal(cells, lattice[[3, 1]])
+    assert torch.equal(cells, crystals.lattice[[3, 1]])
 
 
 def test_a_dataset_is_prepared_once_a_process(monkeypatch):
@@ -79,7 +77,7 @@ def test_fields_larger_than_memory_give_the_same_result_from_a_file(monkeypatch)
         lambda *args, plain=np.memmap, **kw: opened.append(kw["shape"]) or plain(*args, **kw),
     )
     mapped = fit(dataset, split, job)
-    prepared = resident.network.view.prepare(*_everything(dataset))
+    prepared = resident.network.view.prepare(_everything(dataset))
     assert opened == [prepared["grid"].movedim(1, -1).shape, prepared["statistics"].shape]
     assert np.array_equal(mapped.predictions, resident.predictions)
     assert mapped.result.curve == resident.result.curve
@@ -101,13 +99,9 @@ def test_rows_in_a_file_are_prepared_when_they_are_first_wanted(monkeypatch, tmp
     assert asked == [3, 17]
     found.batch(torch.tensor([17, 4]))
     assert asked == [3, 17, 4]
-    expected = view.prepare(*_everything_at(dataset, plain, [3, 17, 3]))
+    monkeypatch.setattr(type(dataset), "densities", plain)
+    expected = view.prepare(_everything(dataset)[[3, 17, 3]])
     torch.testing.assert_close(batch.tensors, expected.tensors)
-
-
-def _everything_at(dataset, densities, rows):
-    lattice = torch.tensor(dataset.lattices, dtype=torch.float32)[rows]
-    return torch.from_numpy(densities(dataset, rows)), lattice
 
 
 def test_a_disk_without_room_for_the_fields_is_told_in_one_line(monkeypatch, tmp_path):

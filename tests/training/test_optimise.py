@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from taskgroup.datasets import TargetScaler
-from taskgroup.models import MultiTaskNetwork
+from taskgroup.models import CrystalBatch, MultiTaskNetwork
 from taskgroup.training import TrainConfig
 from taskgroup.training.optimise import (
     average_rate,
@@ -105,7 +105,7 @@ def test_a_copy_of_a_bfloat16_network_computes_with_its_own_weights(dataset):
     scaler = TargetScaler.fit(table.specs, table.values)
     network = MultiTaskNetwork(job.model, table.specs, scaler, 1).eval()
     lattice = torch.tensor(dataset.lattices, dtype=torch.float32)
-    rows = network.view.prepare(torch.from_numpy(dataset.densities()), lattice)
+    rows = network.view.prepare(CrystalBatch(torch.from_numpy(dataset.densities()), lattice))
     exact = network(rows, lattice)
     use_bfloat16(network, True)
     twin = copy.deepcopy(network)

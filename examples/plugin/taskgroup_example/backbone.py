@@ -6,7 +6,14 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from taskgroup.models import Backbone, BackboneSettings, ModelConfig, PreparedRows, View
+from taskgroup.models import (
+    Backbone,
+    BackboneSettings,
+    CrystalBatch,
+    ModelConfig,
+    PreparedRows,
+    View,
+)
 
 # Shells of equal width in the length of the reciprocal vector, 1/Å. The stored densities hold little beyond 12 1/Å.
 _N_SHELLS = 24
@@ -23,14 +30,15 @@ class SpectrumView(View):
         return ()
 
     @torch.no_grad()
-    def prepare(self, density: Tensor, lattice: Tensor) -> PreparedRows:
-        """Return rows ``spectrum`` [B, shells] of densities [B, C, N, N, N] (e/Å^3) in cells [B, 3, 3] (Å)."""
+    def prepare(self, crystals: CrystalBatch) -> PreparedRows:
+        """Return rows ``spectrum`` [B, shells] of the densities [B, C, N, N, N] of crystals."""
+        density = crystals.density
         waves = torch.fft.fftn(density[:, 0].float(), dim=(1, 2, 3), norm="forward")
         power = waves.abs().square().flatten(1)
         n = density.shape[-1]
         steps = torch.fft.fftfreq(n, 1 / n, device=density.device)
         indices = torch.cartesian_prod(steps, steps, steps)
-        reciprocal = 2 * math.pi * torch.linalg.inv(lattice.float()).transpose(1, 2)
+        reciprocal = 2 * math.pi * torch.linalg.inv(crystals.lattice.float()).transpose(1, 2)
         lengths = torch.linalg.vector_norm(indices @ reciprocal, dim=2)
         shell = (lengths * (_N_SHELLS / _LARGEST)).long().clamp_max(_N_SHELLS)
         # What lies beyond the last shell is collected in one more and left out.

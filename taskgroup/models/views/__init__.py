@@ -2,6 +2,7 @@
 
 from taskgroup.models.views.base import View
 from taskgroup.models.views.cartesian import CartesianView
+from taskgroup.models.views.crystal_batch import AtomBatch, CrystalBatch
 from taskgroup.models.views.distribution import DistributionView
 from taskgroup.models.views.fractional import FractionalView
 from taskgroup.models.views.grid import GridView
@@ -9,7 +10,9 @@ from taskgroup.models.views.peaks import PeakView
 from taskgroup.models.views.rows import PreparedRows
 
 __all__ = [
+    "AtomBatch",
     "CartesianView",
+    "CrystalBatch",
     "DistributionView",
     "FractionalView",
     "GridView",

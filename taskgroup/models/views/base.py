@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from taskgroup.models.fields import density_fields, scale_values
+from taskgroup.models.views.crystal_batch import CrystalBatch
 from taskgroup.models.views.rows import PreparedRows
 
 if TYPE_CHECKING:
@@ -55,8 +56,8 @@ class View(nn.Module):
         """Return the settings that decide what ``prepare`` gives."""
         raise NotImplementedError
 
-    def prepare(self, density: Tensor, lattice: Tensor) -> PreparedRows:
-        """Return rows of densities [B, C, N, N, N] (e/Å^3) in cells [B, 3, 3] (Å)."""
+    def prepare(self, crystals: CrystalBatch) -> PreparedRows:
+        """Return rows of crystals: what a network sees of them."""
         raise NotImplementedError
 
     def trimmed(self, rows: PreparedRows) -> PreparedRows:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor
 
 from taskgroup.models.views.base import View
+from taskgroup.models.views.crystal_batch import CrystalBatch
 from taskgroup.models.views.rows import PreparedRows
 from taskgroup.models.views.statistics import distribution, n_statistics
 
@@ -30,7 +30,8 @@ class DistributionView(View):
         return config.fields, config.widths, config.scaling
 
     @torch.no_grad()
-    def prepare(self, density: Tensor, lattice: Tensor) -> PreparedRows:
-        """Return rows of densities [B, C, N, N, N] (e/Å^3) in cells [B, 3, 3] (Å)."""
-        density = self._seen(density)
-        return PreparedRows.of(statistics=distribution(self._fields(density, lattice), density))
+    def prepare(self, crystals: CrystalBatch) -> PreparedRows:
+        """Return rows of the densities of crystals."""
+        density = self._seen(crystals.density)
+        fields = self._fields(density, crystals.lattice)
+        return PreparedRows.of(statistics=distribution(fields, density))

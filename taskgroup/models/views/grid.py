@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from taskgroup.errors import ConfigError
 from taskgroup.models.views.base import View
+from taskgroup.models.views.crystal_batch import CrystalBatch
 from taskgroup.models.views.rows import PreparedRows, channels_last, gather_rows
 from taskgroup.models.views.statistics import distribution, n_statistics
 
@@ -39,12 +40,12 @@ class GridView(View):
         return config.grid, config.fields, config.widths, config.scaling, config.descriptors
 
     @torch.no_grad()
-    def prepare(self, density: Tensor, lattice: Tensor) -> PreparedRows:
-        """Return rows of densities [B, C, N, N, N] (e/Å^3) in cells [B, 3, 3] (Å); n = min(grid, N).
+    def prepare(self, crystals: CrystalBatch) -> PreparedRows:
+        """Return rows of the densities [B, C, N, N, N] of crystals; n = min(grid, N).
 
         Raises ConfigError: n does not divide N, or the backbone takes no grid of n points.
         """
-        density = self._seen(density)
+        density = self._seen(crystals.density)
         stored = density.shape[-1]
         n = min(self.config.grid, stored)
         multiple = self.config.backbone.grid_multiple
@@ -53,7 +54,7 @@ class GridView(View):
                 f"model.grid, model.patch: the patch must divide the grid and the grid the stored {stored} points, "
                 f"found {n} and {multiple}"
             )
-        fields = self._fields(density, lattice)
+        fields = self._fields(density, crystals.lattice)
         grid = nn.functional.avg_pool3d(fields, stored // n) if n < stored else fields
         if not self.n_statistics:
             return PreparedRows.of(grid=grid)

@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor
 
 from taskgroup.models.lattice import standard_orientation
 from taskgroup.models.neighbours import nearness
 from taskgroup.models.peak_finding import find_peaks
 from taskgroup.models.peak_table import n_columns, peak_table
 from taskgroup.models.views.base import View
+from taskgroup.models.views.crystal_batch import CrystalBatch
 from taskgroup.models.views.rows import PreparedRows
 from taskgroup.models.views.statistics import distribution, n_statistics
 
@@ -40,11 +40,11 @@ class PeakView(View):
         return (config.fields, config.widths, config.scaling) if config.descriptors else ()
 
     @torch.no_grad()
-    def prepare(self, density: Tensor, lattice: Tensor) -> PreparedRows:
-        """Return rows of densities [B, C, N, N, N] (e/Å^3) in cells [B, 3, 3] (Å)."""
-        density = self._seen(density)
+    def prepare(self, crystals: CrystalBatch) -> PreparedRows:
+        """Return rows of the densities of crystals."""
+        density = self._seen(crystals.density)
         # The spheres around a peak hold finitely many points: turned with the crystal, they see the same of it.
-        lattice = standard_orientation(lattice.double())
+        lattice = standard_orientation(crystals.lattice.double())
         peaks = find_peaks(density, lattice)
         near = nearness(peaks.at, peaks.present, lattice.float())
         rows = PreparedRows.of(

@@ -97,14 +97,15 @@ def claim_of(path: Path, root: Path, ids: Collection[str], match: Match | None) 
             return claim(name, 0, folder)
     for name in (_without_step(stem), _without_step(plain_stem)):
         if name in ids:
-            return claim(name, 0, folder)
+            return claim(name, 0, folder, stem.replace(name, "{id}", 1))
     for level, folder_name in enumerate(reversed(folders), start=1):
         name = folder_name if folder_name in ids else archive_stem(folder_name)
         if name not in ids:
             name = _without_step(name)
         if name in ids:
             below = folders[len(folders) - level + 1 :]
-            place = "/".join(("{id}", *below)) if below else ""
+            named = folder_name.replace(name, "{id}", 1)
+            place = "/".join((named, *below)) if below or named != "{id}" else ""
             return claim(name, level, "/".join(below), place)
     uuid = _uuid_of(folders, ids)
     if uuid is not None:

@@ -18,7 +18,7 @@ from taskgroup.densities.promolecule import crystal_parts
 from taskgroup.densities.reader import MarkedReader, Member, bare_name, one_line, read_bytes, refuse
 
 _DENSITY_CLASSES = ("Chgcar", "VolumetricData")
-# Layers of {"data": ...} around the density.
+# Layers such as {"data": ...} or {"chgcar": ...} around the density.
 _MOST_LAYERS = 3
 
 
@@ -60,13 +60,24 @@ def _parse(content: bytes, source: Any) -> Any:
 def _chgcar_of(document: Any) -> dict[str, Any] | None:
     """Return the part of a document that has a structure and blocks of values, or None."""
     for _ in range(_MOST_LAYERS):
+        if isinstance(document, list) and len(document) == 1:
+            document = document[0]
         if not isinstance(document, dict):
             return None
-        blocks = document.get("data")
-        if "poscar" in document and isinstance(blocks, dict) and "total" in blocks:
+        if _is_chgcar(document):
             return document
-        document = blocks
+        inner = [value for value in document.values() if _may_hold_chgcar(value)]
+        document = inner[0] if len(inner) == 1 else None
     return None
+
+
+def _is_chgcar(document: dict[str, Any]) -> bool:
+    blocks = document.get("data")
+    return "poscar" in document and isinstance(blocks, dict) and "total" in blocks
+
+
+def _may_hold_chgcar(value: Any) -> bool:
+    return isinstance(value, dict) and "data" in value
 
 
 def _density(chgcar: dict[str, Any], name: str) -> Density:

@@ -95,9 +95,10 @@ def claim_of(path: Path, root: Path, ids: Collection[str], match: Match | None) 
     for name in (file_name, bare, stem, plain_stem, relative, in_folder, folder):
         if name in ids:
             return claim(name, 0, folder)
-    for name in (_without_step(stem), _without_step(plain_stem)):
+    for text in (stem, plain_stem):
+        name = _without_step(text)
         if name in ids:
-            return claim(name, 0, folder, stem.replace(name, "{id}", 1))
+            return claim(name, 0, folder, text.replace(name, "{id}", 1))
     for level, folder_name in enumerate(reversed(folders), start=1):
         name = folder_name if folder_name in ids else archive_stem(folder_name)
         if name not in ids:

@@ -85,7 +85,9 @@ def read_density(
     Raises DensityError, one line that names file, rule, what was found and what to do.
     """
     density = _read_uncounted(source, frame)
-    if not np.isfinite(density.charge):
+    with np.errstate(over="ignore", invalid="ignore"):
+        is_finite = np.isfinite(density.charge)
+    if not is_finite:
         refuse(density.source, "must hold a finite charge, found numbers too large to be summed")
     if electrons is not None:
         check_stated(density, electrons)

@@ -7,7 +7,7 @@ import torch
 
 from taskgroup.densities import Density
 from taskgroup.densities.atom_match import atom_agreement, misplaced_atoms_note
-from taskgroup.models.peak_finding import find_peaks
+from taskgroup.models.peak_finding import USUAL_PEAKS, find_peaks
 
 # Wavelengths (Å) between which the variation of a density is summed up.
 _WAVELENGTHS = (np.inf, 4.0, 2.0, 1.0, 0.5, 0.0)
@@ -83,7 +83,9 @@ def _peaks(density: Density) -> tuple[np.ndarray, np.ndarray]:
     """Return fractional coordinates [P, 3] and heights [P] (e/Å^3) of the peaks that networks on peaks find."""
     values = torch.tensor(density.values[None], dtype=torch.float32)
     lattice = torch.tensor(density.lattice[None], dtype=torch.float64)
-    found = find_peaks(values, lattice)
+    # a large cell has more peaks than networks usually make room for
+    places = max(USUAL_PEAKS, 2 * len(density.species))
+    found = find_peaks(values, lattice, places=places)
     present = found.present[0].numpy()
     return found.at[0].numpy()[present], np.exp(found.height[0].numpy()[present])
 

@@ -10,7 +10,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from taskgroup import files
 from taskgroup.datasets.extensive import per_primitive_cell
@@ -21,12 +21,19 @@ from taskgroup.datasets.store import (
     StoreSettings,
     begin_store,
     finish_store,
+    read_manifest,
     read_progress,
     reopen_store,
 )
-from taskgroup.datasets.tables import Properties, Tables, TargetsAsked, read_properties
-from taskgroup.errors import InputError, StoreError
+from taskgroup.datasets.store.manifest import MANIFEST
+from taskgroup.datasets.tables import Properties, TargetsAsked, read_properties
+from taskgroup.densities import DEFAULT_SPACING
+from taskgroup.densities.standardise import check_grid
+from taskgroup.errors import ConfigError, InputError, StoreError
 from taskgroup.machine import available_cores
+
+if TYPE_CHECKING:
+    from taskgroup.datasets.tables.properties import Tables
 
 OnProgress = Callable[[int, int], None]
 
@@ -82,7 +89,8 @@ class Reading:
     Args:
         id_column, targets: see ``read_properties``. A column ``electrons`` states the valence electrons of a row.
         match: where the id of a row stands in the path of its file, such as ``{id}/static``; guessed by default.
-        grid, sigma: points per axis and Gaussian width in Å, see ``densities.standardise``.
+        grid, spacing: points per axis, the same for every cell, or the distance of points in Å, by default 0.2.
+        sigma: Gaussian width in Å, see ``densities.standardise``.
         all_electron: take AECCAR0 + AECCAR2, and files that hold core electrons.
         frame: which configuration of files with several, 0 is the first, -1 the last.
         workers: processes; 1 works in this one. By default one per CPU, and one for every 16 densities at most.
@@ -92,7 +100,8 @@ class Reading:
     id_column: str | None = None
     targets: TargetsAsked = None
     match: str | None = None
-    grid: int = 32
+    grid: int | None = None
+    spacing: float | None = None
     sigma: float = 0.20
     all_electron: bool = False
     frame: int | None = None
@@ -102,7 +111,7 @@ class Reading:
 
 def ingest(
     folder: str | Path,
-    properties: Tables,
+    properties: "Tables",
     out: str | Path,
     *,
     retry: bool = False,
@@ -122,28 +131,33 @@ def ingest(
     Raises InputError where the table, the folder or the store break a rule; a bad density file does not stop it.
     """
     how = Reading(**reading)
-    return _build(Path(out), _find_inputs(folder, properties, how), _Work(how, retry, shard))
+    inputs = _find_inputs(folder, properties, how, Path(out))
+    return _build(Path(out), inputs, _Work(how, retry, shard))
 
 
-def check(folder: str | Path, properties: Tables, **reading: Any) -> IngestReport:
+def check(folder: str | Path, properties: "Tables", **reading: Any) -> IngestReport:
     """Do all that ``ingest`` does but write: read every density and report what would come in, and what not."""
     how = Reading(**reading)
     inputs = _find_inputs(folder, properties, how)
     inputs.properties.table.check()
     sources = inputs.matched.sources
-    batches = [
-        sources[at : at + _WORTH_A_PROCESS] for at in range(0, len(sources), _WORTH_A_PROCESS)
-    ]
-    jobs = [PartJob(Path(), number, batch, inputs.settings) for number, batch in enumerate(batches)]
     refused: list[Refused] = []
     row_notes: dict[str, str] = {}
     n_done = 0
     how.progress(0, len(sources))
-    for done in run_jobs(check_job, jobs, _n_workers(how.workers, len(sources))):
-        refused += done.refused
-        row_notes |= done.notes
-        n_done += done.n_sources
-        how.progress(n_done, len(sources))
+    todo = sources
+    while todo:
+        jobs = [
+            PartJob(Path(), number, batch, inputs.settings)
+            for number, batch in enumerate(_batches(todo, _WORTH_A_PROCESS))
+        ]
+        todo = ()
+        for done in run_jobs(check_job, jobs, _n_workers(how.workers, len(sources))):
+            refused += done.refused
+            row_notes |= done.notes
+            todo += done.left
+            n_done += done.n_sources
+            how.progress(n_done, len(sources))
     order = {source.id: place for place, source in enumerate(sources)}
     refused.sort(key=lambda entry: order[entry.id])
     refused_ids = {entry.id for entry in refused}
@@ -153,7 +167,7 @@ def check(folder: str | Path, properties: Tables, **reading: Any) -> IngestRepor
 
 def promolecules(
     structures: str | Path,
-    properties: Tables,
+    properties: "Tables",
     out: str | Path,
     *,
     retry: bool = False,
@@ -168,18 +182,42 @@ def promolecules(
     how = Reading(**reading)
     table = read_properties(properties, id_column=how.id_column, targets=how.targets)
     matched = find_structures(Path(structures), dict.fromkeys(table.table.ids), how.match)
-    settings = StoreSettings("promolecule", how.grid, how.sigma)
+    settings = _settings("promolecule", how, Path(out))
     inputs = _Inputs(table, _with_stated(matched, table, how), settings)
     return _build(Path(out), inputs, _Work(how, retry, shard))
 
 
-def _find_inputs(folder: str | Path, tables: Tables, how: Reading) -> _Inputs:
+def _find_inputs(
+    folder: str | Path, tables: "Tables", how: Reading, out: Path | None = None
+) -> _Inputs:
     properties = read_properties(tables, id_column=how.id_column, targets=how.targets)
     ids = dict.fromkeys(properties.table.ids)
     matched = find_densities(Path(folder), ids, how.all_electron, how.match)
     kind = "all-electron" if how.all_electron else "valence"
-    settings = StoreSettings(kind, how.grid, how.sigma)
+    settings = _settings(kind, how, out)
     return _Inputs(properties, _with_stated(matched, properties, how), settings)
+
+
+def _settings(kind: str, how: Reading, out: Path | None) -> StoreSettings:
+    """Return the settings of a store; without a grid or spacing those of the store ``out``, if it was begun.
+
+    Raises ConfigError: both a grid and a spacing are given, or impossible ones.
+    """
+    grid, spacing = how.grid, how.spacing
+    if grid is not None and spacing is not None:
+        raise ConfigError(
+            f"grid, spacing: give one of them, found grid {grid} and spacing {spacing}"
+        )
+    if grid is None and spacing is None:
+        grid, spacing = None, DEFAULT_SPACING
+        if out is not None and (out / MANIFEST).exists():
+            begun = read_manifest(out)
+            grid, spacing = begun.grid, begun.spacing
+    if grid is not None:
+        check_grid(grid, how.sigma)
+    elif not 0 < spacing < math.inf:
+        raise ConfigError(f"spacing: must be a length in Å above 0, found {spacing}")
+    return StoreSettings(kind, grid, spacing, how.sigma)
 
 
 def _with_stated(matched: Matched, properties: Properties, how: Reading) -> Matched:
@@ -215,21 +253,30 @@ def _build(out: Path, inputs: _Inputs, work: _Work) -> IngestReport:
         was_refused = source.id in begun.refused and not work.retry
         if source.id not in begun.rows and not was_refused:
             todo.append(source)
-    starts = range(0, len(todo), begun.part_rows)
-    batches = [tuple(todo[start : start + begun.part_rows]) for start in starts]
-    if batches:
+    if todo:
         reopen_store(out)
     n_done = len(share) - len(todo)
     work.how.progress(n_done, len(share))
-    parts = begun.next_parts(len(batches), work.shard)
-    jobs = [
-        PartJob(out, part, batch, inputs.settings)
-        for part, batch in zip(parts, batches, strict=True)
-    ]
-    for done in run_jobs(write_job, jobs, _n_workers(work.how.workers, len(todo))):
-        n_done += done.n_sources
-        work.how.progress(n_done, len(share))
+    while todo:
+        batches = _batches(todo, begun.part_rows)
+        parts = read_progress(out).next_parts(len(batches), work.shard)
+        jobs = [
+            PartJob(out, part, batch, inputs.settings)
+            for part, batch in zip(parts, batches, strict=True)
+        ]
+        workers = _n_workers(work.how.workers, len(todo))
+        # Densities of large cells that did not fit into their part come in another round.
+        todo = []
+        for done in run_jobs(write_job, jobs, workers):
+            todo += done.left
+            n_done += done.n_sources
+            work.how.progress(n_done, len(share))
     return _finish(out, inputs)
+
+
+def _batches(sources: Sequence[Source], size: int) -> list[tuple[Source, ...]]:
+    starts = range(0, len(sources), size)
+    return [tuple(sources[start : start + size]) for start in starts]
 
 
 def _n_workers(asked: int | None, n_sources: int) -> int:

@@ -5,6 +5,7 @@ reads these files too, but hangs for ever where a record in the middle is damage
 """
 
 import struct
+from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any, ClassVar, NamedTuple
 
@@ -111,7 +112,8 @@ def _parse_atoms(text: str, in_bohr: bool) -> _Atoms:
     IndexError where it is damaged.
     """
     lines = text.splitlines()
-    lattice = np.array([[float(x) for x in line.split()[:3]] for line in lines[:_N_LATTICE_LINES]])
+    vectors = [_three_floats(line.split()) for line in lines[:_N_LATTICE_LINES]]
+    lattice = np.array(vectors)
     n_atoms = int(lines[_N_LATTICE_LINES].split()[0])
     rows = [line.split() for line in lines[_N_LATTICE_LINES + 1 :][: max(n_atoms, 0)]]
     if not rows or len(rows) != n_atoms:
@@ -119,11 +121,18 @@ def _parse_atoms(text: str, in_bohr: bool) -> _Atoms:
     numbers = [int(row[1]) for row in rows]
     if not all(1 <= number <= len(SYMBOLS) for number in numbers):
         raise ValueError(f"atomic numbers must be 1 to {len(SYMBOLS)}, found {numbers[:5]}")
-    places = np.array([[float(x) for x in row[2:5]] for row in rows])
+    places = np.array([_three_floats(row[2:]) for row in rows])
     if in_bohr:
         places = places @ np.linalg.inv(lattice)
         lattice = lattice * BOHR
     return _Atoms(lattice, tuple(SYMBOLS[number - 1] for number in numbers), places)
+
+
+def _three_floats(words: Sequence[str]) -> list[float]:
+    numbers = [float(word) for word in words[:3]]
+    if len(numbers) != 3:
+        raise ValueError(f"three numbers are needed, found '{' '.join(words)[:60]}'")
+    return numbers
 
 
 def _beside(source: Path | Member, suffix: str) -> bytes | None:

@@ -147,7 +147,9 @@ def _read(kind: str, path: Path) -> None:
 
     if kind == "density":
         path.with_suffix(".XV").write_bytes(atoms_of_siesta())
-        standardise(read_density(path), n=8)
+        # a CHG holds several configurations
+        frame = -1 if path.name == "CHG" else None
+        standardise(read_density(path, frame=frame), n=8)
     elif kind == "table":
         read_properties(path)
     else:

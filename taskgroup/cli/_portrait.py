@@ -4,11 +4,13 @@ import base64
 import html
 import io
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import click
 import numpy as np
 
-from taskgroup.errors import printable
+from taskgroup.errors import InputError, did_you_mean, printable
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -17,6 +19,8 @@ if TYPE_CHECKING:
     from taskgroup.densities import Density
     from taskgroup.models.portrait import Portrait
 
+# Å, the smoothing of stores by default
+_SIGMA = 0.20
 # Dark to bright, as many letters as a projection has levels.
 _SHADES = " .:-=+*#%@"
 # Letters are twice as high as wide.
@@ -36,6 +40,54 @@ class Shown:
     standard: "Density"
     original: "Density | None"
     portrait: "Portrait"
+
+
+def shown_file(source: str, **stated: Any) -> Shown:
+    """Read a file and bring it to the form of stores; ``stated`` are arguments of ``read_density``."""
+    from taskgroup.datasets.load import BUILT_IN
+    from taskgroup.datasets.store.manifest import MANIFEST
+    from taskgroup.densities import DEFAULT_SPACING, read_density, standard_form
+    from taskgroup.models.portrait import portrait
+
+    if source in BUILT_IN or (Path(source) / MANIFEST).exists():
+        raise click.UsageError(f"{source} is a store: name the row to show with --id")
+    original = read_density(source, **stated)
+    standard, report = standard_form(original, None, _SIGMA, spacing=DEFAULT_SPACING)
+    facts = facts_of(standard, _SIGMA, report.note)
+    points = " x ".join(map(str, original.grid))
+    facts["file"] = (
+        f"{points} points, {len(original.species)} atoms, {original.charge:.4f} electrons"
+    )
+    likeness = portrait(standard, _SIGMA, original)
+    return Shown(source, facts, standard, original, likeness)
+
+
+def shown_row(source: str, row_id: str) -> Shown:
+    """Return a row of a store, or of a built-in dataset. Raises InputError: there is none of this name."""
+    from taskgroup.datasets import load_dataset
+    from taskgroup.densities import Density
+    from taskgroup.models.portrait import portrait
+
+    dataset = load_dataset(source)
+    if row_id not in dataset.ids:
+        raise InputError(f"{source}: no row '{row_id}'; {did_you_mean(row_id, dataset.ids)}")
+    row = dataset.ids.index(row_id)
+    name = f"{source}, {row_id}"
+    density = Density(
+        dataset.densities([row])[0],
+        dataset.lattices[row],
+        dataset.species[row],
+        dataset.frac_coords[row],
+        dataset.kind,
+        name,
+    )
+    facts = facts_of(density, dataset.sigma, "")
+    for spec in dataset.targets.specs:
+        value = dataset.targets.column(spec.name)[row]
+        facts[f"target {spec.name}"] = (
+            "missing" if value != value else f"{value:.6g} {spec.unit}".strip()
+        )
+    return Shown(name, facts, density, None, portrait(density, dataset.sigma))
 
 
 def facts_of(density: "Density", sigma: float, cell_note: str) -> dict[str, str]:
@@ -112,7 +164,8 @@ def _letters(picture: np.ndarray) -> list[str]:
     values = picture[np.ix_(rows, columns)]
     spread = max(float(np.ptp(picture)), 1e-300)
     levels = (values - picture.min()) / spread * (len(_SHADES) - 1)
-    return ["".join(_SHADES[round(float(level))] for level in row) for row in levels]
+    shades = np.array(list(_SHADES))[np.round(levels).astype(int)]
+    return ["".join(row) for row in shades]
 
 
 def page_of(shown: Shown) -> str:

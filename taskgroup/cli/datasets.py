@@ -14,11 +14,8 @@ from taskgroup.cli._options import output_format
 from taskgroup.errors import printable
 
 if TYPE_CHECKING:
-    from taskgroup.cli._portrait import Shown
     from taskgroup.datasets.ingest import IngestReport
 
-# Å, the smoothing of stores by default
-_SHOWN_SIGMA = 0.20
 _MP_ID = re.compile(r"\b(?:mp|mvc)-\w+")
 # names in a list before "and N more"; refused.csv and --json have them all
 _SHOWN = 5
@@ -408,9 +405,9 @@ def show(source: str, row_id: str | None, page: Path | None, form: str, **stated
     """
     from taskgroup import files
     from taskgroup.cli._console import print_json
-    from taskgroup.cli._portrait import as_json, lines_of, page_of
+    from taskgroup.cli._portrait import as_json, lines_of, page_of, shown_file, shown_row
 
-    shown = _shown_row(source, row_id) if row_id is not None else _shown_file(source, **stated)
+    shown = shown_file(source, **stated) if row_id is None else shown_row(source, row_id)
     if page is not None:
         files.write_text(page, page_of(shown))
     if form == "json":
@@ -420,55 +417,6 @@ def show(source: str, row_id: str | None, page: Path | None, form: str, **stated
         click.echo(line)
     if page is not None:
         click.echo(f"\nWrote {page}")
-
-
-def _shown_file(source: str, **stated: Any) -> "Shown":
-    from taskgroup.cli._portrait import Shown, facts_of
-    from taskgroup.datasets.load import BUILT_IN
-    from taskgroup.datasets.store.manifest import MANIFEST
-    from taskgroup.densities import DEFAULT_SPACING, read_density, standard_form
-    from taskgroup.models.portrait import portrait
-
-    if source in BUILT_IN or (Path(source) / MANIFEST).exists():
-        raise click.UsageError(f"{source} is a store: name the row to show with --id")
-    original = read_density(source, **stated)
-    standard, report = standard_form(original, None, _SHOWN_SIGMA, spacing=DEFAULT_SPACING)
-    facts = facts_of(standard, _SHOWN_SIGMA, report.note)
-    points = " x ".join(map(str, original.grid))
-    facts["file"] = (
-        f"{points} points, {len(original.species)} atoms, {original.charge:.4f} electrons"
-    )
-    likeness = portrait(standard, _SHOWN_SIGMA, original)
-    return Shown(source, facts, standard, original, likeness)
-
-
-def _shown_row(source: str, row_id: str) -> "Shown":
-    from taskgroup.cli._portrait import Shown, facts_of
-    from taskgroup.datasets import load_dataset
-    from taskgroup.densities import Density
-    from taskgroup.errors import InputError, did_you_mean
-    from taskgroup.models.portrait import portrait
-
-    dataset = load_dataset(source)
-    if row_id not in dataset.ids:
-        raise InputError(f"{source}: no row '{row_id}'; {did_you_mean(row_id, dataset.ids)}")
-    row = dataset.ids.index(row_id)
-    name = f"{source}, {row_id}"
-    density = Density(
-        dataset.densities([row])[0],
-        dataset.lattices[row],
-        dataset.species[row],
-        dataset.frac_coords[row],
-        dataset.kind,
-        name,
-    )
-    facts = facts_of(density, dataset.sigma, "")
-    for spec in dataset.targets.specs:
-        value = dataset.targets.column(spec.name)[row]
-        facts[f"target {spec.name}"] = (
-            "missing" if value != value else f"{value:.6g} {spec.unit}".strip()
-        )
-    return Shown(name, facts, density, None, portrait(density, dataset.sigma))
 
 
 def _show_facts(facts: dict[str, Any]) -> None:

@@ -7,20 +7,19 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from taskgroup.datasets.tables.cells import Column, is_missing, is_number, read_column
+from taskgroup.datasets.tables.cells import Column, is_number, read_column
 from taskgroup.datasets.tables.headers import (
-    ID_COLUMNS,
     Header,
     is_id_name,
     is_nameless,
     normal_name,
     read_header,
-    usual_id_columns,
 )
+from taskgroup.datasets.tables.id_column import find_id_column, is_counter
 from taskgroup.datasets.tables.raw import RawTable
 from taskgroup.datasets.target import is_name
 from taskgroup.datasets.units import DIMENSIONLESS, parse_unit, same_unit
-from taskgroup.errors import TargetError, did_you_mean
+from taskgroup.errors import TargetError
 
 # (GPa) and [GPa] in a row of units
 _BRACKETS = re.compile(r"[(\[{](.*)[)\]}]")
@@ -32,7 +31,6 @@ _ELECTRONS = frozenset({"electrons", "n_electrons", "nelect"})
 _FORMULAS = frozenset(
     {"formula", "pretty_formula", "formula_pretty", "reduced_formula", "chemical_formula"}
 )
-_SHOWN = 12
 # damaged rows that are named one by one
 _NOTED = 5
 
@@ -82,7 +80,7 @@ def understand(
 
     Raises TargetError: there is no id column, or an id stands there twice with different values.
     """
-    id_number = _find_id_column(raw, id_column)
+    id_number = find_id_column(raw, id_column)
     part = TablePart(source, (), raw.headers, notes=list(raw.notes))
     for what, reason in raw.left_out:
         part.left_out.append(LeftOut(what, source, reason))
@@ -94,63 +92,6 @@ def understand(
     part.ids = raw.columns[id_number]
     _read_columns(raw, id_number, unit_cells, part, asked)
     return part
-
-
-def _find_id_column(raw: RawTable, asked: str | None) -> int:
-    if asked is not None:
-        return _asked_id_column(raw, asked)
-    if not raw.has_header:
-        return 0
-    usual = usual_id_columns(raw.headers)
-    candidates = [number for number in usual if not _holds_objects(raw.columns[number])]
-    for number in candidates:
-        ids = [cell for cell in raw.columns[number] if cell]
-        if ids and len(set(ids)) == len(ids):
-            return number
-    if candidates:
-        return candidates[0]
-    # pandas writes an index of ids as a column without a name
-    for number, header in enumerate(raw.headers):
-        cells = raw.columns[number]
-        if is_nameless(header) and all(cells[1:]) and not _is_counter(cells):
-            return number
-    found = ", ".join(raw.headers[:_SHOWN])
-    texts = [
-        header for header, cells in zip(raw.headers, raw.columns, strict=True) if _are_names(cells)
-    ]
-    likely = f"; the texts of '{texts[0]}' are all different" if texts else ""
-    raise TargetError(
-        f"no id column: name one of {', '.join(ID_COLUMNS[:7])}, ..., or say which it is "
-        f"(--id-column); found {found}{likely}"
-    )
-
-
-def _holds_objects(cells: Sequence[str]) -> bool:
-    """Tell if a column holds lists or mappings of JSON, such as structures."""
-    return bool(cells) and cells[0] in ("<dict>", "<list>")
-
-
-def _are_names(cells: Sequence[str]) -> bool:
-    """Tell if a column may name the rows: a different text in each, no numbers."""
-    are_texts = all(cell and not is_missing(cell) and not is_number(cell) for cell in cells)
-    return are_texts and len(set(cells)) == len(cells) and not _holds_objects(cells)
-
-
-def _asked_id_column(raw: RawTable, asked: str) -> int:
-    if asked in raw.headers:
-        return raw.headers.index(asked)
-    same = [normal_name(header) == normal_name(asked) for header in raw.headers]
-    if sum(same) == 1:
-        return same.index(True)
-    raise TargetError(f"no id column '{asked}'; {did_you_mean(asked, raw.headers[:200])}")
-
-
-def _is_counter(cells: Sequence[str]) -> bool:
-    """Tell if cells count the rows from 0 or 1."""
-    if not cells or cells[0] not in ("0", "1"):
-        return False
-    first = int(cells[0])
-    return all(cell == str(number) for number, cell in enumerate(cells, start=first))
 
 
 def _take_unit_row(raw: RawTable, id_number: int) -> tuple[tuple[str, ...], RawTable]:
@@ -289,7 +230,7 @@ def _is_no_target(header: Header, cells: Sequence[str], part: TablePart) -> bool
     """Leave out a column that nobody asked for and that is no property: it counts rows, or has no name."""
     if is_nameless(header.text):
         if any(cells):
-            counts = _is_counter(cells)
+            counts = is_counter(cells)
             reason = "it has no name and counts the rows" if counts else "it has no name"
             part.notes.append(f"column '{header.text}' is left out: {reason}")
             part.leave_out_column(header.text, reason)

@@ -21,7 +21,7 @@ _BOHR = 0.529177210544
 TABLES = {
     "t.csv": b"id,formula,K (GPa),gap [eV],metal\n,,GPa,eV,\nm1,NaCl,1.5,0.5,yes\nm2,Si,2.25,,no\nm3,Na,n/a,3,yes\n",
     "u.csv": b"id;K;gap\nm1;100,5;1,1\nm2;200,25;0\nm3;1.234,5;2\n",
-    "v.tsv": "Größe\tK / eV\nÄ\t1\nÖ\t2\n".encode("latin-1"),
+    "v.tsv": "id\tGröße / eV\nÄ\t1\nÖ\t2\n".encode("latin-1"),
     "w.json": b'[{"id": "a", "K": 1.5, "m": true}, {"id": "b", "K": null, "m": false}]',
     "x.json": b'{"K": {"0": 1, "1": 2}, "id": {"0": "a", "1": "b"}}',
     "y.jsonl": b'{"jid": "a", "K": 1e3}\n{"jid": "b", "K": "na"}\n{"jid": "c", "K": 2}\n',

@@ -28,8 +28,8 @@ _LEAST_SHARE = 0.75
 _SAME_PLANE = 1e-5
 
 _HINT = (
-    "if that is known to be right, state it (--electrons N of predict, a column 'electrons' for data ingest, "
-    "electrons=N in Python); a file with core electrons needs --all-electron (all_electron=True)"
+    "say electrons=N if that is known to be right (--electrons N of predict, a column 'electrons' for data ingest), "
+    "or all_electron=True (--all-electron) for a file with core electrons"
 )
 
 

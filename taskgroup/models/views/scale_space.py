@@ -67,7 +67,7 @@ class ScaleSpaceView(GridView):
     @torch.no_grad()
     def prepare(self, crystals: CrystalBatch) -> PreparedRows:
         """Return rows of the densities of crystals."""
-        density = self._seen(crystals.density).float()
+        density = self._seen(crystals).float()
         lattice = crystals.lattice.float()
         rows = PreparedRows.of(grid=scale_space(density, lattice, self.sigmas, self.config.grid))
         if not self.n_statistics:

@@ -119,6 +119,11 @@ _VERBS = {
         "Write a study file to start from.",
         "taskgroup init mine.yaml --dataset mydata",
     ),
+    "spaces": _Verb(
+        "setup",
+        "List the search spaces and what each is for.",
+        "taskgroup spaces",
+    ),
     "schema": _Verb(
         "setup",
         "Print the JSON schema of study files.",

@@ -1,5 +1,6 @@
 """Verbs before a study: init, schema, doctor, plugins."""
 
+from dataclasses import asdict
 from pathlib import Path
 
 import click
@@ -52,6 +53,29 @@ def _print_label_notes(dataset: str) -> None:
         return
     for note in all_label_notes(opened):
         click.echo(printable(f"note: {note}"), err=True)
+
+
+@click.command()
+@output_format("table", "json")
+def spaces(form: str) -> None:
+    """List the search spaces that a study may name, with rows, targets, device and time they are made for.
+
+    Try a space on a study with: taskgroup run STUDY --set space=NAME
+    """
+    from taskgroup.cli._console import plain_table, print_json, print_table
+    from taskgroup.spec.space_check import ABOUT_FIELDS
+    from taskgroup.spec.spaces import named_spaces
+
+    found = named_spaces()
+    if form == "json":
+        print_json([{**asdict(space), "path": str(space.path)} for space in found])
+        return
+    table = plain_table("space", *ABOUT_FIELDS, ">recipes")
+    for space in found:
+        cells = [space.about.get(name, "") for name in ABOUT_FIELDS]
+        recipes = "a range" if space.recipes is None else str(space.recipes)
+        table.add_row(space.name, *cells, recipes)
+    print_table(table)
 
 
 @click.command()

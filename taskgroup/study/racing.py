@@ -10,6 +10,7 @@ race that was interrupted goes on as if it had not been.
 """
 
 import logging
+import math
 from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
@@ -32,6 +33,9 @@ _CONTENDERS = 8
 _ROUNDS = 3
 # Proposals of a round: some networks may have all their repeats.
 _PROPOSALS = 40
+# Costs of training are told apart by this factor; no training counts as shorter than this, in seconds.
+_COST_STEP = 4
+_SHORTEST = 1e-3
 # The choice is settled once it is expected to fall short of the best choice by less than this, in mean skill.
 _SETTLED = 1e-3
 
@@ -77,7 +81,7 @@ class Race:
             recipe = Recipe.of_job(result.job)
             network = network_of(result.targets, recipe)
             self._recipes[network] = recipe
-            self._seconds[network] = result.seconds
+            self._seconds.setdefault(network, result.seconds)
             observations.append(observation_of(result))
         if observations:
             self._model.update(observations)
@@ -225,8 +229,14 @@ class Race:
         return [price.of(self._seconds[network]) for network in posterior.networks]
 
     def _costs(self, posterior: SkillPosterior) -> list[float]:
-        """Return a measure of the training time that is the same in every run: labelled rows."""
+        """Return training times in units of the shortest, rounded to powers of four.
+
+        So coarse, equal studies nearly always get equal costs, however busy the machine is.
+        """
+        shortest = min(self._seconds[network] for network in posterior.networks)
         costs = []
         for network in posterior.networks:
-            costs.append(float(self._data.labelled_rows_of(network.tasks)))
+            ratio = self._seconds[network] / max(shortest, _SHORTEST)
+            steps = round(math.log(max(ratio, 1.0), _COST_STEP))
+            costs.append(float(_COST_STEP**steps))
         return costs

@@ -11,13 +11,16 @@ import math
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 import filelock
 import numpy as np
 
 from taskgroup.errors import RunError
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 _PARTIAL = ".partial"
 _FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
@@ -82,6 +85,23 @@ def write_csv(path: str | Path, rows: Iterable[Sequence[Any]]) -> None:
         writer = csv.writer(file)
         for row in rows:
             writer.writerow([safe_cell(cell) for cell in row])
+
+
+def csv_text(frame: "pd.DataFrame", *, index: bool = False) -> str:
+    """Return a data frame as CSV; text that a spreadsheet would run is quoted, see ``safe_cell``."""
+    import pandas as pd
+
+    safe = frame.rename(columns=safe_cell, index=safe_cell)
+    for place in range(safe.shape[1]):
+        column = safe.iloc[:, place]
+        if not pd.api.types.is_numeric_dtype(column):
+            safe.isetitem(place, [safe_cell(cell) for cell in column])
+    return safe.to_csv(index=index, lineterminator="\n")
+
+
+def write_frame(path: str | Path, frame: "pd.DataFrame", *, index: bool = False) -> None:
+    """Write a data frame as a CSV file, whole or not at all; see ``csv_text``."""
+    write_text(path, csv_text(frame, index=index))
 
 
 def safe_cell(cell: Any) -> Any:

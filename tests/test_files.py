@@ -11,18 +11,21 @@ import time
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from taskgroup.errors import RunError
 from taskgroup.files import (
     append_line,
     atomic_path,
+    csv_text,
     drop_torn_line,
     held_lock,
     is_disk_full,
     plain_json,
     read_json,
     read_whole_lines,
+    write_frame,
     write_json,
 )
 
@@ -137,3 +140,11 @@ def test_a_full_disk_is_known_by_its_number_or_by_its_words():
     assert is_disk_full(ValueError(f"I/O error: {os.strerror(errno.ENOSPC)} (os error 28)"))
     assert not is_disk_full(OSError(errno.EACCES, "x"))
     assert not is_disk_full(ValueError("x"))
+
+
+def test_a_frame_written_as_csv_runs_nothing_in_a_spreadsheet(tmp_path):
+    frame = pd.DataFrame({"name": ["=1+2", None], "-cmd": [-1.5, 2.0]}, index=["@id", "mp-1"])
+    text = csv_text(frame.rename_axis("id"), index=True)
+    assert text == "id,name,'-cmd\n'@id,'=1+2,-1.5\nmp-1,,2.0\n"
+    write_frame(tmp_path / "table.csv", frame.rename_axis("id"), index=True)
+    assert (tmp_path / "table.csv").read_text() == text

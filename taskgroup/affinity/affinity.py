@@ -88,12 +88,29 @@ class Affinity:
         spread = np.maximum(self.spread, self.spread.T)
         return Affinity(self.names, values, p, n, self.measure, spread)
 
-    def to_frame(self) -> "pd.DataFrame":
+    def frame(self) -> "pd.DataFrame":
         """Return the values as a table: one row per helper, one column per affected target."""
         import pandas as pd
 
         index = pd.Index(self.names, name="helper")
         return pd.DataFrame(self.values, index=index, columns=pd.Index(self.names, name="target"))
+
+    def pairs(self) -> "pd.DataFrame":
+        """Return one row per ordered pair of targets: ``helper``, ``target``, the measure, ``n`` and ``p``."""
+        import pandas as pd
+
+        off_diagonal = ~np.eye(len(self.names), dtype=bool)
+        helpers, targets = np.nonzero(off_diagonal)
+        names = np.array(self.names, dtype=object)
+        return pd.DataFrame(
+            {
+                "helper": names[helpers],
+                "target": names[targets],
+                self.measure: self.values[off_diagonal],
+                "n": self.n[off_diagonal],
+                "p": self.p[off_diagonal],
+            }
+        )
 
     def to_json(self) -> str:
         """Return JSON in which NaN is null."""

@@ -22,6 +22,8 @@ from taskgroup.errors import GroupingError
 from taskgroup.registry import Registry
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from taskgroup.datasets import TargetTable
 
 Measure = Callable[[np.ndarray, np.ndarray], Relation]
@@ -51,8 +53,8 @@ def find_measure(name: str) -> Measure:
     return MEASURES.find(name)
 
 
-def affinity_matrix(table: "TargetTable", measure: str = "spearman") -> Affinity:
-    """Return the affinity of every two targets of a table.
+def affinity_matrix(labels: "TargetTable | pd.DataFrame", measure: str = "spearman") -> Affinity:
+    """Return the affinity of every two targets of a table, or of a DataFrame with one column per target.
 
     The numbers do not depend on the order of the columns. A pair with a constant column or fewer than three complete
     rows is NaN with p = 1; on the diagonal stands 1, or NaN for a constant target. Raises GroupingError for an unknown
@@ -63,7 +65,11 @@ def affinity_matrix(table: "TargetTable", measure: str = "spearman") -> Affinity
     >>> affinity.value("bulk_modulus", "volume") < 0
     True
     """
+    # Imported here: the verbs that show affinities need no datasets.
+    from taskgroup.datasets import as_target_table
+
     between = find_measure(measure)
+    table = as_target_table(labels)
     names = [spec.name for spec in table.specs]
     n_targets = len(names)
     columns = []

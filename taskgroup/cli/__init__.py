@@ -64,6 +64,11 @@ _VERBS = {
         "Show trials, baselines and assembled groupings, best first.",
         "taskgroup leaderboard quickstart --top 10 --sort density",
     ),
+    "compare": _Verb(
+        "comparison",
+        "Compare finished studies on the test rows they share.",
+        "taskgroup compare quickstart crystals --format csv",
+    ),
     "transfer": _Verb(
         "analysis",
         "Tell which property helped which, and which measure predicted it.",
@@ -82,7 +87,7 @@ _VERBS = {
     "report": _Verb(
         "results",
         "Write one self-contained HTML file about a run.",
-        "taskgroup report quickstart --out report.html",
+        "taskgroup report quickstart --figures figures --paper nature",
     ),
     "failures": _Verb(
         "upkeep",
@@ -109,6 +114,11 @@ _VERBS = {
         "Predict the properties of densities with a bundle.",
         "taskgroup predict model calcs/*/CHGCAR --coverage 0.9 --format csv",
     ),
+    "explain": _Verb(
+        "explanation",
+        "Tell which regions of a density a prediction leans on.",
+        "taskgroup explain model calcs/NaCl/CHGCAR --plot slices.pdf --target band_gap",
+    ),
     "evaluate": _Verb(
         "bundles",
         "Measure a bundle on the labels of a store.",
@@ -116,8 +126,8 @@ _VERBS = {
     ),
     "init": _Verb(
         "setup",
-        "Write a study file to start from.",
-        "taskgroup init mine.yaml --dataset mydata",
+        "Look at a dataset and write a commented study file for it.",
+        "taskgroup init crystals --out mine.yaml",
     ),
     "spaces": _Verb(
         "setup",
@@ -128,6 +138,11 @@ _VERBS = {
         "setup",
         "Print the JSON schema of study files.",
         "taskgroup schema > study.schema.json",
+    ),
+    "completion": _Verb(
+        "setup",
+        "Print the script that completes verbs and options in a shell.",
+        "taskgroup completion bash > ~/.taskgroup-completion.bash",
     ),
     "doctor": _Verb(
         "setup",
@@ -167,7 +182,10 @@ class _LazyGroup(click.Group):
 @click.command(cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="taskgroup")
 def cli() -> None:
-    """Find out which properties of a material one network should learn together."""
+    """Find out which properties of a material one network should learn together.
+
+    Exit codes: 0 done, 1 failed while running, 2 bad input (one line says what and why), 130 interrupted.
+    """
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -37,6 +37,7 @@ def transfer(run: Path, form: str, gradients: bool, out: Path | None) -> None:
     import pandas as pd
 
     from taskgroup.cli._console import print_json
+    from taskgroup.files import csv_text
     from taskgroup.study.transfer import study_transfer
     from taskgroup.tracking.transfer_report import write_transfer
 
@@ -46,7 +47,7 @@ def transfer(run: Path, form: str, gradients: bool, out: Path | None) -> None:
     if form == "json":
         print_json(report.to_dict())
     elif form == "csv":
-        click.echo(pd.DataFrame(report.gain_rows()).to_csv(index=False), nl=False)
+        click.echo(csv_text(pd.DataFrame(report.gain_rows())), nl=False)
     else:
         _print_transfer(report)
 

@@ -1,6 +1,5 @@
 """Verbs that look at labels only: `taskgroup affinity` and `taskgroup group`; nothing is trained."""
 
-import csv
 import json
 import sys
 from pathlib import Path
@@ -14,14 +13,13 @@ from rich.table import Table
 
 from taskgroup.affinity import MEASURES, Affinity, affinity_matrix
 from taskgroup.cli._console import make_console
+from taskgroup.files import csv_text
 from taskgroup.grouping import (
     CLUSTERERS,
     SPARSIFIERS,
     Grouping,
     Stability,
     cluster,
-    draw_affinity,
-    draw_graph,
     resample,
     target_graph,
 )
@@ -73,11 +71,14 @@ def affinity(store: str, measure: str, id_column: str | None, plot: str | None, 
     """
     found = affinity_matrix(_read(store, id_column), measure)
     if plot:
-        draw_affinity(found, plot)
+        from taskgroup import plot as plots
+
+        axes = plots.hidden_axes(0.85, growth=len(found.names) / 12)
+        plots.save(plots.affinity(found, ax=axes), plot)
     if form == "json":
         click.echo(found.to_json())
     elif form == "csv":
-        _write_csv(_pair_rows(found))
+        click.echo(csv_text(found.pairs()), nl=False)
     else:
         _show_affinity(found)
 
@@ -169,7 +170,10 @@ def group(
             found = resample(table, draw, draws=stability, seed=seed)
             graph = found.on(graph)
     if plot:
-        draw_graph(graph, plot, grouping)
+        from taskgroup import plot as plots
+
+        axes = plots.hidden_axes(0.8)
+        plots.save(plots.target_graph(graph, grouping, ax=axes), plot)
     {"json": _print_group_json, "csv": _print_group_csv, "table": _show_group}[form](
         graph, grouping, found
     )
@@ -189,15 +193,6 @@ def _read(store: str, id_column: str | None) -> "TargetTable":
     return properties.table
 
 
-def _write_csv(rows: list[dict[str, Any]]) -> None:
-    writer = (
-        csv.DictWriter(sys.stdout, fieldnames=list(rows[0]), lineterminator="\n") if rows else None
-    )
-    if writer:
-        writer.writeheader()
-        writer.writerows(rows)
-
-
 def _table(*columns: str) -> Table:
     """A plain table: the first column is text, the others are numbers."""
     table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 0, 0, 1))
@@ -211,20 +206,6 @@ def _significant(p: float) -> str:
 
 
 # -- affinity --------------------------------------------------------------------------------------------------------
-
-
-def _pair_rows(found: Affinity) -> list[dict[str, Any]]:
-    pairs = [(i, j) for i in range(len(found.names)) for j in range(len(found.names)) if i != j]
-    return [
-        {
-            "helper": found.names[i],
-            "target": found.names[j],
-            found.measure: "" if np.isnan(found.values[i, j]) else found.values[i, j],
-            "n": found.n[i, j],
-            "p": "" if np.isnan(found.p[i, j]) else found.p[i, j],
-        }
-        for i, j in pairs
-    ]
 
 
 def _show_affinity(found: Affinity) -> None:
@@ -299,19 +280,11 @@ def _print_group_json(graph: "nx.Graph", grouping: Grouping, found: Stability | 
 
 
 def _print_group_csv(graph: "nx.Graph", grouping: Grouping, found: Stability | None) -> None:
-    rows = []
-    for number, group in enumerate(grouping.groups, start=1):
-        stability = {"stability": found.of_group(group)} if found else {}
-        rows += [
-            {
-                "target": name,
-                "group": number,
-                "role": "served" if name in group.serves else "helper",
-                **stability,
-            }
-            for name in group.targets
-        ]
-    _write_csv(rows)
+    frame = grouping.frame()
+    if found:
+        of_group = [found.of_group(group) for group in grouping.groups]
+        frame["stability"] = [of_group[number - 1] for number in frame["group"]]
+    click.echo(csv_text(frame), nl=False)
 
 
 def _show_group(graph: "nx.Graph", grouping: Grouping, found: Stability | None) -> None:

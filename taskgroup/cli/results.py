@@ -1,5 +1,7 @@
 """Verbs that show what a run gave: leaderboard, report, ui."""
 
+import sys
+import webbrowser
 from pathlib import Path
 
 import click
@@ -23,6 +25,7 @@ def leaderboard(run: Path, form: str, sort: str | None, top: int | None) -> None
     """
     from taskgroup import tracking
     from taskgroup.cli._console import print_json
+    from taskgroup.files import csv_text
 
     folder = tracking.find_run(run)
     records = tracking.read_records(folder)
@@ -31,7 +34,7 @@ def leaderboard(run: Path, form: str, sort: str | None, top: int | None) -> None
         print_json(tracking.leaderboard(records, sort, top, final))
     elif form == "csv":
         frame = tracking.leaderboard_frame(records, sort, top, final)
-        click.echo(frame.to_csv(index=False), nl=False)
+        click.echo(csv_text(frame), nl=False)
     elif form == "html":
         frame = tracking.leaderboard_frame(records, sort, top, final)
         click.echo(frame.to_html(index=False, border=0, float_format="{:.4f}".format, na_rep=""))
@@ -46,19 +49,40 @@ def leaderboard(run: Path, form: str, sort: str | None, top: int | None) -> None
     type=click.Path(path_type=Path),
     help="The HTML file; default: report.html in the run folder.",
 )
+@click.option(
+    "--figures",
+    "figures_folder",
+    type=click.Path(file_okay=False, path_type=Path),
+    metavar="DIR",
+    help="Also write each figure for a paper (PDF, SVG, PNG), with its numbers as CSV.",
+)
+@click.option(
+    "--paper",
+    default="aps",
+    show_default=True,
+    help="Whose column widths and fonts the figures have: aps, acs, rsc, elsevier or nature.",
+)
 @output_format("text", "json")
-def report(run: Path, out: Path | None, form: str) -> None:
-    """Write one self-contained HTML file about a run."""
+def report(run: Path, out: Path | None, figures_folder: Path | None, paper: str, form: str) -> None:
+    """Write one self-contained HTML file about a run, and its figures for a paper where asked."""
     from taskgroup import tracking
     from taskgroup.cli._console import print_json
+    from taskgroup.plot import find_paper
+    from taskgroup.tracking.figures import save_figures
     from taskgroup.tracking.report import write_report
 
     folder = tracking.find_run(run)
+    find_paper(paper)
     path = write_report(folder, out or folder / "report.html")
+    written = []
+    if figures_folder is not None:
+        written = save_figures(folder, figures_folder, paper)
     if form == "json":
-        print_json({"report": str(path)})
-    else:
-        click.echo(path)
+        print_json({"report": str(path), "figures": list(map(str, written))})
+        return
+    click.echo(path)
+    for file in written:
+        click.echo(file)
 
 
 @click.command()
@@ -70,12 +94,23 @@ def report(run: Path, out: Path | None, form: str) -> None:
     show_default=True,
     help="MLflow's; Optuna: + 1.",
 )
-def ui(run: Path, port: int) -> None:
+@click.option(
+    "--browser/--no-browser",
+    default=None,
+    help="Open MLflow's table of runs in the browser; default: where this is a terminal.",
+)
+def ui(run: Path, port: int, browser: bool | None) -> None:
     """Serve MLflow and the Optuna dashboard of a run on this machine only, until Ctrl-C."""
     from taskgroup import tracking
     from taskgroup.tracking.ui import serve
 
-    serve(tracking.find_run(run), port, click.echo)
+    if browser is None:
+        browser = sys.stdout.isatty()
+    folder = tracking.find_run(run)
+    if browser:
+        serve(folder, port, click.echo, webbrowser.open)
+    else:
+        serve(folder, port, click.echo)
 
 
 def _print_table(records: list, sort: str | None, top: int | None, final: object) -> None:

@@ -3,7 +3,7 @@
 >>> from taskgroup.datasets import load_dataset
 >>> data = load_dataset("crystals")
 >>> data.targets.spec("bulk_modulus").unit, data.densities([0]).shape
-('GPa', (1, 1, 32, 32, 32))
+('GPa', (1, 1, 15, 15, 15))
 >>> split = data.splits(by="chemical_system", folds=5, seed=0).split(test_fold=0, validation_fold=1)
 >>> len(split.train) + len(split.validation) + len(split.test) == len(data)
 True
@@ -20,7 +20,11 @@ from taskgroup.datasets.scaler import TargetScaler
 from taskgroup.datasets.splits import Split, Splits, make_splits
 from taskgroup.datasets.store import open_store, verify_store, write_store
 from taskgroup.datasets.summary import describe
-from taskgroup.datasets.tables import Properties, read_properties
+from taskgroup.datasets.tables import (
+    Properties,
+    as_target_table,
+    read_properties,
+)
 from taskgroup.datasets.target import Target, TargetTable
 from taskgroup.datasets.units import parse_unit
 
@@ -33,6 +37,7 @@ __all__ = [
     "Target",
     "TargetScaler",
     "TargetTable",
+    "as_target_table",
     "check",
     "describe",
     "ingest",

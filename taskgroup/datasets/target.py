@@ -15,6 +15,8 @@ from taskgroup.errors import TargetError, did_you_mean
 if TYPE_CHECKING:
     import pandas as pd
 
+    from taskgroup.datasets.tables.asked import TargetsAsked
+
 KINDS = ("regression", "classification")
 TRANSFORMS = ("none", "log10", "signed_log")
 # What the labels of an extensive target count: they are learnt per atom.
@@ -205,13 +207,54 @@ class TargetTable:
         return TargetTable(self.specs, ids, self.values[numbers])
 
     def frame(self) -> "pd.DataFrame":
-        """Return a DataFrame indexed by id, one column per target; units stand in ``.attrs["units"]``."""
+        """Return a DataFrame indexed by id, one column per target; units stand in ``.attrs["units"]``.
+
+        ``.attrs["targets"]`` has all fields of the targets, which ``from_frame`` reads back.
+        """
         import pandas as pd
 
         index = pd.Index(self.ids, name="id")
         frame = pd.DataFrame(self.values, index=index, columns=list(self.names))
         frame.attrs["units"] = {spec.name: spec.unit for spec in self.specs}
+        frame.attrs["targets"] = {spec.name: _stated(spec) for spec in self.specs}
         return frame
+
+    @classmethod
+    def from_frame(
+        cls,
+        frame: "pd.DataFrame",
+        targets: "TargetsAsked" = None,
+        id_column: str | None = None,
+    ) -> "TargetTable":
+        """Return the labels in a DataFrame, one column per property; see ``taskgroup.datasets.read_properties``.
+
+        >>> import pandas as pd
+        >>> frame = pd.DataFrame({"gap (eV)": [1.1, None], "metal": [False, True]}, index=["Si", "Cu"])
+        >>> [(spec.name, spec.unit, spec.kind) for spec in TargetTable.from_frame(frame).specs]
+        [('gap', 'eV', 'regression'), ('metal', '', 'classification')]
+        """
+        # Imported here, since tables are written in terms of targets.
+        from taskgroup.datasets.tables.properties import read_properties
+
+        return read_properties(frame, id_column=id_column, targets=targets).table
+
+    def _repr_html_(self) -> str:
+        """Return the table as notebooks show it: one row per target, with its labels counted."""
+        return self.summary()._repr_html_()
+
+    def summary(self) -> "pd.DataFrame":
+        """Return one row per target: its unit, kind and transform, and count, least, median and greatest label."""
+        import pandas as pd
+
+        rows = []
+        for spec, column in zip(self.specs, self.values.T, strict=True):
+            labels = column[~np.isnan(column)]
+            row = {"target": spec.name, "kind": spec.kind, "unit": spec.unit}
+            row |= {"transform": spec.transform, "labels": labels.size}
+            if labels.size:
+                row |= {"min": labels.min(), "median": np.median(labels), "max": labels.max()}
+            rows.append(row)
+        return pd.DataFrame(rows).set_index("target")
 
     def problems(self) -> list[str]:
         """Return one line for each target that cannot be learnt, or repeats another one.
@@ -247,6 +290,12 @@ class TargetTable:
         """Raise TargetError with the first of ``problems``, if there is one."""
         for line in self.problems():
             raise TargetError(f"{line}; leave it out of the targets")
+
+
+def _stated(spec: Target) -> dict[str, str]:
+    fields = spec.to_dict()
+    del fields["name"]
+    return fields
 
 
 def broken_rules(spec: Target, column: NDArray[np.float64]) -> list[tuple[str, NDArray[np.bool_]]]:

@@ -10,6 +10,7 @@ from taskgroup.export._predict import predict, predict_crystals
 from taskgroup.export.bundle import Bundle, ReferenceInputs
 from taskgroup.export.bundle_folder import check_bundle, load_bundle, save_bundle
 from taskgroup.export.network_file import read_network, write_network
+from taskgroup.export.occlusion import Explanation, explain
 from taskgroup.export.reference import BundleCheck, choose_inputs
 from taskgroup.export.spec import BundleSpec, DensityFormat
 from taskgroup.export.uncertainty import conformal_widths, residual_scale
@@ -19,11 +20,13 @@ __all__ = [
     "BundleCheck",
     "BundleSpec",
     "DensityFormat",
+    "Explanation",
     "ReferenceInputs",
     "check_bundle",
     "choose_inputs",
     "conformal_widths",
     "evaluate",
+    "explain",
     "load_bundle",
     "predict",
     "predict_crystals",

@@ -7,8 +7,6 @@
 """
 
 from taskgroup.grouping._clusterer import Clusterer
-from taskgroup.grouping._draw_affinity import draw_affinity
-from taskgroup.grouping._draw_graph import draw_graph
 from taskgroup.grouping._sparsifiers import SPARSIFIERS
 from taskgroup.grouping.candidates import Candidate, Solution, SolvedGroup
 from taskgroup.grouping.cluster import CLUSTERERS, cluster, find_clusterer
@@ -36,8 +34,6 @@ __all__ = [
     "Stability",
     "agreement",
     "cluster",
-    "draw_affinity",
-    "draw_graph",
     "evaluate",
     "find_clusterer",
     "pareto",

@@ -10,11 +10,13 @@ from taskgroup.grouping._pairs import Pairs
 from taskgroup.grouping._sparsifiers import SPARSIFIERS, SparsifierSettings
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from taskgroup.datasets import TargetTable
 
 
 def target_graph(
-    table: "TargetTable | Affinity",
+    table: "TargetTable | pd.DataFrame | Affinity",
     measure: str = "spearman",
     sparsifier: str = "fdr",
     *,
@@ -31,7 +33,8 @@ def target_graph(
     are in the order of their names, so nothing depends on the order of columns.
 
     Args:
-        table: labels, or an affinity of any origin; a directed one is made symmetric first.
+        table: labels (a TargetTable, or a DataFrame with one column per target), or an affinity of any origin; a
+            directed one is made symmetric first.
         measure: how labels are compared, see `taskgroup.affinity.MEASURES`; not used for an affinity.
         sparsifier: ``fdr`` (q <= alpha), ``threshold`` (|w| >= threshold), ``knn`` (each among the other's k
             strongest), ``mst`` (maximum spanning tree), ``planar`` (3T - 6 strong pairs), ``soft`` (all pairs,

@@ -11,11 +11,16 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from html import escape
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from taskgroup.errors import GroupingError, did_you_mean
 from taskgroup.grouping._distances import rand_distance, variation_of_information
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 @dataclass(frozen=True, order=True)
@@ -148,6 +153,22 @@ class Grouping:
         if not self.is_partition:
             raise GroupingError(f"Nested lists cannot hold helpers, but got {self}.")
         return [[[name] for name in group.targets] for group in self.groups]
+
+    def frame(self) -> "pd.DataFrame":
+        """Return one row per target of a group: ``target``, ``group`` (from 1) and ``role`` (served or helper)."""
+        import pandas as pd
+
+        rows = []
+        for number, group in enumerate(self.groups, start=1):
+            for name in group.targets:
+                role = "served" if name in group.serves else "helper"
+                rows.append({"target": name, "group": number, "role": role})
+        return pd.DataFrame(rows)
+
+    def _repr_html_(self) -> str:
+        """Return the groups as a list, for notebooks."""
+        items = "".join(f"<li>{escape(str(group))}</li>" for group in self.groups)
+        return f"<ol>{items}</ol>"
 
     @cached_property
     def grouping_id(self) -> str:

@@ -35,8 +35,9 @@ def density_fields(
 ) -> Tensor:
     """Return fields [B, (1 + widths) * names * C, n1, n2, n3] of densities [B, C, n1, n2, n3] (e/Å^3).
 
-    ``lattice`` [B, 3, 3] are their cells (Å). First of the density as it is, then of the density low-passed with an isotropic Gaussian of each width (Å) in turn,
-    which keeps its charge. In units of about a valence electron's; ``scale_values`` comes next.
+    ``lattice`` [B, 3, 3] are their cells (Å). First fields of the density as it is, then of the density low-passed with
+    an isotropic Gaussian of each width (Å) in turn, which keeps its charge. In units of about a valence electron's;
+    ``scale_values`` comes next.
     """
     inverse = reciprocal(lattice)
     densities = [density]
@@ -66,28 +67,60 @@ def _fields(rho: Tensor, inverse: Tensor, names: Sequence[str]) -> dict[str, Ten
     return fields
 
 
-def low_passes(density: Tensor, inverse: Tensor, widths: Sequence[float]) -> list[Tensor]:
+def low_passes(
+    density: Tensor, inverse: Tensor, widths: Sequence[float], finer: float = 1.0
+) -> list[Tensor]:
     """Return densities [B, C, n1, n2, n3] convolved with isotropic Gaussians of these widths (Å).
 
-    ``inverse`` [B, 3, 3] is the ``reciprocal`` of their cells.
+    ``inverse`` [B, 3, 3] is the ``reciprocal`` of their cells. With ``finer`` above 1 the Fourier series are evaluated
+    on a finer grid, of so many times the points along each axis (rounded up).
     """
     grid = density.shape[2:]
     square = _squared_wave_vectors(grid, inverse)
-    x_sign, y_sign, z_sign = (_has_sign(n, density) for n in grid)
-    mask = x_sign[:, None, None] * y_sign[:, None] * z_sign
-    forward = [_fourier_matrices(n, density) for n in grid]
-    backward = []
-    for n, (cosine, minus_sine) in zip(grid, forward, strict=True):
-        backward.append((cosine / n, -minus_sine / n))
-    real, imaginary = _transform(density, torch.zeros_like(density), forward)
+    backward = [_waves(n, math.ceil(n * finer), density) for n in grid]
+    real, imaginary = fourier_coefficients(density)
     smoothed = []
     for width in widths:
         exponent = -0.5 * width**2 * square
-        gain = mask * torch.exp(exponent) * (exponent > _VANISHING)
+        gain = torch.exp(exponent) * (exponent > _VANISHING)
         gain = gain.unsqueeze(1)
         back, _ = _transform(real * gain, imaginary * gain, backward)
         smoothed.append(back)
     return smoothed
+
+
+def on_finer_grid(values: Tensor, points: Sequence[int]) -> Tensor:
+    """Return periodic values [B, C, n1, n2, n3] at so many ``points`` along each axis, no fewer than there are.
+
+    The Fourier series is evaluated, so nothing is interpolated. An axis that has so many points already stays as it is.
+    """
+    for axis, n in zip((2, 3, 4), points, strict=True):
+        if values.shape[axis] != n:
+            values = _along(values, _series_matrix(values.shape[axis], n, values), axis)
+    return values
+
+
+def _series_matrix(old: int, new: int, like: Tensor) -> Tensor:
+    """Return the matrix [new, old] from values at i/old to the Fourier series through them at j/new."""
+    places = torch.arange(new, dtype=torch.float64, device=like.device) / new
+    steps = torch.arange(old, dtype=torch.float64, device=like.device) / old
+    frequency = torch.arange(1, (old + 1) // 2, dtype=torch.float64, device=like.device)
+    angle = 2 * math.pi * (places[:, None] - steps)
+    matrix = (1 + 2 * torch.cos(angle[..., None] * frequency).sum(-1)) / old
+    return matrix.to(like.dtype)
+
+
+def fourier_coefficients(values: Tensor) -> tuple[Tensor, Tensor]:
+    """Return real and imaginary parts [B, C, n1, n2, n3] of the Fourier series through periodic values.
+
+    Frequencies are in the order of ``signed_frequencies``; the highest one of an even grid is dropped.
+    """
+    grid = values.shape[2:]
+    matrices = [_fourier_matrices(n, values) for n in grid]
+    x_sign, y_sign, z_sign = (_has_sign(n, values) for n in grid)
+    mask = x_sign[:, None, None] * y_sign[:, None] * z_sign
+    real, imaginary = _transform(values, torch.zeros_like(values), matrices)
+    return real * mask, imaginary * mask
 
 
 def cartesian_gradient(values: Tensor, inverse: Tensor) -> Tensor:
@@ -132,7 +165,7 @@ def scale_values(fields: Tensor, scaling: str) -> Tensor:
     return fields
 
 
-def _signed_frequencies(n: int, like: Tensor) -> Tensor:
+def signed_frequencies(n: int, like: Tensor) -> Tensor:
     """Return the frequencies [n] of a Fourier transform over n points: 0, 1, ..., -2, -1."""
     index = torch.arange(n, device=like.device)
     return torch.where(index < (n + 1) // 2, index, index - n).to(like.dtype)
@@ -148,7 +181,7 @@ def _has_sign(n: int, like: Tensor) -> Tensor:
 
 def _squared_wave_vectors(grid: Sequence[int], inverse: Tensor) -> Tensor:
     """Return squared lengths [B, n1, n2, n3] (1/Å^2) of the wave vectors of a grid."""
-    frequencies = [_signed_frequencies(n, inverse) for n in grid]
+    frequencies = [signed_frequencies(n, inverse) for n in grid]
     # of the reciprocal vectors, [B, 3, 3]
     metric = inverse.transpose(1, 2) @ inverse
     points = torch.stack(torch.meshgrid(*frequencies, indexing="ij"))
@@ -158,11 +191,21 @@ def _squared_wave_vectors(grid: Sequence[int], inverse: Tensor) -> Tensor:
 
 
 def _fourier_matrices(n: int, like: Tensor) -> tuple[Tensor, Tensor]:
-    """Return cosine and minus sine [n, n] of 2 pi i j / n: the transform of n points, real and imaginary."""
-    index = torch.arange(n, device=like.device)
+    """Return real and imaginary part [n, n] of the matrix that takes n values to their Fourier series."""
+    cosine, sine = _waves(n, n, like)
+    return cosine.T / n, -sine.T / n
+
+
+def _waves(n: int, points: int, like: Tensor) -> tuple[Tensor, Tensor]:
+    """Return cosine and sine [points, n] of 2 pi f i/points for the frequencies f of n points.
+
+    As real and imaginary part they are the matrix that evaluates a Fourier series of n terms at so many points.
+    """
+    frequency = signed_frequencies(n, like).to(torch.int64)
+    index = torch.arange(points, device=like.device)
     # whole periods are dropped while numbers are whole
-    angle = (2 * math.pi / n) * (index[:, None] * index % n).to(torch.float64)
-    return torch.cos(angle).to(like.dtype), -torch.sin(angle).to(like.dtype)
+    angle = (2 * math.pi / points) * (index[:, None] * frequency % points).to(torch.float64)
+    return torch.cos(angle).to(like.dtype), torch.sin(angle).to(like.dtype)
 
 
 def _transform(
@@ -177,7 +220,8 @@ def _transform(
 
 
 def _along(values: Tensor, matrix: Tensor, axis: int) -> Tensor:
-    """Return the matrix applied along one of the axes 2, 3, 4; written so that no copy is made."""
+    """Return the matrix [new, old] applied along one of the axes 2, 3, 4; written so that no copy is made."""
     if axis == 4:
         return values @ matrix.T
-    return (matrix @ values.flatten(axis + 1)).view_as(values)
+    product = matrix @ values.flatten(axis + 1)
+    return product.unflatten(-1, values.shape[axis + 1 :])

@@ -1,23 +1,29 @@
-"""The peaks of a density, which are its atoms.
+"""The atoms of a density, found in the density alone.
 
-A peak is a local maximum of the density, found between grid points by a parabola through the logarithm of its 27
-neighbours (exact for a Gaussian). Nothing here is told which element sits where. Invariant to origin, orientation, cell
-and order of the atoms, as far as interpolation goes.
+Most atoms are a local maximum, found between grid points by a parabola through the logarithm of its 27 neighbours
+(exact for a Gaussian). Atoms whose maximum a neighbour swallows, such as bonded hydrogen, are found as shoulders.
+Nothing here is told which element sits where. Invariant to origin, orientation, cell and order of the atoms, as far as
+interpolation goes.
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from taskgroup.models.lattice import reciprocal
+from taskgroup.models.grid_maxima import Parabola, grid_of, local_maxima, parabola
+from taskgroup.models.series import series_at
+from taskgroup.models.shoulders import ShoulderRules, are_atoms, find_shoulders
 
-MOST_PEAKS = 48
-"""Places for peaks of a crystal; the highest ones are kept."""
+USUAL_PEAKS = 48
+"""Places for peaks of a crystal unless more are asked for; the highest ones are kept."""
 LEAST_DENSITY = 1e-4
 """e/Å^3 below which the logarithm of a density is cut off."""
+
+# The parabola is off by a tenth of a grid step at most; each step of Newton's method squares that.
+_NEWTON_STEPS = 2
 
 
 @dataclass(frozen=True)
@@ -28,20 +34,16 @@ class PeakRules:
     are -3 / s^2.
     """
 
-    # Maxima on the grid that are looked at, the highest ones.
-    candidates: int = 64
-    # Neighbours count as equal to a maximum up to this difference of logarithms: rounding.
-    equal: float = 1e-9
-    # Added to second derivatives: a plateau has none to divide by.
-    plateau: float = 1e-3
-    # Farthest a maximum may lie from its grid point, in grid steps; beyond, another point is nearer.
-    farthest: float = 0.75
     # e/Å^3; lower maxima are no atoms.
     least_height: float = 0.02
     # Least height as a share of the highest one. Less lies between atoms; hydrogen beside gold has just more.
     least_share: float = 0.003
     # Maxima closer than this (Å) are one: two grid points share it.
     same: float = 0.45
+    # Maxima closer than this (Å) to one that is higher by this share are bumps on its shell of valence electrons: no
+    # two atoms are so close, but for equal ones such as those of H2.
+    shell: float = 0.85
+    shell_share: float = 0.9
     # Waves of a coarse grid are sharper than atoms: sharper than the highest peak by a third, ...
     sharper: float = 1.33
     # ... and sharper than a point seen through the stored low-pass of 0.20 Å (3 / 0.2^2).
@@ -49,10 +51,12 @@ class PeakRules:
     # Bumps between atoms are flatter: by this factor than the highest peak, and than this curvature.
     flatter: float = 0.12
     flattest: float = 8.5
+    # Of atoms without a maximum.
+    shoulders: ShoulderRules = field(default_factory=ShoulderRules)
 
 
 class Peaks(NamedTuple):
-    """Where the peaks of densities are: K = ``MOST_PEAKS`` places for each of B crystals, the highest first.
+    """Where the peaks of densities are: K places for each of B crystals, the highest first.
 
     ``at`` [B, K, 3] fractional; ``height`` [B, K], the logarithm of the density there; ``curvature`` [B, K], the
     Laplacian of the logarithm, 1/Å^2; ``present`` [B, K], whether there is one: places without one are the last.
@@ -64,74 +68,103 @@ class Peaks(NamedTuple):
     present: Tensor
 
 
-class _Maxima(NamedTuple):
-    """Local maxima on the grid: ``place`` [B, M, 3] grid points, ``cube`` [B, M, 3, 3, 3] logarithms around each.
+def find_peaks(
+    density: Tensor,
+    lattice: Tensor,
+    rules: PeakRules | None = None,
+    places: int = USUAL_PEAKS,
+) -> Peaks:
+    """Return the peaks of densities [B, C, n1, n2, n3] (e/Å^3; the first channel's) in cells [B, 3, 3] (Å).
 
-    ``is_maximum`` [B, M] is False for places that are left over.
+    Of a crystal with more peaks than ``places`` the highest are kept.
     """
-
-    place: Tensor
-    cube: Tensor
-    is_maximum: Tensor
-
-
-def find_peaks(density: Tensor, lattice: Tensor, rules: PeakRules | None = None) -> Peaks:
-    """Return the peaks of densities [B, C, N, N, N] (e/Å^3; the first channel's) in cells [B, 3, 3] (Å)."""
     rules = rules or PeakRules()
-    logarithm = log_density(density)[:, 0].double()
+    total = density[:, :1].double()
     lattice = lattice.double()
-    maxima = _local_maxima(logarithm, rules)
-    peaks = _highest(_refine(maxima, lattice, logarithm.shape[-1], rules))
-    likely = _plausible(peaks, rules)
-    present = likely & ~_repeats(peaks.at, lattice, likely, rules)
-    return _present_first(peaks._replace(present=present))
+    logarithm = log_density(total)[:, 0]
+    peaks = _by_height(_maxima(logarithm, lattice))
+    likely = _compact(peaks._replace(present=_plausible(peaks, rules)))
+    resolved = _distinct(_refined(likely, total, lattice), lattice, rules)
+    shoulders = _compact(_shoulders(total, logarithm, lattice, resolved, rules))
+    together = _by_height(_joined(resolved, shoulders))
+    return _in_places(_distinct(together, lattice, rules), places)
 
 
 def log_density(density: Tensor) -> Tensor:
-    """Return densities [B, C, N, N, N] with the logarithm of the first channel in its place."""
+    """Return densities [B, C, n1, n2, n3] with the logarithm of the first channel in its place."""
     logarithm = density[:, :1].clamp_min(LEAST_DENSITY).log()
     return torch.cat([logarithm, density[:, 1:]], dim=1)
 
 
-def _local_maxima(logarithm: Tensor, rules: PeakRules) -> _Maxima:
-    """Return the highest points [B, N, N, N] that are not below any of their 26 neighbours."""
-    n = logarithm.shape[-1]
-    wrapped = nn.functional.pad(logarithm[:, None], (1,) * 6, mode="circular")
-    highest_near = nn.functional.max_pool3d(wrapped, 3, stride=1)[:, 0]
-    is_highest = logarithm >= highest_near - rules.equal
-    score = torch.where(is_highest, logarithm, -torch.inf).flatten(1)
-    found, index = score.topk(min(rules.candidates, n**3), dim=1)
-    place = torch.stack([index // (n * n), index // n % n, index % n], dim=2)
-    offsets = torch.cartesian_prod(*[torch.arange(-1, 2, device=index.device)] * 3)
-    x, y, z = ((place[:, :, None] + offsets) % n).unbind(-1)
-    neighbours = (x * n + y) * n + z
-    values = logarithm.flatten(1).gather(1, neighbours.flatten(1))
-    return _Maxima(place, values.view(*index.shape, 3, 3, 3), found.isfinite())
+def _maxima(logarithm: Tensor, lattice: Tensor) -> Peaks:
+    """Return all maxima of the logarithm of a density [B, n1, n2, n3]."""
+    place, is_maximum = local_maxima(logarithm, least=math.log(LEAST_DENSITY))
+    around = parabola(logarithm, place)
+    return _peaks_at(place, around.shift(), around, logarithm, lattice, is_maximum)
 
 
-def _refine(maxima: _Maxima, lattice: Tensor, n: int, rules: PeakRules) -> Peaks:
-    """Return where the parabola through 27 points has its maximum, and its height and curvature there.
-
-    ``at`` is in grid steps, and ``present`` says which ones are maxima of the grid.
-    """
-    slope, bend = _derivatives(maxima.cube)
-    bent = bend - rules.plateau * torch.eye(3).to(bend)
-    inverse = reciprocal(bent.flatten(0, 1)).unflatten(0, bent.shape[:2])
-    step = -(slope[..., None, :] @ inverse)[..., 0, :]
-    shift = step.clamp(-rules.farthest, rules.farthest)
-    quadratic = (shift[..., None, :] @ bend @ shift[..., None]).flatten(2)[..., 0]
-    height = maxima.cube[..., 1, 1, 1] + (slope * shift).sum(-1) + 0.5 * quadratic
-    # second derivatives along the Cartesian axes, per Å^2
-    per_angstrom = (reciprocal(lattice) * n)[:, None]
-    cartesian = per_angstrom @ bend @ per_angstrom.transpose(-1, -2)
-    curvature = cartesian.diagonal(dim1=-2, dim2=-1).sum(-1)
-    return Peaks((maxima.place + shift) / n, height, curvature, maxima.is_maximum)
+def _refined(peaks: Peaks, density: Tensor, lattice: Tensor) -> Peaks:
+    """Return the peaks at the maxima of the Fourier series through densities [B, 1, n1, n2, n3], by Newton's method."""
+    grid = grid_of(density).to(peaks.at)
+    at = peaks.at
+    for _ in range(_NEWTON_STEPS):
+        around = _logarithm_of(series_at(density[:, 0], at))
+        # In grid steps, where a step is bounded and a plateau is none.
+        in_steps = Parabola(around.value, around.slope / grid, around.bend / (grid[:, None] * grid))
+        at = at + in_steps.shift() / grid
+    around = _logarithm_of(series_at(density[:, 0], at))
+    bend = around.cartesian_bend(lattice, torch.ones_like(grid))
+    curvature = bend.diagonal(dim1=-2, dim2=-1).sum(-1)
+    return peaks._replace(at=at, height=around.value, curvature=curvature)
 
 
-def _highest(peaks: Peaks) -> Peaks:
-    """Return the ``MOST_PEAKS`` highest peaks, in order of height."""
+def _logarithm_of(around: Parabola) -> Parabola:
+    """Return the parabola of the logarithm of a field from the field's own."""
+    value = around.value.clamp_min(LEAST_DENSITY)
+    slope = around.slope / value[..., None]
+    bend = around.bend / value[..., None, None] - slope[..., None] * slope[..., None, :]
+    return Parabola(value.log(), slope, bend)
+
+
+def _shoulders(
+    density: Tensor, logarithm: Tensor, lattice: Tensor, resolved: Peaks, rules: PeakRules
+) -> Peaks:
+    """Return the atoms of densities [B, 1, n1, n2, n3] that are none of the ``resolved`` maxima."""
+    blobs = find_shoulders(density, lattice, rules.shoulders)
+    apart = _distances(blobs.at, resolved.at, lattice)
+    to_nearest = torch.where(resolved.present[:, None], apart, torch.inf).amin(2)
+    atoms = are_atoms(blobs, to_nearest, rules.shoulders)
+    grid = grid_of(logarithm)
+    nearest = (blobs.at * grid).round()
+    around = parabola(logarithm, nearest.long())
+    return _peaks_at(nearest, blobs.at * grid - nearest, around, logarithm, lattice, atoms)
+
+
+def _peaks_at(
+    place: Tensor,
+    shift: Tensor,
+    around: Parabola,
+    logarithm: Tensor,
+    lattice: Tensor,
+    present: Tensor,
+) -> Peaks:
+    """Return peaks ``shift`` grid steps [B, M, 3] from grid points ``place`` [B, M, 3]."""
+    grid = grid_of(logarithm)
+    bend = around.cartesian_bend(lattice, grid)
+    curvature = bend.diagonal(dim1=-2, dim2=-1).sum(-1)
+    return Peaks((place + shift) / grid, around.value_at(shift), curvature, present)
+
+
+def _joined(first: Peaks, second: Peaks) -> Peaks:
+    """Return the peaks of both."""
+    pairs = zip(first, second, strict=True)
+    return Peaks(*(torch.cat(pair, dim=1) for pair in pairs))
+
+
+def _by_height(peaks: Peaks) -> Peaks:
+    """Return the peaks in order of height, those that are there first."""
     height = torch.where(peaks.present, peaks.height, -torch.inf)
-    return _taken(peaks, height.argsort(dim=1, descending=True)[:, :MOST_PEAKS])
+    return _taken(peaks, height.argsort(dim=1, descending=True))
 
 
 def _plausible(peaks: Peaks, rules: PeakRules) -> Tensor:
@@ -147,21 +180,45 @@ def _plausible(peaks: Peaks, rules: PeakRules) -> Tensor:
     return likely & peaks.present
 
 
-def _repeats(fractional: Tensor, lattice: Tensor, likely: Tensor, rules: PeakRules) -> Tensor:
-    """Return which peaks [B, K] lie closer than ``rules.same`` to a likely higher one."""
-    apart = fractional[:, :, None] - fractional[:, None]
+def _distinct(peaks: Peaks, lattice: Tensor, rules: PeakRules) -> Peaks:
+    """Return peaks in order of height without those that belong to a higher one: the same peak again, or its shell."""
+    apart = _distances(peaks.at, peaks.at, lattice)
+    higher_by = peaks.height[:, None] - peaks.height[:, :, None]
+    comes_before = torch.ones_like(apart[0], dtype=torch.bool).tril(-1)
+    is_same = (apart < rules.same) & comes_before
+    is_shell = (apart < rules.shell) & (higher_by > -math.log(rules.shell_share))
+    belongs = ((is_same | is_shell) & peaks.present[:, None]).any(2)
+    return peaks._replace(present=peaks.present & ~belongs)
+
+
+def _distances(first: Tensor, second: Tensor, lattice: Tensor) -> Tensor:
+    """Return Å [B, M, K] between fractional places [B, M, 3] and [B, K, 3], nearest image along each vector."""
+    apart = first[:, :, None] - second[:, None]
     nearest_image = apart - apart.round()
-    squared_distance = (nearest_image @ lattice[:, None]).square().sum(-1)
-    is_near = squared_distance < rules.same**2
-    is_higher = torch.ones_like(is_near[0]).tril(-1)
-    return (is_near & is_higher & likely[:, None]).any(2)
+    return (nearest_image @ lattice[:, None]).square().sum(-1).sqrt()
 
 
-def _present_first(peaks: Peaks) -> Peaks:
-    """Return the peaks with places without one last, the order kept."""
-    places = peaks.present.shape[1]
-    rank = peaks.present * places - torch.arange(places, device=peaks.at.device)
-    return _taken(peaks, rank.topk(places, dim=1).indices)
+def _compact(peaks: Peaks) -> Peaks:
+    """Return the peaks in as few places as hold those that are there; all places in a traced program."""
+    if torch.compiler.is_compiling():
+        return peaks
+    most = int(peaks.present.sum(1).max())
+    return _in_places(peaks, max(1, most))
+
+
+def _in_places(peaks: Peaks, places: int) -> Peaks:
+    """Return the first peaks that are there in so many places, the order kept; places without one are the last."""
+    count = peaks.present.shape[1]
+    # A stable order: those that are there by number, then the others.
+    rank = peaks.present * count - torch.arange(count, device=peaks.at.device)
+    first = _taken(peaks, rank.topk(min(places, count), dim=1).indices)
+    missing = max(0, places - count)
+    return Peaks(
+        nn.functional.pad(first.at, (0, 0, 0, missing)),
+        nn.functional.pad(first.height, (0, missing)),
+        nn.functional.pad(first.curvature, (0, missing)),
+        nn.functional.pad(first.present, (0, missing)),
+    )
 
 
 def _taken(peaks: Peaks, order: Tensor) -> Peaks:
@@ -172,25 +229,3 @@ def _taken(peaks: Peaks, order: Tensor) -> Peaks:
         peaks.curvature.gather(1, order),
         peaks.present.gather(1, order),
     )
-
-
-def _derivatives(cube: Tensor) -> tuple[Tensor, Tensor]:
-    """Return gradient [..., 3] and second derivatives [..., 3, 3], in grid steps, amid values [..., 3, 3, 3]."""
-    middle = cube[..., 1, 1, 1]
-
-    def value(steps: dict[int, int]) -> Tensor:
-        i, j, k = (1 + steps.get(axis, 0) for axis in range(3))
-        return cube[..., i, j, k]
-
-    slope = torch.stack([(value({a: 1}) - value({a: -1})) / 2 for a in range(3)], dim=-1)
-    rows = []
-    for a in range(3):
-        row = []
-        for b in range(3):
-            if a == b:
-                row.append(value({a: 1}) + value({a: -1}) - 2 * middle)
-            else:
-                same = value({a: 1, b: 1}) + value({a: -1, b: -1})
-                row.append((same - value({a: 1, b: -1}) - value({a: -1, b: 1})) / 4)
-        rows.append(torch.stack(row, dim=-1))
-    return slope, torch.stack(rows, dim=-2)

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from taskgroup.models.fields import low_passes
+from taskgroup.models.grid_maxima import grid_of
 from taskgroup.models.lattice import reciprocal
 from taskgroup.models.peak_finding import Peaks, log_density
 
@@ -30,7 +31,7 @@ ORDERS = 4
 """Largest order l of the spherical harmonics."""
 
 # Order of the polynomials that the points on a sphere integrate exactly.
-_EXACT = 15
+_EXACT = 23
 # Peaks interpolated at a time.
 _CHUNK = 64
 # Columns before those of the spheres: present, height, curvature.
@@ -45,7 +46,7 @@ def n_columns(channels: int) -> int:
 
 
 def peak_table(density: Tensor, lattice: Tensor, peaks: Peaks) -> Tensor:
-    """Return what the peaks of densities [B, C, N, N, N] (e/Å^3) in cells [B, 3, 3] (Å) look like: [B, K, columns].
+    """Return what the peaks of densities [B, C, n1, n2, n3] (e/Å^3) in cells [B, 3, 3] (Å) look like: [B, K, columns].
 
     Columns are of the order of 1: present (1 or 0), logarithm of the height, curvature of the logarithm; then for each
     radius the cube root of the mean density on the sphere, and for each order l from 1 the norm of the coefficients of
@@ -56,7 +57,7 @@ def peak_table(density: Tensor, lattice: Tensor, peaks: Peaks) -> Tensor:
     surroundings = _Surroundings(density, lattice)
     head = torch.stack([torch.ones_like(height), (height - 3) / 1.5, curvature / 15 + 3], dim=2)
     head = head.float()
-    centres = (at * density.shape[-1]).float()
+    centres = (at * grid_of(density)).float()
     if torch.compiler.is_compiling():
         # a traced program may not depend on how many there are: all places are computed
         owner = torch.arange(at.shape[0], device=at.device)[:, None].expand(present.shape).flatten()
@@ -73,10 +74,10 @@ def peak_table(density: Tensor, lattice: Tensor, peaks: Peaks) -> Tensor:
 
 
 class _Surroundings:
-    """Splines of densities [B, C, N, N, N], smoothed for far spheres, and the spheres' points."""
+    """Splines of densities [B, C, n1, n2, n3], smoothed for far spheres, and the spheres' points."""
 
     def __init__(self, density: Tensor, lattice: Tensor) -> None:
-        self.n = density.shape[-1]
+        self.grid = grid_of(density)
         self.inverse = reciprocal(lattice.float())
         widths = [width for width, _ in SMOOTHED if width]
         smoothed = [density.float(), *low_passes(density.float(), self.inverse, widths)]
@@ -89,7 +90,7 @@ class _Surroundings:
     def profiles(self, rows: Tensor, centres: Tensor) -> Tensor:
         """Return the columns of the spheres [P, ...] around centres [P, 1, 3] (grid steps) in crystals ``rows`` [P]."""
         values = [_interpolated(self.splines[0], rows, centres)]
-        steps_per_angstrom = self.inverse[rows] * self.n
+        steps_per_angstrom = self.inverse[rows] * self.grid
         for spline, steps in zip(self.splines, self.steps, strict=True):
             points = centres + steps.flatten(0, 1) @ steps_per_angstrom
             values.append(_interpolated(spline, rows, points))
@@ -97,29 +98,34 @@ class _Surroundings:
 
 
 def _spline_coefficients(fields: Tensor) -> Tensor:
-    """Return coefficients of the periodic cubic B-spline through values [B, C, N, N, N]."""
-    n = fields.shape[-1]
+    """Return coefficients of the periodic cubic B-spline through values [B, C, n1, n2, n3]."""
+    first, second, third = (_spline_matrix(n).to(fields) for n in fields.shape[2:])
+    fields = fields @ third.T
+    fields = second @ fields
+    return torch.einsum("xi,bciyz->bcxyz", first, fields)
+
+
+def _spline_matrix(n: int) -> Tensor:
+    """Return the matrix [n, n] from values to the coefficients of their periodic cubic B-spline."""
     # values are sums of the coefficients at a point and its two neighbours along each axis
     basis = np.zeros((n, n))
     for step, weight in ((-1, 1 / 6), (0, 4 / 6), (1, 1 / 6)):
         basis = basis + weight * np.roll(np.eye(n), step, 0)
-    solve = torch.from_numpy(np.linalg.inv(basis)).to(fields)
-    fields = fields @ solve.T
-    fields = (solve @ fields.flatten(3).unflatten(3, (n, n))).view_as(fields)
-    return torch.einsum("xi,bciyz->bcxyz", solve, fields)
+    return torch.from_numpy(np.linalg.inv(basis))
 
 
 def _interpolated(coefficients: Tensor, rows: Tensor, points: Tensor) -> Tensor:
-    """Return values [P, M, C] at points [P, M, 3] of the splines ``rows`` [P] of coefficients [B, C, N, N, N]."""
-    n = coefficients.shape[-1]
+    """Return values [P, M, C] at points [P, M, 3] of the splines ``rows`` [P] of coefficients [B, C, n1, n2, n3]."""
+    n1, n2, n3 = coefficients.shape[2:]
     # all grid points of all splines below each other: a grid point is one row
     grid_points = coefficients.flatten(2).transpose(1, 2).reshape(-1, coefficients.shape[1])
     floor = points.floor()
     weights = _spline_weights(points - floor)
-    index = (floor.long()[..., None] + torch.arange(-1, 3, device=points.device)) % n
-    plane = (rows[:, None, None] * n + index[..., 0, :]) * n
-    line = (plane[..., :, None] + index[..., None, 1, :]) * n
-    number = line[..., :, None] + index[..., None, None, 2, :]
+    index = floor.long()[..., None] + torch.arange(-1, 3, device=points.device)
+    x, y, z = (index % grid_of(coefficients)[:, None]).unbind(-2)
+    plane = (rows[:, None, None] * n1 + x) * n2
+    line = (plane[..., :, None] + y[..., None, :]) * n3
+    number = line[..., :, None] + z[..., None, None, :]
     along_axes = weights[..., 0, :], weights[..., 1, :], weights[..., 2, :]
     weight = torch.einsum("...i,...j,...k->...ijk", *along_axes)
     return (grid_points[number.flatten(2)] * weight.flatten(2)[..., None]).sum(2)

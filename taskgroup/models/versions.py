@@ -23,7 +23,7 @@ def meaning(config: ModelConfig) -> dict[str, dict[str, Any]]:
     >>> from taskgroup.models import ModelConfig
     >>> versions = meaning(ModelConfig(backbone="peaks"))
     >>> versions["view"], versions["backbone"]
-    ({'name': 'PeakView', 'version': 2}, {'name': 'peaks', 'version': 1})
+    ({'name': 'PeakView', 'version': 3}, {'name': 'peaks', 'version': 1})
     """
     name = config.backbone.name
     backbone = BACKBONES.find(name)

@@ -20,6 +20,7 @@ from taskgroup.spec.sections import (
     StudyConfig,
     parse_duration,
 )
+from taskgroup.spec.space import Space
 from taskgroup.spec.space_check import load_space
 
 __all__ = [
@@ -31,7 +32,6 @@ __all__ = [
     "load_study",
     "parse_duration",
     "read_yaml",
-    "study_schema",
 ]
 
 # Characters of a wrong value that a message quotes.
@@ -133,6 +133,12 @@ def load_study(source: str | Path | dict[str, Any], overrides: Sequence[str] = (
     return config
 
 
+def named_space(name: str) -> Space:
+    """Return the search space in a file, by path or bare name. Raises ConfigError: there is none, or it has a fault."""
+    path = find_config(name, "search_spaces")
+    return load_space(read_yaml(path), str(path))
+
+
 def _key_of(override: str) -> str:
     return override.partition("=")[0].strip()
 
@@ -172,8 +178,3 @@ def _section_at(location: Sequence[str], model: type[BaseModel]) -> type[BaseMod
             break
         model = field.annotation
     return model
-
-
-def study_schema() -> dict[str, Any]:
-    """Return the JSON schema of study files."""
-    return StudyConfig.model_json_schema()

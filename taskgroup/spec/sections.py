@@ -217,11 +217,21 @@ class TrackingConfig(_Section):
     uri: str | None = Field(
         None,
         description="MLflow tracking URI, or env:NAME to read it from an environment variable; "
-        "default: SQLite in the run folder.",
+        "default: MLFLOW_TRACKING_URI where it is set, else SQLite in the run folder.",
     )
     experiment: str | None = Field(
         None, description="Name of the MLflow experiment; default: taskgroup/<dataset>."
     )
+
+
+def _read_space(space: Any) -> Any:
+    """Return a search space given by the name of its file."""
+    if not isinstance(space, str):
+        return space
+    # Imported here, since files of studies are read in terms of these sections.
+    from taskgroup.spec.config import named_space
+
+    return named_space(space)
 
 
 class StudyConfig(_Section):
@@ -239,7 +249,7 @@ class StudyConfig(_Section):
     targets: tuple[str, ...] | None = Field(
         None, description="Targets to group; default: all targets of the dataset."
     )
-    space: Space = Field(
+    space: Annotated[Space, BeforeValidator(_read_space)] = Field(
         description="Search space: the name of a file in search_spaces/, or the space itself."
     )
     split: SplitConfig = Field(

@@ -110,9 +110,15 @@ class Space(BaseModel):
     """The three sections of a search space; each maps a parameter to a fixed value or a Parameter."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
-    grouping: dict[str, Parameter | Value] = Field(default_factory=dict)
-    model: dict[str, Parameter | Value] = Field(default_factory=dict)
-    training: dict[str, Parameter | Value] = Field(default_factory=dict)
+    grouping: dict[str, Parameter | Value] = Field(
+        default_factory=dict, description="how a trial makes its grouping of the targets"
+    )
+    model: dict[str, Parameter | Value] = Field(
+        default_factory=dict, description="what the networks of a trial see and how they are built"
+    )
+    training: dict[str, Parameter | Value] = Field(
+        default_factory=dict, description="how the networks of a trial are trained"
+    )
 
     @model_validator(mode="before")
     @classmethod

@@ -21,6 +21,7 @@ from taskgroup.search.optuna_trials import Optimisers
 from taskgroup.spec.config import StudyConfig
 from taskgroup.spec.plan import StudyData
 from taskgroup.study.finalise import Finaliser
+from taskgroup.study.publish import publish
 from taskgroup.study.session import SearchSession
 from taskgroup.study.transfer import run_transfer
 from taskgroup.tracking import (
@@ -33,6 +34,7 @@ from taskgroup.tracking import (
     read_records,
     write_study,
 )
+from taskgroup.tracking.mlflow_client import uri_of_study
 from taskgroup.tracking.report import write_report
 from taskgroup.tracking.transfer_report import write_transfer
 from taskgroup.urls import redact
@@ -97,7 +99,8 @@ def conduct(
             _explain(session, final, hooks)
             # The report shows the state.
             write_study(folder, study_record(config, data, "finished"))
-            _publish(folder, tracker)
+            write_report(folder, folder / "report.html")
+            publish(folder, tracker)
             state = "finished"
             # Only trainings that timed out or failed have left any, and nobody will go on with them.
             shutil.rmtree(folder / "checkpoints", ignore_errors=True)
@@ -178,16 +181,10 @@ def _explain(session: SearchSession, final: FinalRecord, hooks: StudyHooks) -> N
         write_transfer(report, folder / "transfer")
 
 
-def _publish(folder: Path, tracker: Tracker) -> None:
-    """Write the report, and copy it with all that explains the result to the MLflow run."""
-    page = write_report(folder, folder / "report.html")
-    artifacts = (folder / "affinity", folder / "transfer", page)
-    tracker.log_artifacts(*(path for path in artifacts if path.exists()))
-
-
 def _tracker(config: StudyConfig, folder: Path, data: StudyData) -> Tracker:
     experiment = config.tracking.experiment or f"taskgroup/{data.dataset.name}"
-    return Tracker(folder, config.name, experiment=experiment, uri=config.tracking.uri)
+    uri = uri_of_study(folder, config.tracking.uri)
+    return Tracker(folder, config.name, experiment=experiment, uri=uri)
 
 
 def study_record(config: StudyConfig, data: StudyData, state: str) -> StudyRecord:

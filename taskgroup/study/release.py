@@ -17,7 +17,7 @@ from taskgroup.intervals import (
 )
 from taskgroup.spec.plan import Plan, StudyData
 from taskgroup.study.refit import Members, refit_bundle
-from taskgroup.tracking.parity import write_predictions
+from taskgroup.tracking.predictions import write_predictions
 from taskgroup.tracking.verdict import grouping_verdict
 from taskgroup.training.metrics import weighted_metric
 

@@ -1,26 +1,27 @@
-"""One self-contained HTML file about a run: no scripts, no links to elsewhere, readable in ten years."""
+"""One self-contained HTML file about a run: nothing is loaded from elsewhere, readable in ten years.
 
+Tables sort and filter by a short script inside the file; without it, or on paper, they are plain tables.
+"""
+
+import base64
+import hashlib
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-from taskgroup.affinity import Affinity
 from taskgroup.files import write_text
 from taskgroup.grouping import Grouping
-from taskgroup.intervals import Interval
+from taskgroup.plot.graph import group_colours
 from taskgroup.settings_text import common_and_own, differing_names, in_words, recipe_settings
-from taskgroup.tracking import figures
+from taskgroup.tracking.figure_list import run_figures
+from taskgroup.tracking.figures import report_svg
 from taskgroup.tracking.leaderboard import leaderboard, leaderboard_notes
-from taskgroup.tracking.learning_points import learning_figure, read_learning
-from taskgroup.tracking.parity import parity_figure
 from taskgroup.tracking.record import FinalRecord, TrialRecord
 from taskgroup.tracking.run_folder import read_final, read_records, read_study
+from taskgroup.tracking.tables import best_grouping, test_gains
 from taskgroup.tracking.verdict import (
     gain_in_a_word,
     interval_in_words,
@@ -30,14 +31,8 @@ from taskgroup.tracking.verdict import (
 )
 from taskgroup.urls import redact
 
-if TYPE_CHECKING:
-    import networkx as nx
-
 # Rows of the leaderboard that a report shows; the command line shows all.
-_MOST_ROWS = 40
-
-# Weaker affinities are not drawn as edges: with all of them the graph of ten targets is a tangle.
-_WEAKEST_EDGE = 0.3
+_MOST_ROWS = 200
 
 # Order of the test metrics; n and the skill with its interval stand before them.
 _METRICS = ("r2", "r2_natural", "mae", "rmse", "coverage_90", "auc", "accuracy", "log_loss")
@@ -53,14 +48,14 @@ def write_report(run_dir: str | Path, out: str | Path) -> Path:
 def report_html(run_dir: str | Path) -> str:
     """Return the report as HTML text."""
     study, records, final = read_study(run_dir), read_records(run_dir), read_final(run_dir)
-    grouping = _shown_grouping(records, final)
+    grouping = best_grouping(records, final)
     content: dict[str, Any] = {"study": study, "final": final, "grouping": grouping}
     content |= _choice(final, grouping)
     content |= _leaderboard(records, final)
     content |= _search(records, final)
-    content["parity"] = parity_figure(run_dir, study.targets)
-    content["learning"] = learning_figure(read_learning(run_dir))
-    content |= _affinity_pictures(Path(run_dir), grouping)
+    content["figures"] = _figures(run_dir)
+    content["sections"] = _sections(content)
+    content |= _page()
     return _template().render(content)
 
 
@@ -93,42 +88,34 @@ def _template() -> Any:
     environment.filters["gains"] = mean_gain_in_words
     environment.filters["words"] = in_words
     environment.filters["redact"] = redact
-    source = files("taskgroup.tracking").joinpath("report.html.j2").read_text("utf-8")
-    return environment.from_string(source)
-
-
-def _shown_grouping(records: Sequence[TrialRecord], final: FinalRecord | None) -> Grouping | None:
-    """Return the choice, before the end the best grouping so far, None before the first trial has finished."""
-    if final is not None:
-        return final.grouping
-    scored = [
-        record for record in records if record.objective is not None and record.kind != "refit"
-    ]
-    if not scored:
-        return None
-    return max(scored, key=lambda record: record.objective).grouping
+    return environment.from_string(_source("report.html.j2"))
 
 
 def _choice(final: FinalRecord | None, grouping: Grouping | None) -> dict[str, Any]:
     content: dict[str, Any] = {
-        "colours": figures.group_colours(grouping) if grouping else {},
+        "colours": {} if grouping is None else group_colours(grouping),
         "gain_in_a_word": gain_in_a_word,
         "verdict": "",
         "networks": [],
         "shared_settings": "",
-        "gain_picture": "",
         "test_columns": [],
         "test_gains": {},
+        "gain_targets": [],
     }
     if final is None:
         return content
     content["verdict"] = verdict_sentence(final)
     content["networks"], content["shared_settings"] = plan_in_words(final.plan)
-    if final.gains:
-        content["gain_picture"] = figures.gains_figure(final.gains)
     content["test_columns"] = _test_columns(final)
-    content["test_gains"] = _test_gains(final)
+    content["test_gains"] = test_gains(final)
+    content["gain_targets"] = _gain_targets(final, content["test_gains"])
     return content
+
+
+def _gain_targets(final: FinalRecord, gains: Mapping[str, Any]) -> list[str]:
+    """Return the targets in the order of the table of gains: best on test rows, then others that were compared."""
+    best_first = sorted(gains, key=lambda target: -gains[target].mean)
+    return list(dict.fromkeys([*best_first, *final.gains]))
 
 
 def _leaderboard(records: Sequence[TrialRecord], final: FinalRecord | None) -> dict[str, Any]:
@@ -143,58 +130,53 @@ def _leaderboard(records: Sequence[TrialRecord], final: FinalRecord | None) -> d
 
 def _search(records: Sequence[TrialRecord], final: FinalRecord | None) -> dict[str, Any]:
     searched = [record for record in records if record.is_trial]
-    progress = ""
-    if any(record.objective is not None for record in records):
-        progress = figures.progress_figure(records, final)
     return {
         "n_states": Counter(record.state for record in records),
         "failures": [record for record in records if record.state == "FAIL"],
         "n_cached": sum(record.n_cached for record in searched),
         "n_groups": sum(len(record.keys) for record in searched),
-        "progress": progress,
-        "curves": figures.curves_figure(records),
     }
 
 
-def _affinity_pictures(run_dir: Path, grouping: Grouping | None) -> dict[str, str]:
-    """Return heat map and target graph of the first affinity the search used, Spearman's where it did."""
-    paths = sorted(run_dir.glob("affinity/*.json"))
-    paths.sort(key=lambda path: path.stem != "spearman")
-    if not paths or grouping is None:
-        return {"measure": "", "heat_map": "", "graph": ""}
-    affinity = Affinity.from_json(paths[0].read_text(encoding="utf-8"))
-    graph = _graph(affinity.names, affinity.values)
-    return {
-        "measure": affinity.measure,
-        "heat_map": figures.heat_map_figure(affinity.names, affinity.values),
-        "graph": figures.target_graph_figure(graph, grouping),
+def _figures(run_dir: str | Path) -> dict[str, dict[str, str]]:
+    """Return ``{svg, caption, columns}`` of each figure of the run, by name."""
+    figures = {}
+    for figure in run_figures(run_dir):
+        fields = {"svg": report_svg(figure), "caption": figure.caption}
+        figures[figure.name] = fields | {"columns": figure.columns}
+    return figures
+
+
+def _sections(content: Mapping[str, Any]) -> dict[str, str]:
+    """Return the titles of the sections that there is something for, by their place in the page."""
+    final, figures = content["final"], content["figures"]
+    titles = {
+        "choice": ("The choice" if final else "Best so far", True),
+        "gains": ("Gain from joining", bool(content["gain_targets"])),
+        "test": ("Test metrics", final is not None and bool(final.test)),
+        "networks": ("Networks of the choice", bool(content["networks"])),
+        "learning": ("Skill against training rows", "learning_curve" in figures),
+        "affinity": ("Targets and their affinity", "affinity" in figures),
+        "leaderboard": ("Leaderboard", True),
+        "search": ("The search", "search" in figures),
     }
+    return {place: title for place, (title, is_shown) in titles.items() if is_shown}
 
 
-def _graph(names: Sequence[str], values: NDArray[np.float64]) -> "nx.Graph":
-    """Return edges between targets whose affinity, the mean of both directions, is not weak."""
-    import networkx as nx
+def _page() -> dict[str, str]:
+    """Return style and script of the page, and the hash by which a browser knows that this script may run."""
+    script = _source("report.js")
+    # What stands between the tags is hashed, the line break behind the opening tag too.
+    digest = hashlib.sha256(f"\n{script}".encode()).digest()
+    script_hash = f"sha256-{base64.b64encode(digest).decode()}"
+    return {"style": _source("report.css"), "script": script, "script_hash": script_hash}
 
-    graph = nx.Graph()
-    graph.add_nodes_from(names)
-    mean = (values + values.T) / 2
-    for i, j in zip(*np.triu_indices(len(names), 1), strict=True):
-        if abs(mean[i, j]) >= _WEAKEST_EDGE:
-            graph.add_edge(names[i], names[j], weight=float(mean[i, j]))
-    return graph
+
+def _source(name: str) -> str:
+    return files("taskgroup.tracking").joinpath(name).read_text("utf-8")
 
 
 def _test_columns(final: FinalRecord) -> list[str]:
     """Return the metrics that any target has."""
     measured = {name for metrics in final.test.values() for name in metrics}
     return [name for name in _METRICS if name in measured]
-
-
-def _test_gains(final: FinalRecord) -> dict[str, Interval]:
-    """Return test skill minus that of the target learnt alone, where the study measured it."""
-    gains = {}
-    for target, metrics in final.test.items():
-        if "gain" in metrics:
-            low, high = metrics.get("gain_low"), metrics.get("gain_high")
-            gains[target] = Interval(metrics["gain"], low, high)
-    return gains

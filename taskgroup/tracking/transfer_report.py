@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from scipy.stats import rankdata
 
 from taskgroup.affinity import Affinity
-from taskgroup.files import write_json
+from taskgroup.files import write_frame, write_json, write_text
 from taskgroup.intervals import percentile_bounds
 from taskgroup.tracking.gains import Gain, SetRun, measured_gains, pairwise_gains
 from taskgroup.tracking.record import FinalRecord
@@ -142,12 +142,13 @@ def transfer_report(
 
 
 def write_transfer(report: TransferReport, folder: Path) -> None:
-    """Write ``gains.csv``, ``measures.csv`` and ``transfer.json`` into a folder, made if missing."""
+    """Write ``gains.csv``, ``measures.csv``, ``pairwise.json`` and ``transfer.json`` into a folder, made if missing."""
     import pandas as pd
 
     folder.mkdir(parents=True, exist_ok=True)
-    pd.DataFrame(report.gain_rows()).to_csv(folder / "gains.csv", index=False)
-    pd.DataFrame(report.measure_rows()).to_csv(folder / "measures.csv", index=False)
+    write_frame(folder / "gains.csv", pd.DataFrame(report.gain_rows()))
+    write_frame(folder / "measures.csv", pd.DataFrame(report.measure_rows()))
+    write_text(folder / "pairwise.json", report.pairwise.to_json())
     write_json(folder / "transfer.json", report.to_dict(), indent=1)
 
 

@@ -292,7 +292,7 @@ def test_directed_affinities_become_symmetric_by_a_named_rule(rule, expected):
 
 
 def test_a_table_has_helpers_in_rows_and_affected_targets_in_columns():
-    frame = Affinity(("a", "b"), [[1.0, 0.5], [-0.5, 1.0]]).to_frame()
+    frame = Affinity(("a", "b"), [[1.0, 0.5], [-0.5, 1.0]]).frame()
     assert frame.loc["a", "b"] == 0.5
     assert (frame.index.name, frame.columns.name) == ("helper", "target")
 

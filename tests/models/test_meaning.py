@@ -16,10 +16,16 @@ SHOWN = {
     ("FractionalView", 1): {"grid": 0.7184418, "statistics": 0.695451},
     ("CartesianView", 1): {"grid": 0.7041163, "statistics": 0.695451},
     ("DistributionView", 1): {"statistics": 0.695451},
-    ("PeakView", 2): {
-        "peaks": 0.006753797,
+    ("PeakView", 3): {
+        "peaks": 0.006753969,
         "nearness": 8.962877e-05,
-        "positions": 0.2220306,
+        "positions": 0.02071314,
+        "statistics": 0.695451,
+    },
+    ("AtomView", 1): {
+        "peaks": 0.6153998,
+        "nearness": 0.1598619,
+        "positions": 0.5172248,
         "statistics": 0.695451,
     },
 }
@@ -63,7 +69,15 @@ def test_the_key_of_prepared_rows_has_the_version(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "settings", [{}, {"view": "cartesian"}, {"backbone": "descriptors"}, {"backbone": "peaks"}]
+    "settings",
+    [
+        {},
+        {"view": "cartesian"},
+        {"backbone": "descriptors"},
+        {"backbone": "peaks"},
+        {"backbone": "peaks", "atoms": "structure"},
+        {"backbone": "radial3d"},
+    ],
 )
 def test_a_version_shows_what_it_always_did(settings):
     view = make_view(ModelConfig(grid=8, **settings), 1)

@@ -12,7 +12,7 @@ from taskgroup.datasets import load_dataset
 from taskgroup.densities import promolecule
 from taskgroup.models import CrystalBatch, PreparedRows
 from taskgroup.models.backbones.peak_network import PeakScale
-from taskgroup.models.peak_finding import MOST_PEAKS, find_peaks
+from taskgroup.models.peak_finding import USUAL_PEAKS, find_peaks
 from taskgroup.models.peak_table import (
     ORDERS,
     RADII,
@@ -130,8 +130,8 @@ def test_more_peaks_than_are_kept_leave_the_highest():
     heights = 1 + np.arange(64) / 64
     density = gaussians(torch.eye(3) * 6, places, heights, 0.3).float()
     table = looks(density[None, None], torch.eye(3)[None] * 6)[0]
-    assert table.shape == (MOST_PEAKS, n_columns(1))
-    assert table[:, 0].sum() == MOST_PEAKS
+    assert table.shape == (USUAL_PEAKS, n_columns(1))
+    assert table[:, 0].sum() == USUAL_PEAKS
     assert (table[:, 1].diff() <= 1e-5).all()
     assert math.exp(1.5 * table[-1, 1] + 3) == pytest.approx(heights[16], rel=0.01)
 
@@ -173,7 +173,7 @@ def test_the_order_of_peaks_does_not_matter_to_the_network():
     rows = network.view.prepare(
         CrystalBatch(torch.tensor(promolecule(RUTILE, n=32).values[None]).float(), make_cells(1))
     )
-    order = torch.arange(MOST_PEAKS)
+    order = torch.arange(USUAL_PEAKS)
     order[:6] = torch.tensor([3, 5, 0, 1, 4, 2])
     turned = PreparedRows.of(
         peaks=rows["peaks"][:, order], nearness=rows["nearness"][:, order][..., order]
@@ -184,12 +184,11 @@ def test_the_order_of_peaks_does_not_matter_to_the_network():
 
 def test_peaks_come_before_places_without_one():
     dataset = load_dataset("crystals")
-    found = find_peaks(
-        torch.tensor(dataset.densities(range(60))), torch.tensor(dataset.lattices[:60])
-    )
-    assert (found.present.int().diff(dim=1) <= 0).all()
-    heights = torch.where(found.present, found.height, -torch.inf)
-    assert (heights[:, :-1] >= heights[:, 1:]).all()
+    for rows, densities in dataset.density_batches(range(60)):
+        found = find_peaks(torch.tensor(densities), torch.tensor(dataset.lattices[rows]))
+        assert (found.present.int().diff(dim=1) <= 0).all()
+        heights = torch.where(found.present, found.height, -torch.inf)
+        assert (heights[:, :-1] >= heights[:, 1:]).all()
 
 
 @pytest.mark.parametrize("descriptors", [True, False])
@@ -204,7 +203,7 @@ def test_rows_without_empty_places_are_seen_alike(descriptors):
     )
     trimmed = network.view.trimmed(rows)
     most = int(rows["peaks"][..., 0].sum(1).max())
-    assert trimmed["peaks"].shape[1] == most < MOST_PEAKS
+    assert trimmed["peaks"].shape[1] == most < USUAL_PEAKS
     assert trimmed["nearness"].shape[1::2] == (most, most)
     assert trimmed["positions"].shape[1] == most
     assert ("statistics" in trimmed) is descriptors

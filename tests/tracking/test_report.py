@@ -1,5 +1,7 @@
 """The report is one file that needs nothing else, whatever state the run is in."""
 
+import base64
+import hashlib
 import re
 from html.parser import HTMLParser
 
@@ -71,17 +73,42 @@ def test_the_report_refers_to_nothing_outside_itself(finished) -> None:
     page = Page(text)
     assert page.links == []
     assert not re.search(r"https?:|//cdn|@import|url\((?!#)", text)
-    assert "script" not in page.counts
+    # Only the script that belongs to the page may run, and nothing may be loaded.
+    assert page.counts["script"] == 1
+    script = re.search(r"<script>(.*)</script>", text, re.DOTALL)[1]
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    assert (
+        f"default-src 'none'; style-src 'unsafe-inline'; img-src data:; script-src 'sha256-{digest}'"
+        in text
+    )
 
 
 def test_the_report_holds_leaderboard_gains_tests_and_pictures(finished, records) -> None:
     page = Page(report_html(finished))
     rows = "\n".join(page.rows)
     assert all(record.name in rows for record in records)
-    assert "volume +0.010 [-0.100, +0.120] within seed noise" in rows
-    assert "density +0.100 [+0.050, +0.150] helped" in rows
-    assert "density GPa 12 0.500 [0.300, 0.700] +0.070 [-0.010, +0.200]" in rows
-    assert page.counts["svg"] == 5  # gains, graph, heat map, progress, curves
+    assert "volume alone +0.010 [-0.100, +0.120] within seed noise" in rows
+    assert "density +0.070 [-0.010, +0.200] +0.100 [+0.050, +0.150] helped" in rows
+    assert "density GPa 12 0.500 [0.300, 0.700]" in rows
+    # Gains on test and validation rows, graph, heat map, search, curves.
+    assert page.counts["svg"] == 6
+
+
+def test_every_figure_has_a_text_for_those_who_do_not_see_it(finished) -> None:
+    labels = re.findall(r'<svg role="img" aria-label="([^"]+)"', report_html(finished))
+    assert len(labels) == 6
+    assert "Gain of 1 targets: 0 helped, 0 hurt, the others within noise." in labels
+    assert any("groups: {band_gap} | {density, volume + band_gap}" in label for label in labels)
+
+
+def test_the_page_follows_dark_mode_small_screens_and_paper(finished) -> None:
+    text = report_html(finished)
+    for query in ("(prefers-color-scheme: dark)", "(max-width: 700px)", "print"):
+        assert f"@media {query}" in text
+    figures = "".join(re.findall(r"<svg.*?</svg>", text, re.DOTALL))
+    # What is drawn in black or in the grey of the grid takes the colour of the page.
+    assert "var(--ink)" in figures
+    assert "#1f2933" not in figures
 
 
 def test_an_unfinished_run_and_an_empty_run_have_reports_too(run, make_run) -> None:
@@ -98,7 +125,9 @@ def test_names_from_outside_cannot_break_the_page(make_run, make_record) -> None
     run = make_run(
         [make_record(0, objective=None, state="FAIL", fail_kind="error", fail_reason=reason)]
     )
-    assert "script" not in Page(report_html(run)).counts
+    page = Page(report_html(run))
+    assert page.counts["script"] == 1
+    assert "alert" not in re.search(r"<script>(.*)</script>", report_html(run), re.DOTALL)[1]
 
 
 def test_the_file_is_written_where_asked(finished, tmp_path) -> None:

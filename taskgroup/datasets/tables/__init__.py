@@ -5,6 +5,12 @@ formats (raw: headers and cells of text) -> parts (ids, labels) -> properties (t
 
 from taskgroup.datasets.tables.asked import TargetsAsked
 from taskgroup.datasets.tables.parts import LeftOut
-from taskgroup.datasets.tables.properties import Properties, Tables, read_properties
+from taskgroup.datasets.tables.properties import Properties, as_target_table, read_properties
 
-__all__ = ["LeftOut", "Properties", "Tables", "TargetsAsked", "read_properties"]
+__all__ = [
+    "LeftOut",
+    "Properties",
+    "TargetsAsked",
+    "as_target_table",
+    "read_properties",
+]

@@ -73,16 +73,16 @@ def _read_parquet(path: Path) -> RawTable:
         )
     # Arrow's threads, where any were started, abort a process that ends soon after
     frame = pq.read_table(path, use_threads=False).to_pandas(use_threads=False)
-    return _table_of_frame(frame)
+    return table_of_frame(frame)
 
 
 def _read_feather(path: Path) -> RawTable:
     import pyarrow.feather
 
-    return _table_of_frame(pyarrow.feather.read_table(path).to_pandas(use_threads=False))
+    return table_of_frame(pyarrow.feather.read_table(path).to_pandas(use_threads=False))
 
 
-def _table_of_frame(frame: "pd.DataFrame") -> RawTable:
+def table_of_frame(frame: "pd.DataFrame") -> RawTable:
     """Turn a data frame into text; its index is a column, but for one that only counts."""
     import pandas as pd
 

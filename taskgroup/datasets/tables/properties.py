@@ -8,18 +8,24 @@ a column that nobody asked for never stops the others.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from taskgroup.datasets.tables.asked import TargetsAsked, read_asked
 from taskgroup.datasets.tables.formats import read_table
+from taskgroup.datasets.tables.frames import is_frame, raw_frame, stored_targets
 from taskgroup.datasets.tables.parts import Labels, LeftOut, TablePart, understand
 from taskgroup.datasets.target import Target, TargetTable, broken_rules
 from taskgroup.datasets.units import convert, same_unit
 from taskgroup.errors import TargetError, did_you_mean
 
-Tables = str | Path | Sequence[str | Path]
+if TYPE_CHECKING:
+    import pandas as pd
+
+    Table = str | Path | pd.DataFrame
+    Tables = Table | Sequence[Table]
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,36 +47,61 @@ class Properties:
 
 
 def read_properties(
-    path: Tables, *, id_column: str | None = None, targets: TargetsAsked = None
+    tables: "Tables", *, id_column: str | None = None, targets: TargetsAsked = None
 ) -> Properties:
     """Read one property table, or several that are joined by id.
 
     Args:
-        path: CSV and its relatives, Excel, Parquet, JSON, ASE database or extended XYZ; ``docs/data.md`` lists them.
-            Units stand in the header, as in ``bulk modulus (GPa)``, or in a row under it whose id is empty or
-            ``unit``. Spaces in names become ``_``.
-        id_column: by default the first usual name of ids (``ID_COLUMNS``) that is there.
+        tables: files (CSV and its relatives, Excel, Parquet, JSON, ASE database or extended XYZ; ``docs/data.md`` lists
+            them) or data frames. Units stand in the header, as in ``bulk modulus (GPa)``, or in a row under it whose id
+            is empty or ``unit``. Spaces in names become ``_``.
+        id_column: by default the first usual name of ids (``ID_COLUMNS``) that is there; of a data frame its index,
+            where that does not only count the rows.
         targets: which columns, and what they mean: names; or a mapping (or YAML file of one)
-            ``{name: {kind, unit, transform, description}}``. By default every column that holds numbers. A column is
-            converted to the unit stated for it where the dimensions agree.
+            ``{name: {kind, unit, transform, description}}``. By default every column that holds numbers; of a data
+            frame that ``TargetTable.frame`` made, what it says. A column is converted to the unit stated for it where
+            the dimensions agree.
 
     Raises TargetError: no id column, ids twice, no target; or, of a target that was asked for, text in a number, a unit
     that does not parse or cannot be converted, no such column.
     """
+    places = [tables] if isinstance(tables, str | Path) or is_frame(tables) else list(tables)
+    if not places:
+        raise TargetError("properties: at least one table must be given")
+    if targets is None and len(places) == 1 and is_frame(places[0]):
+        targets = stored_targets(places[0])
     asked = read_asked(targets)
     names = None if asked is None else tuple(asked)
-    paths = [path] if isinstance(path, str | Path) else list(path)
-    if not paths:
-        raise TargetError("properties: at least one table must be given")
-    parts = []
-    for place in map(Path, paths):
-        raw = read_table(place)
-        try:
-            parts.append(understand(raw, str(place), id_column, names))
-        except TargetError as error:
-            raise TargetError(f"{place}: {error}") from None
+    parts = [_part(place, id_column, names) for place in places]
     part = parts[0] if len(parts) == 1 else _join(parts)
     return _make_properties(part, asked)
+
+
+def as_target_table(labels: "TargetTable | pd.DataFrame") -> TargetTable:
+    """Return labels as a TargetTable: a table as it is, a data frame read by ``read_properties``.
+
+    Raises TargetError: it is neither.
+    """
+    if isinstance(labels, TargetTable):
+        return labels
+    if not is_frame(labels):
+        found = type(labels).__name__
+        raise TargetError(f"labels: must be a TargetTable or a pandas DataFrame, found {found}")
+    return read_properties(labels).table
+
+
+def _part(place: "Table", id_column: str | None, names: Sequence[str] | None) -> TablePart:
+    """Return what one file or data frame says. Raises TargetError, naming the file."""
+    if is_frame(place):
+        source = "data frame"
+        raw, id_column = raw_frame(place, id_column)
+    else:
+        source = str(place)
+        raw = read_table(Path(place))
+    try:
+        return understand(raw, source, id_column, names)
+    except TargetError as error:
+        raise TargetError(f"{source}: {error}") from None
 
 
 def _join(parts: Sequence[TablePart]) -> TablePart:

@@ -5,10 +5,12 @@ import itertools
 import networkx as nx
 import numpy as np
 import pytest
+from matplotlib import pyplot
 
+from taskgroup import plot
 from taskgroup.affinity import Affinity
-from taskgroup.errors import GroupingError
-from taskgroup.grouping import Group, Grouping, cluster, draw_affinity, draw_graph
+from taskgroup.errors import ConfigError
+from taskgroup.grouping import Group, Grouping, cluster
 from taskgroup.grouping.testing import noisy, two_blocks
 
 LONG = [
@@ -19,6 +21,13 @@ LONG = [
     "dielectric_constant",
     "volume",
 ]
+
+
+@pytest.fixture(autouse=True)
+def closed():
+    """Figures that pyplot keeps are closed after each test."""
+    yield
+    pyplot.close("all")
 
 
 @pytest.fixture
@@ -76,7 +85,7 @@ def test_labels_of_a_graph_do_not_meet(targets, figures, tmp_path):
     graph = noisy(targets, share=0.2)
     names = {name: f"{LONG[i % len(LONG)]}_{i}" for i, name in enumerate(graph)}
     graph = nx.relabel_nodes(graph, names)
-    draw_graph(graph, tmp_path / "graph.png", cluster(graph))
+    plot.save(plot.target_graph(graph, cluster(graph)), tmp_path / "graph.png")
     figure = figures[0]
     texts = figure.axes[0].texts
     assert sorted(text.get_text() for text in texts) == sorted(graph)
@@ -86,14 +95,14 @@ def test_labels_of_a_graph_do_not_meet(targets, figures, tmp_path):
 
 def test_signs_and_groups_are_in_the_picture_of_a_graph(figures, tmp_path):
     graph = two_blocks(between=0.05)
-    draw_graph(graph, tmp_path / "graph.svg", cluster(graph))
+    plot.save(plot.target_graph(graph, cluster(graph)), tmp_path / "graph.svg")
     axes = figures[0].axes[0]
     assert len(axes.patches) == graph.number_of_edges()
     negative = sum(weight < 0.0 for *_, weight in graph.edges(data="weight"))
     assert (
         sum(patch.get_linestyle() not in ("-", "solid") for patch in axes.patches) == negative > 0
     )
-    legend = [text.get_text() for text in figures[0].legends[0].get_texts()]
+    legend = [text.get_text() for text in axes.get_legend().get_texts()]
     assert legend[:2] == ["positive", "negative"]
     assert len({line.get_color() for line in axes.lines}) == 2
 
@@ -103,8 +112,8 @@ def test_helpers_get_a_dot_of_the_group_they_help(figures, tmp_path):
     plain = cluster(graph)
     gap_group, other = plain.serving("gap"), plain.serving("volume")
     cover = Grouping((gap_group, Group((*other.targets, "gap"), other.targets)))
-    draw_graph(graph, tmp_path / "plain.png", plain)
-    draw_graph(graph, tmp_path / "cover.png", cover)
+    plot.save(plot.target_graph(graph, plain), tmp_path / "plain.png")
+    plot.save(plot.target_graph(graph, cover), tmp_path / "cover.png")
     assert len(figures[1].axes[0].lines) == len(figures[0].axes[0].lines) + 1
 
 
@@ -112,7 +121,9 @@ def test_helpers_get_a_dot_of_the_group_they_help(figures, tmp_path):
 def test_heat_maps_of_any_size_are_drawn(targets, figures, tmp_path):
     rng = np.random.default_rng(0)
     values = rng.uniform(-1.0, 1.0, (targets, targets))
-    draw_affinity(Affinity([f"t{i}" for i in range(targets)], values), tmp_path / "map.png")
+    plot.save(
+        plot.affinity(Affinity([f"t{i}" for i in range(targets)], values)), tmp_path / "map.png"
+    )
     assert (tmp_path / "map.png").read_bytes().startswith(b"\x89PNG")
     image = figures[0].axes[0].images[0].get_array()
     assert image.shape == (targets, targets)
@@ -122,7 +133,7 @@ def test_a_heat_map_frames_groups_and_brackets_what_may_be_chance(figures, tmp_p
     values = np.array([[1.0, -0.6, np.nan], [-0.6, 1.0, 0.1], [np.nan, 0.1, 1.0]])
     p = np.array([[0.0, 0.001, 1.0], [0.001, 0.0, 0.4], [1.0, 0.4, 0.0]])
     grouping = Grouping.from_partition([["a"], ["b", "c"]])
-    draw_affinity(Affinity(("b", "a", "c"), values, p), tmp_path / "map.pdf", grouping)
+    plot.save(plot.affinity(Affinity(("b", "a", "c"), values, p), grouping), tmp_path / "map.pdf")
     axes = figures[0].axes[0]
     falling = "\N{MINUS SIGN}.60"
     written = {text.get_position(): text.get_text() for text in axes.texts}
@@ -133,14 +144,16 @@ def test_a_heat_map_frames_groups_and_brackets_what_may_be_chance(figures, tmp_p
 
 
 def test_directed_affinities_say_which_way(figures, tmp_path):
-    draw_affinity(Affinity(("a", "b"), [[1.0, 0.02], [-0.01, 1.0]]), tmp_path / "map.png")
+    plot.save(
+        plot.affinity(Affinity(("a", "b"), [[1.0, 0.02], [-0.01, 1.0]])), tmp_path / "map.png"
+    )
     axes = figures[0].axes[0]
     assert (axes.get_xlabel(), axes.get_ylabel()) == ("affected target", "helper")
     assert axes.images[0].get_clim() == (-0.02, 0.02)
 
 
 def test_pictures_of_graphs_from_labels_are_drawn_without_a_grouping(tmp_path):
-    draw_graph(two_blocks(), tmp_path / "graph.pdf")
+    plot.save(plot.target_graph(two_blocks()), tmp_path / "graph.pdf")
     assert (tmp_path / "graph.pdf").read_bytes().startswith(b"%PDF")
 
 
@@ -148,5 +161,5 @@ def test_pictures_of_graphs_from_labels_are_drawn_without_a_grouping(tmp_path):
     ("name", "told"), [("graph.doc", "must end in one of"), ("no/graph.png", "does not exist")]
 )
 def test_bad_files_are_refused(name, told, tmp_path):
-    with pytest.raises(GroupingError, match=told):
-        draw_graph(two_blocks(), tmp_path / name)
+    with pytest.raises(ConfigError, match=told):
+        plot.save(plot.target_graph(two_blocks()), tmp_path / name)

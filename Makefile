@@ -4,7 +4,7 @@ BIN := $(VENV)/bin
 RUN := runs/quickstart
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: quickstart test test-faults models lint clean
+.PHONY: quickstart test test-faults models docs lint clean
 
 quickstart: $(VENV)/.installed  ## environment, install, then the main job from densities to predictions
 	@if [ -e $(RUN)/study.json ]; then $(BIN)/taskgroup resume $(RUN); else $(BIN)/taskgroup run studies/quickstart.yaml; fi
@@ -25,6 +25,9 @@ models: $(VENV)/.installed       ## the studies on built-in data, from start to 
 	  && rm -rf models/$$study && $(BIN)/taskgroup export runs/$$study --out models/$$study || exit 1; \
 	done
 
+docs: $(VENV)/.docs-installed    ## the documentation site, in site/
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
 lint: $(VENV)/.test-installed
 	$(BIN)/ruff check .
 
@@ -37,5 +40,9 @@ $(VENV)/.test-installed: $(VENV)/.installed
 	$(PIP) --editable '.[test]'
 	touch $@
 
+$(VENV)/.docs-installed: $(VENV)/.installed
+	$(PIP) --editable '.[docs]'
+	touch $@
+
 clean:
-	rm -rf $(VENV) runs build dist
+	rm -rf $(VENV) runs build dist site

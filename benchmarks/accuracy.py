@@ -159,13 +159,11 @@ def _descriptors(data: StudyData, out: Path, magnetisation: bool) -> NDArray:
     channels = data.dataset.n_channels if magnetisation else 1
     path = out / f"descriptors-{data.dataset.inputs_hash[:12]}-{channels}.npy"
     if not path.exists():
-        parts = [
-            descriptors(data.dataset.densities(rows)[:, :channels], data.dataset.lattices[rows])
-            for rows in np.array_split(
-                np.arange(len(data.dataset)), max(1, len(data.dataset) // 256)
-            )
-        ]
-        np.save(path, np.concatenate(parts), allow_pickle=False)
+        numbers: dict[int, NDArray] = {}
+        for rows, densities in data.dataset.density_batches():
+            parts = descriptors(densities[:, :channels], data.dataset.lattices[rows])
+            numbers |= zip(rows.tolist(), parts, strict=True)
+        np.save(path, np.stack([numbers[row] for row in sorted(numbers)]), allow_pickle=False)
     return np.load(path, allow_pickle=False)
 
 

@@ -212,10 +212,10 @@ def look(folder: Path) -> dict[str, Any]:
     dataset = load_dataset(folder / "store")
     opened = time.perf_counter()
     order = np.random.default_rng(0).permutation(len(dataset))
-    dataset.densities(order[:BATCH])
+    dataset.read(order[:BATCH])
     first = time.perf_counter()
     batches = [order[at : at + BATCH] for at in range(BATCH, min(len(order), 33 * BATCH), BATCH)]
-    took = seconds(lambda: [len(dataset.densities(batch)) for batch in batches])
+    took = seconds(lambda: [len(dataset.read(batch)) for batch in batches])
     size = sum(path.stat().st_size for path in files)
     return {
         "kb_per_crystal": size / len(dataset) / 1e3,

@@ -110,7 +110,8 @@ def measure(
         make_bundle(dataset, grid, width, arguments.members),
         torch.device(arguments.device),
     )
-    rows = np.arange(arguments.batch or (32 if device.type == "cpu" else 128))
+    same_shape = np.flatnonzero((dataset.shapes == dataset.shapes[0]).all(axis=1))
+    rows = same_shape[: arguments.batch or (32 if device.type == "cpu" else 128)]
     densities, lattices = dataset.densities(rows), dataset.lattices[rows]
     crystals = CrystalBatch.of(densities, lattices)
     networks = [network for group in bundle.members.values() for network in group]

@@ -20,6 +20,14 @@ def available_cores() -> int:
     return joblib.cpu_count()
 
 
+def default_device() -> str:
+    """Return ``cuda`` where a GPU may be used, else ``cpu``."""
+    # Imported here: it takes a second, and most callers ask for cores only.
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
 def free_memory() -> int:
     """Return the bytes that processes may still take: the machine's, or what a container's limit leaves."""
     free = psutil.virtual_memory().available

@@ -80,6 +80,11 @@ _VERBS = {
         "Tell which property helped which, and which measure predicted it.",
         "taskgroup transfer quickstart --out transfer",
     ),
+    "helpers": _Verb(
+        "analysis",
+        "Tell which properties help one property, and how sure that is.",
+        "taskgroup helpers quickstart band_gap",
+    ),
     "learning-curve": _Verb(
         "analysis",
         "Tell what more training rows would give.",
@@ -127,13 +132,18 @@ _VERBS = {
     ),
     "init": _Verb(
         "setup",
-        "Write a study file to start from.",
-        "taskgroup init mine.yaml --dataset mydata",
+        "Look at a dataset and write a commented study file for it.",
+        "taskgroup init crystals --out mine.yaml",
     ),
     "schema": _Verb(
         "setup",
         "Print the JSON schema of study files.",
         "taskgroup schema > study.schema.json",
+    ),
+    "completion": _Verb(
+        "setup",
+        "Print the script that completes verbs and options in a shell.",
+        "taskgroup completion bash > ~/.taskgroup-completion.bash",
     ),
     "doctor": _Verb(
         "setup",
@@ -175,7 +185,10 @@ class _LazyGroup(click.Group):
 @click.command(cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="taskgroup")
 def cli() -> None:
-    """Find out which properties of a material one network should learn together."""
+    """Find out which properties of a material one network should learn together.
+
+    Exit codes: 0 done, 1 failed while running, 2 bad input (one line says what and why), 130 interrupted.
+    """
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -21,6 +21,9 @@ _REQUIRED = (
     "zarr",
 )
 
+# On PyPI this name belongs to a backport of asyncio's task groups.
+_FOREIGN = "taskgroup"
+
 # Modules and what they are needed for.
 _OPTIONAL = {
     "ase": "reading ASE and GPAW objects",
@@ -35,6 +38,7 @@ def machine_findings() -> dict[str, str]:
     from taskgroup import __version__
 
     findings = {"taskgroup": __version__, "python": platform.python_version()}
+    findings |= _foreign_package()
     for name in _REQUIRED:
         findings[name] = importlib.metadata.version(name)
     for name, purpose in _OPTIONAL.items():
@@ -74,6 +78,16 @@ def bundle_lines(path: Path, findings: dict[str, Any]) -> list[str]:
             "It has no reference predictions, so nothing can be compared; export it again to add them."
         )
     return lines
+
+
+def _foreign_package() -> dict[str, str]:
+    """Return a finding where the other project with our import name is installed: its files lie among ours."""
+    try:
+        version = importlib.metadata.version(_FOREIGN)
+    except importlib.metadata.PackageNotFoundError:
+        return {}
+    advice = "pip uninstall taskgroup taskgroup-materials; pip install taskgroup-materials"
+    return {"clash": f"{_FOREIGN} {version} is another project with our import name: {advice}"}
 
 
 def _device() -> str:

@@ -1,5 +1,6 @@
 """Verbs that tell what a run has learnt: who helped whom, what more rows would buy."""
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +11,7 @@ from taskgroup.cli._options import output_format
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from taskgroup.study.helpers import HelpersOfTarget
     from taskgroup.tracking.learning_points import LearningPoint
     from taskgroup.tracking.transfer_report import TransferReport
 
@@ -48,6 +50,40 @@ def transfer(run: Path, form: str, gradients: bool, out: Path | None) -> None:
         click.echo(csv_text(pd.DataFrame(report.gain_rows())), nl=False)
     else:
         _print_transfer(report)
+
+
+@click.command()
+@click.argument("run", type=click.Path(path_type=Path))
+@click.argument("target")
+@output_format("table", "json")
+def helpers(run: Path, target: str, form: str) -> None:
+    """Show which properties of a run help TARGET: what it is expected to gain by learning with each of them.
+
+    A gain is a difference of skill to TARGET alone, on validation rows, with its 95 % interval.
+    """
+    from taskgroup.cli._console import print_json
+    from taskgroup.study.helpers import helpers_of
+
+    found = helpers_of(run, target)
+    if form == "json":
+        print_json(asdict(found))
+        return
+    _print_helpers(found)
+
+
+def _print_helpers(found: "HelpersOfTarget") -> None:
+    from taskgroup.cli._console import plain_table, print_table
+    from taskgroup.tracking.verdict import interval_in_words
+
+    table = plain_table("learned with", f">expected gain of {found.target}", ">helps", ">networks")
+    for helper in found.helpers:
+        gain = interval_in_words(helper.gain, "+.3f")
+        table.add_row(helper.name, gain, f"{helper.probability:.0%}", str(helper.networks))
+    print_table(table)
+    best = ", ".join(found.best)
+    click.echo(
+        f"Best network so far for {found.target}: {{{best}}}, {interval_in_words(found.best_gain, '+.3f')} over alone"
+    )
 
 
 @click.command("learning-curve")

@@ -52,7 +52,9 @@ def export(
     programs = _write_programs(bundle, out, formats)
     model = None
     if register:
-        model = _register(folder, out, register)
+        from taskgroup.study.publish import register_model
+
+        model = f"models:/{register}/{register_model(folder, register)}"
     if as_json:
         print_json({"bundle": str(out), "programs": list(map(str, programs)), "model": model})
         return
@@ -110,7 +112,9 @@ def predict(
     if form == "json":
         print_json(prediction_rows(frame))
     elif form == "csv":
-        click.echo(csv_text(_with_units(frame), index=True), nl=False)
+        from taskgroup.export.served import with_units
+
+        click.echo(csv_text(with_units(frame), index=True), nl=False)
     else:
         print_table(_prediction_table(frame))
     return 1 if refused else 0
@@ -188,26 +192,6 @@ def _write_programs(bundle: "Bundle", out: Path, formats: tuple[str, ...]) -> li
         if form != "safetensors":
             paths += export_programs(bundle, out / "programs", form)
     return paths
-
-
-def _register(folder: Path, bundle_dir: Path, name: str) -> str:
-    """Register a bundle and return the URI of the model version."""
-    from taskgroup.export.model_registry import register_bundle
-    from taskgroup.tracking import follow_move, tracking_uri
-
-    follow_move(folder)
-    version = register_bundle(bundle_dir, name, tracking_uri(folder), folder / "mlartifacts")
-    return f"models:/{name}/{version}"
-
-
-def _with_units(frame: "pd.DataFrame") -> "pd.DataFrame":
-    """Return the table with units in the headers of its columns."""
-    headers = {}
-    for target, unit in frame.attrs["units"].items():
-        for suffix in ("", "_std", "_low", "_high"):
-            column = f"{target}{suffix}"
-            headers[column] = f"{column} [{unit}]" if unit else column
-    return frame.rename(columns=headers)
 
 
 def _prediction_table(frame: "pd.DataFrame") -> "Table":

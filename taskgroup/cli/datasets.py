@@ -52,11 +52,14 @@ _READING = [
         help="Where the id stands in a file's path, such as '{id}/static'; guessed by default.",
     ),
     click.option(
+        "--spacing",
+        type=click.FloatRange(0.05, 2),
+        help="Largest distance of grid points, Å.  [default: 0.2]",
+    ),
+    click.option(
         "--grid",
         type=click.IntRange(4, 512),
-        default=32,
-        show_default=True,
-        help="Points per axis.",
+        help="Points per axis, the same for every cell, in place of a spacing.",
     ),
     click.option(
         "--sigma",
@@ -374,9 +377,8 @@ def _show_facts(facts: dict[str, Any]) -> None:
     console = make_console()
     console.print(f"{facts['name']} ({facts['version']}): {facts['n_rows']} rows, ", end="")
     console.print(f"{facts['n_formulas']} formulas, {facts['n_chemical_systems']} chemical systems")
-    grid = "x".join([str(facts["grid"])] * 3)
     console.print(
-        f"{facts['kind']} densities, {facts['n_channels']} x {grid}, smoothed by {facts['sigma']} Å"
+        f"{facts['kind']} densities, {facts['n_channels']} x {_grid(facts)}, smoothed by {facts['sigma']} Å"
     )
     console.print(f"hash {facts['hash']}", soft_wrap=True)
     console.print(_target_table(facts["targets"]))
@@ -385,6 +387,17 @@ def _show_facts(facts: dict[str, Any]) -> None:
         console.print(f"folds by {by}: {sizes}")
     for note in facts["notes"]:
         console.print(printable(f"note: {note}"), soft_wrap=True, markup=False)
+
+
+def _grid(facts: dict[str, Any]) -> str:
+    """Return the grid of a dataset in words."""
+    if facts["spacing"] is None:
+        return "x".join([str(facts["grid"])] * 3)
+    points = facts["points"]
+    return (
+        f"a point every {facts['spacing']} Å ({points['min']} to {points['max']} points per row, "
+        f"median {points['median']})"
+    )
 
 
 def _target_table(targets: list[dict[str, Any]]) -> Any:

@@ -1,5 +1,7 @@
 """Verbs that show what a run gave: leaderboard, report, ui."""
 
+import sys
+import webbrowser
 from pathlib import Path
 
 import click
@@ -92,12 +94,23 @@ def report(run: Path, out: Path | None, figures_folder: Path | None, paper: str,
     show_default=True,
     help="MLflow's; Optuna: + 1.",
 )
-def ui(run: Path, port: int) -> None:
+@click.option(
+    "--browser/--no-browser",
+    default=None,
+    help="Open MLflow's table of runs in the browser; default: where this is a terminal.",
+)
+def ui(run: Path, port: int, browser: bool | None) -> None:
     """Serve MLflow and the Optuna dashboard of a run on this machine only, until Ctrl-C."""
     from taskgroup import tracking
     from taskgroup.tracking.ui import serve
 
-    serve(tracking.find_run(run), port, click.echo)
+    if browser is None:
+        browser = sys.stdout.isatty()
+    folder = tracking.find_run(run)
+    if browser:
+        serve(folder, port, click.echo, webbrowser.open)
+    else:
+        serve(folder, port, click.echo)
 
 
 def _print_table(records: list, sort: str | None, top: int | None, final: object) -> None:

@@ -1,5 +1,7 @@
-"""Verbs before a study: init, schema, doctor, plugins."""
+"""Verbs before a study: init, schema, completion, doctor, plugins."""
 
+import re
+import shlex
 from pathlib import Path
 
 import click
@@ -14,53 +16,70 @@ _DAMAGED_RUN = 2
 
 
 @click.command()
-@click.argument("path", default="study.yaml", type=click.Path(dir_okay=False))
+@click.argument("store", default="crystals")
 @click.option(
-    "--dataset", default="crystals", show_default=True, help="A built-in dataset or a store folder."
+    "--out",
+    default="study.yaml",
+    show_default=True,
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="The study file to write.",
 )
-def init(path: str, dataset: str) -> None:
-    """Write a study file to start from: the quick start's, with your dataset."""
-    from taskgroup.spec.config import find_config
+@output_format("text", "json")
+def init(store: str, out: Path, form: str) -> None:
+    """Look at a STORE (or built-in dataset) and write a study file for it, in which every line is commented.
 
-    target = Path(path)
-    if target.exists():
-        raise InputError(f"{path}: exists; choose another name")
-    template = find_config("quickstart", "studies").read_text(encoding="utf-8")
-    lines = []
-    for line in template.splitlines():
-        if line.startswith("name:"):
-            line = f"name: {target.stem.replace(' ', '_')}"
-        elif line.startswith("dataset:"):
-            line = f"dataset: {dataset}"
-        elif line.startswith("targets:") and dataset != "crystals":
-            # The targets of the quick start are those of its own dataset.
-            continue
-        lines.append(line)
-    target.write_text("\n".join(lines) + "\n", encoding="utf-8")
-    click.echo(f"Wrote {path}. Run it with: taskgroup run {path}")
-    _print_label_notes(dataset)
-
-
-def _print_label_notes(dataset: str) -> None:
-    """Print what is odd about the labels of a dataset; one that is not there yet has no notes."""
+    The file has the targets with their ranges, a search space that fits rows and device, and a budget.
+    """
+    from taskgroup.cli._console import print_json
     from taskgroup.datasets import load_dataset
     from taskgroup.datasets.quality import all_label_notes
+    from taskgroup.files import write_text
+    from taskgroup.machine import default_device
+    from taskgroup.spec.starter import starter_study
 
-    try:
-        opened = load_dataset(dataset)
-    except InputError:
+    if out.exists():
+        raise InputError(f"{out}: exists; choose another name with --out")
+    dataset = load_dataset(store)
+    name = re.sub(r"[^A-Za-z0-9_.-]+", "_", out.stem).strip("_.-") or "study"
+    write_text(out, starter_study(dataset, store, name, default_device()))
+    notes = all_label_notes(dataset)
+    if form == "json":
+        print_json({"study": str(out), "name": name, "notes": notes})
         return
-    for note in all_label_notes(opened):
+    click.echo(f"Wrote {out}. Run it with: taskgroup run {shlex.quote(str(out))}")
+    for note in notes:
         click.echo(printable(f"note: {note}"), err=True)
 
 
 @click.command()
-def schema() -> None:
-    """Print the JSON schema of study files, for editors."""
+@click.option("--json", "as_json", is_flag=True, help="Accepted for uniformity: it is JSON anyway.")
+def schema(as_json: bool) -> None:
+    """Print the JSON schema of study files, for editors: every key with its meaning, default and limits."""
     from taskgroup.cli._console import print_json
-    from taskgroup.spec.config import study_schema
+    from taskgroup.spec.schema import study_schema
 
     print_json(study_schema())
+
+
+@click.command()
+@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+@output_format("text", "json")
+def completion(shell: str, form: str) -> None:
+    """Print the script that completes verbs and options in a shell.
+
+    Let the shell read it at its start, with this line in ~/.bashrc (or, with zsh, in ~/.zshrc):
+    eval "$(taskgroup completion bash)". For fish, save it as ~/.config/fish/completions/taskgroup.fish.
+    """
+    from click.shell_completion import get_completion_class
+
+    from taskgroup.cli import cli
+    from taskgroup.cli._console import print_json
+
+    script = get_completion_class(shell)(cli, {}, "taskgroup", "_TASKGROUP_COMPLETE").source()
+    if form == "json":
+        print_json({"shell": shell, "script": script})
+    else:
+        click.echo(script)
 
 
 @click.command()

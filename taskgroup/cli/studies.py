@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from taskgroup.cli._options import output_format
 from taskgroup.errors import InputError, TaskgroupError
 
 if TYPE_CHECKING:
@@ -57,8 +58,6 @@ _KEY_OF_OPTION = {
 
 def _common(command: Callable) -> Callable:
     """Add the options that run and resume share, and the two ways to ask for JSON."""
-    from taskgroup.cli._options import output_format
-
     command = output_format("text", "json")(command)
     for option in reversed(_COMMON):
         command = option(command)
@@ -94,12 +93,14 @@ def resume(folder: str, overrides: tuple[str, ...], quiet: bool, form: str, **fl
 @click.option("--workers", type=click.IntRange(min=1), help="Trials trained here at the same time.")
 @click.option("--wait", metavar="DURATION", help="If the run has not begun, wait for it this long.")
 @_QUIET
-def worker(folder: str, wait: str | None, quiet: bool, **flags: Any) -> int:
+@output_format("text", "json")
+def worker(folder: str, wait: str | None, quiet: bool, form: str, **flags: Any) -> int:
     """Help a run that another process conducts: run trials of it until none is left.
 
     On another machine: the run folder must lie on a file system both see, and the study's storage be a database server
     or journal:PATH. The conducting process ends the study.
     """
+    from taskgroup.cli._console import print_json
     from taskgroup.cli._show import StudyDisplay
     from taskgroup.study import Study
 
@@ -107,14 +108,16 @@ def worker(folder: str, wait: str | None, quiet: bool, **flags: Any) -> int:
     try:
         _wait_for_run(folder, wait)
         study = Study.open(folder, _overrides((), flags))
-        with StudyDisplay(quiet) as display:
+        with StudyDisplay(quiet or form == "json") as display:
             n_trials = study.work(interruptible(display.hooks))
     except KeyboardInterrupt:
         click.echo(
             "Stopped. Finished groups are kept; the run goes on without this process.", err=True
         )
         return _INTERRUPTED
-    if not quiet:
+    if form == "json":
+        print_json({"trials": n_trials, "ended": study.final() is not None})
+    elif not quiet:
         ended = "No trial is left to begin."
         if study.final() is not None:
             ended = "The study has ended."

@@ -46,16 +46,18 @@ def sync(run: Path, form: str) -> None:
     from taskgroup import tracking
     from taskgroup.cli._console import print_json
     from taskgroup.files import held_lock
+    from taskgroup.study.publish import publish
     from taskgroup.urls import redact
 
     folder = tracking.find_run(run)
     busy = f"{folder}: another process is working on this run, and keeps MLflow up to date itself"
     with held_lock(folder / "lock", busy):
-        tracker = _tracker(folder)
+        tracker = tracking.Tracker.of_run(folder)
         tracker.sync()
         final = tracking.read_final(folder)
         if final is not None:
             tracker.log_final(final)
+            publish(folder, tracker)
         state = tracking.read_study(folder).state
         # The process that was running it is gone: the lock is ours.
         tracker.close("interrupted" if state == "running" else state)
@@ -65,20 +67,6 @@ def sync(run: Path, form: str) -> None:
         print_json({"records": tracker.n_logged, "mended": tracker.n_mended})
         return
     click.echo(f"MLflow has all {tracker.n_logged} records of {folder}; mended: {tracker.n_mended}")
-
-
-def _tracker(folder: Path) -> Any:
-    """Return the tracker that the study itself would use."""
-    from taskgroup import tracking
-
-    study = tracking.read_study(folder)
-    settings = study.config.get("tracking") or {}
-    return tracking.Tracker(
-        folder,
-        study.name,
-        experiment=settings.get("experiment"),
-        uri=tracking.tracking_uri(folder),
-    )
 
 
 def _failures(run: Path) -> list[dict[str, Any]]:

@@ -3,7 +3,7 @@
 >>> from taskgroup.datasets import load_dataset
 >>> data = load_dataset("crystals")
 >>> data.targets.spec("bulk_modulus").unit, data.densities([0]).shape
-('GPa', (1, 1, 32, 32, 32))
+('GPa', (1, 1, 15, 15, 15))
 >>> split = data.splits(by="chemical_system", folds=5, seed=0).split(test_fold=0, validation_fold=1)
 >>> len(split.train) + len(split.validation) + len(split.test) == len(data)
 True

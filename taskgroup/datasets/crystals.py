@@ -8,8 +8,10 @@ import json
 from functools import cache
 from importlib.resources import as_file, files
 from importlib.resources.abc import Traversable
+from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from taskgroup.datasets.dataset import Dataset
 from taskgroup.datasets.target import Target, TargetTable
@@ -108,11 +110,8 @@ def _load(name: str, targets: tuple[Target, ...]) -> Dataset:
     folder = data_folder(name)
     manifest = json.loads((folder / "manifest.json").read_text())
     records = json.loads(gzip.decompress((folder / "crystals.json.gz").read_bytes()))
-    with as_file(folder / "densities.npz") as path, np.load(path, allow_pickle=False) as archive:
-        densities = archive["density"]
-    # the spin-paired crystals have no axis for the channel
-    if densities.ndim == 4:
-        densities = densities[:, None]
+    with as_file(folder / "densities.npz") as path:
+        densities = packed_densities(path)
     ids = tuple(record["name"] for record in records)
     labels = [_labels(record["targets"], targets) for record in records]
     return Dataset.from_arrays(
@@ -125,10 +124,24 @@ def _load(name: str, targets: tuple[Target, ...]) -> Dataset:
         chemical_systems=[record["chemical_system"] for record in records],
         species=[record["species"] for record in records],
         frac_coords=[record["frac_coords"] for record in records],
+        spacing=manifest["spacing"],
         sigma=manifest["sigma"],
         kind=manifest["kind"],
         version=manifest["version"],
     )
+
+
+def packed_densities(path: Path) -> list[NDArray[np.float16]]:
+    """Return the densities [C, n1, n2, n3] of a packed file, which holds all values one after the other."""
+    with np.load(path, allow_pickle=False) as archive:
+        shapes, values = archive["shapes"], archive["values"]
+    densities = []
+    start = 0
+    for shape in shapes:
+        end = start + int(shape.prod())
+        densities.append(values[start:end].reshape(shape))
+        start = end
+    return densities
 
 
 def _labels(values_by_name: dict[str, float | None], targets: tuple[Target, ...]) -> list[float]:

@@ -1,12 +1,13 @@
 """The Dataset: standardised densities, target table, group keys, splits and a content hash.
 
 - Densities are float16, in memory or in a store on disk, and come out as float32; a store is read only where asked.
+- The points of a row's grid follow the size of its cell, so rows come one by one or in batches of equal shape.
 - The hash covers what a network can learn from: densities, lattices, targets and ids, in order. The digests of single
   densities are kept by stores, so that hashing 100,000 of them, or any subset, reads none.
 """
 
 import hashlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
@@ -14,6 +15,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from taskgroup.datasets.density_rows import (
+    ReadRows,
+    digest_density,
+    equal_shape_batches,
+    to_float16,
+)
 from taskgroup.datasets.extensive import per_atom_table
 from taskgroup.datasets.rows import Row, TorchRows, row_of
 from taskgroup.datasets.splits import SPLIT_BY, Splits, make_splits
@@ -24,11 +31,11 @@ if TYPE_CHECKING:
     import pandas as pd
     from pymatgen.core import Structure
 
-ReadRows = Callable[[NDArray[np.int64]], NDArray[np.float16]]
-
-_PER_ROW = ("lattices", "formulas", "chemical_systems", "species", "frac_coords")
-# Densities in memory at a time while digests are computed: 8 MB at two channels of 32^3.
-_DIGEST_BATCH = 64
+_PER_ROW = ("lattices", "shapes", "formulas", "chemical_systems", "species", "frac_coords")
+# The batch of an empty choice of rows has no shape of its own.
+_NO_POINTS = (0, 0, 0)
+# shapes in a message
+_SHOWN = 3
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,10 +48,13 @@ class Dataset:
         lattices: float64 [rows, 3, 3], rows are vectors, Å.
         formulas, chemical_systems: group keys per row, such as ``"NaCl"`` and ``"Cl-Na"``.
         species, frac_coords: the atoms of each row; those of a store are made when they are read.
-        n_channels, grid: densities are [C, n, n, n] with C = ``n_channels`` and n = ``grid``.
+        n_channels: densities are [C, n1, n2, n3] with C = ``n_channels``.
+        shapes: int64 [rows, 3], the points n1, n2, n3 along the vectors of each row.
+        grid: points along every vector, or None where they follow a spacing.
+        spacing: largest distance of points in Å (``densities.spaced_grid``), or None.
         sigma: width of the Gaussian they were smoothed with, Å.
         kind: ``valence``, ``all-electron`` or ``promolecule``.
-        read: source of the densities: row numbers -> float16 [rows, C, n, n, n].
+        read: source of the densities: row numbers -> list of float16 [C, n1, n2, n3].
         density_digests: sha256 per row where already computed (stores keep them).
     """
 
@@ -57,7 +67,9 @@ class Dataset:
     species: Sequence[tuple[str, ...]]
     frac_coords: Sequence[NDArray[np.float64]]
     n_channels: int
-    grid: int
+    shapes: NDArray[np.int64]
+    grid: int | None
+    spacing: float | None
     sigma: float
     kind: str
     read: ReadRows
@@ -78,13 +90,14 @@ class Dataset:
         name: str,
         ids: Sequence[str],
         targets: TargetTable,
-        densities: ArrayLike,
+        densities: ArrayLike | Sequence[ArrayLike],
         lattices: ArrayLike,
         formulas: Sequence[str],
         chemical_systems: Sequence[str],
         *,
         species: Sequence[Sequence[str]] | None = None,
         frac_coords: Sequence[ArrayLike] | None = None,
+        spacing: float | None = None,
         sigma: float = 0.2,
         kind: str = "valence",
         version: str = "",
@@ -92,9 +105,11 @@ class Dataset:
         """Make a dataset in memory.
 
         Args:
-            densities: [rows, C, n, n, n], e/Å^3; kept as float16, as stores keep them.
+            densities: [rows, C, n, n, n] or, with a ``spacing``, one array [C, n1, n2, n3] for each row; e/Å^3, kept
+                as float16, as stores keep them.
             lattices: [rows, 3, 3], Å.
             species, frac_coords: atoms per row; none where left out.
+            spacing: distance of the grid points in Å by which the numbers of points were chosen.
 
         Raises StoreError on ids other than the table's, shapes that disagree, or a density beyond float16.
         """
@@ -103,15 +118,11 @@ class Dataset:
                 f"dataset '{name}': ids must be those of the target table, in its order"
             )
         n_rows = len(ids)
-        values = to_float16(densities, f"dataset '{name}'")
+        values = [to_float16(density, f"dataset '{name}'") for density in densities]
+        for density in values:
+            density.setflags(write=False)
+        shapes = _checked_shapes(name, values, n_rows, spacing)
         cells = np.array(lattices, dtype=np.float64).reshape(-1, 3, 3)
-        is_cubic = values.ndim == 5 and len(set(values.shape[2:])) == 1
-        if not is_cubic or len(values) != n_rows:
-            raise StoreError(
-                f"dataset '{name}': densities must be [{n_rows}, C, n, n, n], "
-                f"got {list(values.shape)}"
-            )
-        values.setflags(write=False)
         cells.setflags(write=False)
         if species is None:
             species = [()] * n_rows
@@ -126,11 +137,13 @@ class Dataset:
             chemical_systems=tuple(chemical_systems),
             species=tuple(tuple(symbols) for symbols in species),
             frac_coords=tuple(as_frac_coords(sites) for sites in frac_coords),
-            n_channels=values.shape[1],
-            grid=values.shape[2],
+            n_channels=len(values[0]),
+            shapes=shapes,
+            grid=None if spacing else int(shapes[0, 0]),
+            spacing=spacing,
             sigma=sigma,
             kind=kind,
-            read=values.__getitem__,
+            read=partial(_pick_rows, values),
         )
 
     def __len__(self) -> int:
@@ -182,8 +195,30 @@ class Dataset:
         return max(map(len, self.species), default=0)
 
     def densities(self, rows: ArrayLike | None = None) -> NDArray[np.float32]:
-        """Return float32 [rows, C, n, n, n] in e/Å^3 of these rows (integers or a mask), by default all."""
-        return self.read(self._index(rows)).astype(np.float32)
+        """Return float32 [rows, C, n1, n2, n3] in e/Å^3 of these rows (integers or a mask), by default all.
+
+        Raises StoreError where their grids have several shapes: ``density_batches`` reads such rows.
+        """
+        index = self._index(rows)
+        if len(index) == 0:
+            return np.zeros((0, self.n_channels, *_NO_POINTS), dtype=np.float32)
+        shapes = np.unique(self.shapes[index], axis=0)
+        if len(shapes) > 1:
+            raise StoreError(
+                f"dataset '{self.name}': densities of one array must have one shape, found {len(shapes)} shapes among "
+                f"{len(index)} rows; read them with density_batches"
+            )
+        return np.stack(self.read(index)).astype(np.float32)
+
+    def density_batches(
+        self, rows: ArrayLike | None = None
+    ) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float32]]]:
+        """Yield row numbers with their densities, float32 [batch, C, n1, n2, n3], in batches of one shape.
+
+        Each row comes once, in an order of its own. A batch takes some ten megabytes, or holds a single row.
+        """
+        for batch in equal_shape_batches(self.shapes, self._index(rows)):
+            yield batch, self.densities(batch)
 
     def _index(self, rows: ArrayLike | None) -> NDArray[np.int64]:
         if rows is None:
@@ -224,6 +259,14 @@ class Dataset:
         return digest.hexdigest()
 
     @cached_property
+    def atoms_hash(self) -> str:
+        """sha256 (64 hex) of the atoms of all rows, which networks see with ``model.atoms: structure``."""
+        digest = hashlib.sha256()
+        for symbols, sites in zip(self.species, self.frac_coords, strict=True):
+            digest.update(" ".join(symbols).encode() + sites.tobytes())
+        return digest.hexdigest()
+
+    @cached_property
     def inputs_hash(self) -> str:
         """sha256 (64 hex) of what networks see, densities and lattices: the same whatever the labels are."""
         digest = hashlib.sha256(self._lattice_bytes())
@@ -240,11 +283,10 @@ class Dataset:
 
     def digest_densities(self) -> tuple[str, ...]:
         """Compute the sha256 of every density now, a few rows in memory at a time."""
-        rows = np.arange(len(self))
-        digests: list[str] = []
-        for start in range(0, len(rows), _DIGEST_BATCH):
-            batch = self.read(rows[start : start + _DIGEST_BATCH])
-            digests += map(digest_density, batch)
+        digests = [""] * len(self)
+        for batch in equal_shape_batches(self.shapes, np.arange(len(self))):
+            for row, density in zip(batch, self.read(batch), strict=True):
+                digests[row] = digest_density(density)
         return tuple(digests)
 
     def subset(self, rows: ArrayLike) -> "Dataset":
@@ -257,6 +299,7 @@ class Dataset:
             self,
             targets=self.targets.rows(index),
             lattices=self.lattices[index],
+            shapes=self.shapes[index],
             formulas=_pick(self.formulas, index),
             chemical_systems=_pick(self.chemical_systems, index),
             species=_pick(self.species, index),
@@ -290,8 +333,33 @@ class Dataset:
 
 def _read_subset(
     read: ReadRows, index: NDArray[np.int64], rows: NDArray[np.int64]
-) -> NDArray[np.float16]:
+) -> list[NDArray[np.float16]]:
     return read(index[rows])
+
+
+def _pick_rows(
+    values: Sequence[NDArray[np.float16]], rows: NDArray[np.int64]
+) -> list[NDArray[np.float16]]:
+    return [values[row] for row in rows]
+
+
+def _checked_shapes(
+    name: str, values: Sequence[NDArray[np.float16]], n_rows: int, spacing: float | None
+) -> NDArray[np.int64]:
+    """Return the points along each axis, [rows, 3]. Raises StoreError where densities do not belong together."""
+    found = sorted({density.shape for density in values})
+    is_grid = all(len(shape) == 4 for shape in found)
+    is_whole = len(values) == n_rows and n_rows > 0 and is_grid
+    if is_whole:
+        same_channels = len({shape[0] for shape in found}) == 1
+        one_number = len(found) == 1 and len(set(found[0][1:])) == 1
+        if same_channels and (one_number or spacing is not None):
+            return np.array([density.shape[1:] for density in values], dtype=np.int64)
+    wanted = "[C, n, n, n] with one n" if spacing is None else "[C, n1, n2, n3] with one C"
+    raise StoreError(
+        f"dataset '{name}': densities must be {wanted} for {n_rows} rows, got {len(values)} with the shapes "
+        f"{[list(shape) for shape in found[:_SHOWN]]}"
+    )
 
 
 def _pick(items: Sequence[Any], rows: NDArray[np.int64]) -> tuple[Any, ...]:
@@ -301,26 +369,3 @@ def _pick(items: Sequence[Any], rows: NDArray[np.int64]) -> tuple[Any, ...]:
 def as_frac_coords(sites: ArrayLike) -> NDArray[np.float64]:
     """Return fractional coordinates [atoms, 3], also of a flat list of numbers."""
     return np.array(sites, dtype=np.float64).reshape(-1, 3)
-
-
-def to_float16(values: ArrayLike, what: str) -> NDArray[np.float16]:
-    """Return values as float16. Raises StoreError: a value is not finite, or beyond what float16 holds (65504)."""
-    array = np.asarray(values)
-    largest = np.abs(array).max(initial=0)
-    # written so that it is also true of NaN
-    if not largest <= np.finfo(np.float16).max:
-        raise StoreError(
-            f"{what}: densities are stored as float16, up to 65504 e/Å^3, got {largest:g}"
-        )
-    return array.astype(np.float16)
-
-
-def digest_density(density: NDArray[np.float16]) -> str:
-    """Return the sha256 of one density [C, n, n, n].
-
-    A magnetisation of zeros is left out, as a density of one channel says the same.
-    """
-    channels = density[:1]
-    if density[1:].any():
-        channels = density
-    return hashlib.sha256((channels + np.float16(0)).astype("<f2").tobytes()).hexdigest()

@@ -228,13 +228,12 @@ def _fingerprints(dataset: Dataset, rows: NDArray[np.int64]) -> NDArray[np.float
     shares = np.linspace(0, 1, 17)
     n_atoms = np.array([max(1, len(dataset.species[row])) for row in rows])
     volumes = np.abs(np.linalg.det(dataset.lattices[rows])) / n_atoms
-    quantiles = []
-    for start in range(0, len(rows), 64):
-        total = dataset.densities(rows[start : start + 64])[:, 0]
-        flat = total.reshape(len(total), -1)
-        quantiles.append(np.quantile(flat, shares, axis=1).T)
+    quantiles = np.empty((len(dataset), len(shares)))
+    for batch, densities in dataset.density_batches(rows):
+        flat = densities[:, 0].reshape(len(batch), -1)
+        quantiles[batch] = np.quantile(flat, shares, axis=1).T
     # logarithms, so that differences are relative
-    fields = np.log(np.clip(np.concatenate(quantiles), 1e-4, None))
+    fields = np.log(np.clip(quantiles[rows], 1e-4, None))
     return np.column_stack([fields, np.log(volumes)])
 
 

@@ -25,6 +25,8 @@ def describe(dataset: Dataset) -> dict[str, Any]:
         "hash": dataset.hash,
         "kind": dataset.kind,
         "grid": dataset.grid,
+        "spacing": dataset.spacing,
+        "points": _points(dataset),
         "n_channels": dataset.n_channels,
         "sigma": dataset.sigma,
         "n_rows": len(dataset),
@@ -33,6 +35,12 @@ def describe(dataset: Dataset) -> dict[str, Any]:
         "targets": [_column(spec, table.column(spec.name)) for spec in table.specs],
         "splits": {by: _folds(dataset, by) for by in SPLIT_BY},
     }
+
+
+def _points(dataset: Dataset) -> dict[str, int]:
+    """Return the least, the median and the largest number of grid points of a row."""
+    points = dataset.shapes.prod(axis=1)
+    return {"min": int(points.min()), "median": int(np.median(points)), "max": int(points.max())}
 
 
 def _column(spec: Target, values: NDArray[np.float64]) -> dict[str, Any]:

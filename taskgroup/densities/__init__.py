@@ -21,7 +21,7 @@ from taskgroup.densities.promolecule import promolecule
 from taskgroup.densities.read import READERS, density_members, read_density, reader_for, readers
 from taskgroup.densities.reader import Member, Reader, bare_name
 from taskgroup.densities.standard_form import peak_at_origin, standard_form, standard_promolecule
-from taskgroup.densities.standardise import spaced_grid, standardise
+from taskgroup.densities.standardise import DEFAULT_SPACING, spaced_grid, standardise
 from taskgroup.densities.structures import (
     read_structure,
     read_structures,
@@ -30,6 +30,7 @@ from taskgroup.densities.structures import (
 )
 
 __all__ = [
+    "DEFAULT_SPACING",
     "READERS",
     "CellReport",
     "Density",

@@ -2,35 +2,42 @@
 
 from typing import Any
 
+import numpy as np
+
 from taskgroup.densities.cell import CellReport, primitive
 from taskgroup.densities.density import Density
 from taskgroup.densities.promolecule import crystal_parts, promolecule
+from taskgroup.densities.standardise import DEFAULT_SPACING
+from taskgroup.errors import DensityError
 
-# Å by which atoms may miss a translation of the structure, as spglib's default for structures from files.
-_SYMMETRY_TOLERANCE = 1e-2
+# Larger cells are supercells, disordered models or mistakes; the grid of such a cell would take gigabytes.
+MOST_ATOMS = 2000
 
 
 def primitive_promolecule(
-    structure: Any, n: int = 32, sigma: float = 0.20, source: str = "memory"
+    structure: Any,
+    n: int | None = 32,
+    sigma: float = 0.20,
+    source: str = "memory",
+    *,
+    spacing: float | None = None,
 ) -> tuple[Density, CellReport]:
     """Return the free-atom density of a structure in its primitive cell, and what was done to the cell.
 
-    A supercell is reduced before its density is computed, so that n points per axis always resolve a primitive cell.
-    See ``promolecule`` for the parameters and errors, ``primitive`` for the choice of the cell.
+    The primitive cell is found in the density of the given one, whose grid follows a spacing, so that it resolves the
+    atoms of a supercell as well. See ``promolecule`` for the parameters and errors, ``primitive`` for the choice of the
+    cell. Raises DensityError for more than 2000 atoms.
     """
-    from dataclasses import replace
-
-    from pymatgen.core import Lattice, Structure
-
-    lattice, species, frac_coords = crystal_parts(structure, source)
-    # The density checks the crystal first: pymatgen would fail on a bad one with words of its own.
-    density = promolecule((lattice, species, frac_coords), n, sigma, source)
-    if len(species) == 1:
-        return primitive(density)
-    given = Structure(Lattice(density.lattice), list(density.species), density.frac_coords)
-    reduced = given.get_primitive_structure(tolerance=_SYMMETRY_TOLERANCE)
-    repeats = round(len(given) / len(reduced))
-    if repeats > 1:
-        density = promolecule(reduced, n, sigma, source)
-    cell, report = primitive(density)
-    return cell, replace(report, repeats=repeats * report.repeats)
+    parts = crystal_parts(structure, source)
+    n_atoms = len(parts[1])
+    if n_atoms > MOST_ATOMS:
+        raise DensityError(
+            f"{source}: a cell must have at most {MOST_ATOMS} atoms, found {n_atoms}; give the primitive cell"
+        )
+    given = promolecule(parts, sigma=sigma, source=source, spacing=spacing or DEFAULT_SPACING)
+    cell, report = primitive(given)
+    if spacing is not None and np.array_equal(report.basis, np.eye(3)):
+        return given, report
+    # The sum over atoms is exact on any grid; values rearranged or summed from waves would not be on a standard one.
+    atoms = (cell.lattice, cell.species, cell.frac_coords)
+    return promolecule(atoms, n, sigma, source, spacing=spacing), report

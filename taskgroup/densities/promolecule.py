@@ -21,7 +21,11 @@ from scipy import fft
 
 from taskgroup.densities.density import Density
 from taskgroup.densities.elements import ATOMIC_NUMBERS
-from taskgroup.densities.standardise import check_grid, held_indices, squared_waves
+from taskgroup.densities.standardise import (
+    held_indices,
+    squared_waves,
+    standard_grid,
+)
 from taskgroup.errors import DensityError, did_you_mean
 
 if TYPE_CHECKING:
@@ -31,16 +35,21 @@ if TYPE_CHECKING:
 _MOTT_BETHE = 41.78214
 # Values of s in 1/Å between which the minimum of a fit is looked for: all fits are made for s below 2.
 _S_GRID = np.linspace(0, 2, 2001)
+# Of one element, summed in one product of matrices: 10 MB on 100 x 100 points.
+_ATOMS_AT_A_TIME = 64
 
 
 def promolecule(
     structure: "Structure | tuple[Any, Sequence[str], Any]",
-    n: int = 32,
+    n: int | None = 32,
     sigma: float = 0.20,
     source: str = "memory",
+    *,
+    spacing: float | None = None,
 ) -> Density:
-    """Return the density of a crystal's free atoms on n x n x n points, low-passed with a Gaussian of ``sigma`` Å.
+    """Return the density of a crystal's free atoms on a standard grid, low-passed with a Gaussian of ``sigma`` Å.
 
+    The grid has n x n x n points or, with ``spacing`` (Å), as many along each vector as ``spaced_grid`` gives.
     ``structure``: a pymatgen structure or (lattice [3, 3] Å, species, frac_coords [atoms, 3]). The result is of kind
     ``promolecule``, on the same grid and with the same width as ``standardise`` gives; its charge is the sum of the
     atomic numbers. Raises DensityError for a disordered site or an element without form factor (beyond Cf).
@@ -49,24 +58,25 @@ def promolecule(
     >>> round(promolecule(salt, n=16).charge, 9)
     28.0
     """
-    check_grid(n, sigma)
     lattice, species, frac_coords = crystal_parts(structure, source)
     # A density without values checks the crystal before anything is computed.
     crystal = Density(np.zeros((1, 1, 1, 1)), lattice, species, frac_coords, "promolecule", source)
-    index = held_indices(n)
+    grid = standard_grid(crystal.lattice, n, sigma, spacing)
+    indices = [held_indices(points) for points in grid]
     # A real field needs no negative indices along its last axis.
-    half = index[index >= 0]
-    squared = squared_waves([index, index, half], crystal.lattice)
+    indices[2] = indices[2][indices[2] >= 0]
+    squared = squared_waves(indices, crystal.lattice)
     s_squared = squared / (4 * np.pi) ** 2
     symbols = np.array(crystal.species)
     waves = np.zeros(squared.shape, dtype=complex)
     for symbol in sorted(set(crystal.species)):
         positions = crystal.frac_coords[symbols == symbol]
-        waves += form_factor(symbol, s_squared, source) * _phases(positions, index, half)
+        waves += form_factor(symbol, s_squared, source) * _phases(positions, indices)
     waves *= np.exp(-0.5 * sigma**2 * squared) / crystal.volume
-    full = np.zeros((n, n, n // 2 + 1), dtype=complex)
-    full[np.ix_(index % n, index % n, half)] = waves
-    values = fft.irfftn(full, s=(n, n, n), norm="forward")
+    full = np.zeros((grid[0], grid[1], grid[2] // 2 + 1), dtype=complex)
+    places = [index % points for index, points in zip(indices, grid, strict=True)]
+    full[np.ix_(*places)] = waves
+    values = fft.irfftn(full, s=grid, norm="forward")
     return replace(crystal, values=values[None])
 
 
@@ -130,10 +140,17 @@ def _coefficients() -> dict[str, tuple[int, tuple[float, ...], tuple[float, ...]
     return coefficients
 
 
-def _phases(frac_coords: np.ndarray, index: np.ndarray, half: np.ndarray) -> np.ndarray:
+def _phases(frac_coords: np.ndarray, indices: list[np.ndarray]) -> np.ndarray:
     """Return sum_j exp(-i G r_j): a product of one factor per axis, summed over the atoms."""
-    x = np.exp(-2j * np.pi * np.outer(frac_coords[:, 0], index))
-    y = np.exp(-2j * np.pi * np.outer(frac_coords[:, 1], index))
-    z = np.exp(-2j * np.pi * np.outer(frac_coords[:, 2], half))
-    plane = (x[:, :, None] * y[:, None, :]).reshape(len(x), -1)
-    return (plane.T @ z).reshape(len(index), len(index), len(half))
+    shape = [len(index) for index in indices]
+    total = np.zeros((shape[0] * shape[1], shape[2]), dtype=complex)
+    # A few atoms at a time: the factors of a plane are as many for each of them as a plane has points.
+    for start in range(0, len(frac_coords), _ATOMS_AT_A_TIME):
+        atoms = frac_coords[start : start + _ATOMS_AT_A_TIME]
+        x, y, z = (
+            np.exp(-2j * np.pi * np.outer(atoms[:, axis], index))
+            for axis, index in enumerate(indices)
+        )
+        plane = (x[:, :, None] * y[:, None, :]).reshape(len(atoms), -1)
+        total += plane.T @ z
+    return total.reshape(shape)

@@ -22,21 +22,29 @@ _CONVERGED = 1e-12
 _ON_GRID = 1e-6
 
 
-def standard_form(density: Density, n: int = 32, sigma: float = 0.20) -> tuple[Density, CellReport]:
-    """Return the density in its primitive cell on n x n x n points, low-passed with ``sigma`` Å, and what was done.
+def standard_form(
+    density: Density, n: int | None = 32, sigma: float = 0.20, *, spacing: float | None = None
+) -> tuple[Density, CellReport]:
+    """Return the density in its primitive cell on a standard grid, low-passed with ``sigma`` Å, and what was done.
 
+    The grid has n x n x n points or, with ``spacing`` (Å), as many along each vector as ``spaced_grid`` gives.
     Descriptions of one crystal by other cells, origins or orders of the vectors give the same values, up to the
     symmetry of the crystal. See ``primitive`` and ``standardise`` for what is conserved, and their errors.
     """
     cell, report = primitive(density)
-    return peak_at_origin(standardise(cell, n, sigma)), report
+    return peak_at_origin(standardise(cell, n, sigma, spacing=spacing)), report
 
 
 def standard_promolecule(
-    structure: Any, n: int = 32, sigma: float = 0.20, source: str = "memory"
+    structure: Any,
+    n: int | None = 32,
+    sigma: float = 0.20,
+    source: str = "memory",
+    *,
+    spacing: float | None = None,
 ) -> tuple[Density, CellReport]:
     """Return the free-atom density of a structure in the same form; see ``primitive_promolecule``."""
-    cell, report = primitive_promolecule(structure, n, sigma, source)
+    cell, report = primitive_promolecule(structure, n, sigma, source, spacing=spacing)
     return peak_at_origin(cell), report
 
 

@@ -17,12 +17,15 @@ from taskgroup.densities._resample import smooth_count
 from taskgroup.densities.density import Density
 from taskgroup.errors import ConfigError
 
-# A cell of 500 atoms at 0.2 Å has about 200 points an axis; more is a mistake of units and would fill the memory.
-_MOST_POINTS = 1000
+# Å. Together with the low-pass of 0.20 Å, the waves that a grid cannot hold were damped below 1 %.
+DEFAULT_SPACING = 0.2
+# A cell of 500 atoms has about 1.5 million points at 0.2 Å, one with much vacuum ten times as many; more is a mistake
+# of units and would fill the memory (16 bytes a point, several times over).
+_MOST_POINTS = 2**25
 
 
 def standardise(
-    density: Density, n: int = 32, sigma: float = 0.20, *, spacing: float | None = None
+    density: Density, n: int | None = 32, sigma: float = 0.20, *, spacing: float | None = None
 ) -> Density:
     """Return the density on a standard grid, low-passed with an isotropic Gaussian of width ``sigma`` in Å.
 
@@ -31,20 +34,37 @@ def standardise(
     the origin, with exchanging axes and with rotating the crystal. ``sigma = 0`` only resamples.
     Raises ConfigError where ``n < 2``, ``sigma < 0`` or the spacing is not a length.
     """
-    check_grid(n, sigma)
-    grid = (n, n, n) if spacing is None else spaced_grid(density.lattice, spacing)
-    waves = fft.rfftn(density.values, axes=(1, 2, 3), norm="forward")
-    kept = [held_indices(min(pair)) for pair in zip(grid, density.grid, strict=True)]
+    grid = standard_grid(density.lattice, n, sigma, spacing)
+    return replace(density, values=sampled(density.values, density.lattice, grid, sigma))
+
+
+def sampled(
+    values: np.ndarray, lattice: np.ndarray, grid: tuple[int, int, int], sigma: float = 0.0
+) -> np.ndarray:
+    """Return a field [C, n1, n2, n3] low-passed with ``sigma`` Å and sampled on another grid: [C, *grid]."""
+    old_grid = values.shape[1:]
+    waves = fft.rfftn(values, axes=(1, 2, 3), norm="forward")
+    kept = [held_indices(min(pair)) for pair in zip(grid, old_grid, strict=True)]
     # A real field needs no negative indices along its last axis.
     kept[2] = kept[2][kept[2] >= 0]
-    damping = np.exp(-0.5 * sigma**2 * squared_waves(kept, density.lattice))
-    old_places = [index % points for index, points in zip(kept, density.grid, strict=True)]
+    damping = np.exp(-0.5 * sigma**2 * squared_waves(kept, lattice))
+    old_places = [index % points for index, points in zip(kept, old_grid, strict=True)]
     new_places = [index % points for index, points in zip(kept, grid, strict=True)]
-    sampled = np.zeros((density.n_channels, grid[0], grid[1], grid[2] // 2 + 1), dtype=complex)
-    for channel in range(density.n_channels):
-        sampled[channel][np.ix_(*new_places)] = waves[channel][np.ix_(*old_places)] * damping
-    values = fft.irfftn(sampled, s=grid, axes=(1, 2, 3), norm="forward")
-    return replace(density, values=values)
+    spectrum = np.zeros((len(values), grid[0], grid[1], grid[2] // 2 + 1), dtype=complex)
+    for channel in range(len(values)):
+        spectrum[channel][np.ix_(*new_places)] = waves[channel][np.ix_(*old_places)] * damping
+    return fft.irfftn(spectrum, s=grid, axes=(1, 2, 3), norm="forward")
+
+
+def standard_grid(
+    lattice: np.ndarray, n: int | None, sigma: float, spacing: float | None
+) -> tuple[int, int, int]:
+    """Return the points along each vector: by the spacing (Å) where there is one, else n along each."""
+    if spacing is not None:
+        check_width(sigma)
+        return spaced_grid(lattice, spacing)
+    check_grid(n, sigma)
+    return n, n, n
 
 
 def spaced_grid(lattice: np.ndarray, spacing: float) -> tuple[int, int, int]:
@@ -58,10 +78,11 @@ def spaced_grid(lattice: np.ndarray, spacing: float) -> tuple[int, int, int]:
     lengths = np.linalg.norm(lattice, axis=1)
     # Rounding must not ask for one more point than a length that the spacing divides.
     needed = np.maximum(np.ceil(lengths / spacing - 1e-9), 2)
-    if needed.max() > _MOST_POINTS:
+    if needed.prod() > _MOST_POINTS:
+        sides = " x ".join(f"{length:.1f}" for length in lengths)
         raise ConfigError(
-            f"a spacing of {spacing:g} Å gives {needed.max():.0f} points along a vector of {lengths.max():.1f} Å, "
-            f"at most {_MOST_POINTS} are computed; choose a wider spacing"
+            f"a spacing of {spacing:g} Å gives {needed.prod():.2g} points in a cell of {sides} Å, "
+            f"at most {_MOST_POINTS} are computed; choose a wider spacing, or check the unit of the lattice"
         )
     first, second, third = (smooth_count(int(least)) for least in needed)
     return first, second, third
@@ -71,6 +92,11 @@ def check_grid(n: int, sigma: float) -> None:
     """Refuse a grid that holds no wave and a width that is not one."""
     if n < 2:
         raise ConfigError(f"n must be at least 2 points an axis, found {n}")
+    check_width(sigma)
+
+
+def check_width(sigma: float) -> None:
+    """Refuse a width that is not one."""
     if not 0 <= sigma < np.inf:
         raise ConfigError(f"sigma must be a width in Å, 0 or more, found {sigma}")
 

@@ -9,8 +9,8 @@ With ``coverage`` a regression target also gets the bounds of an interval that h
 crystals like those of the dataset (conformal, see ``conformal_widths``).
 """
 
+import math
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -36,6 +36,10 @@ if TYPE_CHECKING:
 # Densities predicted at a time: small batches fit a CPU's cache, a GPU wants to be filled.
 _CPU_BATCH = 32
 _GPU_BATCH = 128
+# Values of a batch: 128 densities on 32^3 points. Networks make a dozen fields of each.
+_BATCH_POINTS = 128 * 32**3
+# Values that wait until there are enough of their shape: 64 MB.
+_WAITING_POINTS = 16 << 20
 
 
 def predict(
@@ -179,29 +183,53 @@ def _predicted_frame(
     import pandas as pd
 
     columns = [*bundle.targets, *(f"{name}_std" for name in bundle.targets)]
-    ids: list[str] = []
-    species: list[tuple[str, ...]] = []
+    ids: dict[int, str] = {}
+    species: dict[int, tuple[str, ...]] = {}
     notes: dict[str, str] = {}
     blocks = [np.empty((0, len(columns)))]
-    while batch := list(islice(items, batch_size)):
-        values, stds = predict_crystals(bundle, _crystals(batch), device)
-        ids.extend(item.id for item in batch)
-        species.extend(item.species for item in batch)
-        notes |= {item.id: item.note for item in batch if item.note}
+    for numbered in _batches(items, batch_size):
+        batch = [item for _, item in numbered]
+        values, stds = predict_crystals(bundle, _crystals(bundle, batch), device)
+        for number, item in numbered:
+            ids[number] = item.id
+            species[number] = item.species
+            if item.note:
+                notes[item.id] = item.note
         blocks.append(np.concatenate([values, stds], axis=1))
-    index = pd.Index(ids, name="id", dtype=object)
-    frame = pd.DataFrame(np.concatenate(blocks), index=index, columns=columns)
+    # Batches of one shape do not come in the order of the items.
+    order = np.argsort(list(ids), kind="stable")
+    index = pd.Index([ids[number] for number in sorted(ids)], name="id", dtype=object)
+    frame = pd.DataFrame(np.concatenate(blocks)[order], index=index, columns=columns)
     frame.attrs["notes"] = notes
-    return frame, species
+    return frame, [species[number] for number in sorted(species)]
 
 
-def _crystals(items: Sequence[Item]) -> CrystalBatch:
+def _batches(items: Iterator[Item], batch_size: int) -> Iterator[list[tuple[int, Item]]]:
+    """Yield items with their numbers in batches whose densities have one shape; few of them wait in memory."""
+    waiting: dict[tuple[int, ...], list[tuple[int, Item]]] = {}
+    n_waiting = 0
+    for number, item in enumerate(items):
+        shape = item.density.shape
+        waiting.setdefault(shape, []).append((number, item))
+        n_waiting += item.density.size
+        n_points = item.density.size * len(waiting[shape])
+        if len(waiting[shape]) == batch_size or n_points >= _BATCH_POINTS:
+            n_waiting -= n_points
+            yield waiting.pop(shape)
+        elif n_waiting > _WAITING_POINTS:
+            fullest = max(waiting, key=lambda shape: len(waiting[shape]))
+            n_waiting -= math.prod(fullest) * len(waiting[fullest])
+            yield waiting.pop(fullest)
+    yield from waiting.values()
+
+
+def _crystals(bundle: Bundle, items: Sequence[Item]) -> CrystalBatch:
     """Return items as one batch."""
     densities = np.stack([item.density for item in items])
     lattices = np.stack([item.lattice for item in items])
     species = [item.species for item in items]
     atoms = AtomBatch.of(species, [item.frac_coords for item in items])
-    return CrystalBatch.of(densities, lattices, atoms)
+    return CrystalBatch.of(densities, lattices, atoms, bundle.spec.density.sigma)
 
 
 def _device(asked: str | torch.device | None) -> torch.device:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from taskgroup.errors import BundleError
 from taskgroup.export.spec import BundleSpec
 from taskgroup.grouping import Group
-from taskgroup.models import MultiTaskNetwork
+from taskgroup.models import AtomBatch, MultiTaskNetwork
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -20,10 +20,11 @@ Members = Mapping[Group, Sequence[MultiTaskNetwork]]
 
 @dataclass(frozen=True, eq=False)
 class ReferenceInputs:
-    """Densities, float16 [R, C, n, n, n] in e/Å^3, and cells [R, 3, 3] in Å, whose predictions are stored."""
+    """Densities, float16 [C, n1, n2, n3] in e/Å^3, cells [R, 3, 3] in Å, and atoms, whose predictions are stored."""
 
-    densities: NDArray[np.float16]
+    densities: Sequence[NDArray[np.float16]]
     lattices: NDArray[np.float64]
+    atoms: AtomBatch | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,6 +62,12 @@ class Bundle:
     def units(self) -> dict[str, str]:
         """Unit of each target; a classification target is a probability, with none."""
         return {name: self.spec.target(name).unit for name in self.targets}
+
+    @property
+    def uses_atoms(self) -> bool:
+        """Whether any network is given the atoms of a crystal, beside its density (``model.atoms: structure``)."""
+        networks = [network for members in self.members.values() for network in members]
+        return any(network.view.uses_atoms for network in networks)
 
     def predict(self, inputs: Any, **options: Any) -> "pd.DataFrame":
         """Return predictions with units and uncertainties; see ``taskgroup.export.predict``."""

@@ -42,8 +42,8 @@ from taskgroup.models import MultiTaskNetwork, meaning
 
 _log = logging.getLogger(__name__)
 
-# 1: without versions and reference predictions. 2: with both.
-FORMAT_VERSION = 2
+# 1: without versions and reference predictions. 2: with both. 3: reference inputs of several shapes, a spacing.
+FORMAT_VERSION = 3
 
 
 def save_bundle(

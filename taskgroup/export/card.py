@@ -13,7 +13,7 @@ from taskgroup.settings_text import common_and_own, in_words, recipe_settings
 def model_card(spec: BundleSpec, members: Members) -> str:
     """Return a card: what the bundle predicts, how well, from what it was trained, and how to use it."""
     sections = [
-        _head(spec),
+        _head(spec, members),
         _use(spec),
         _targets(spec),
         _metrics(spec),
@@ -24,10 +24,21 @@ def model_card(spec: BundleSpec, members: Members) -> str:
     return "\n\n".join(section for section in sections if section) + "\n"
 
 
-def _head(spec: BundleSpec) -> str:
+# What a network sees, by its setting ``model.atoms``.
+_SOURCES = {
+    "density": "its electron density alone",
+    "structure": "its electron density with the atoms that travel with it: species and positions are taken from the "
+    "file, not found in the density",
+    "structure_alone": "its atoms and cell, without its electron density (a yardstick for what the density adds)",
+}
+
+
+def _head(spec: BundleSpec, members: Members) -> str:
+    modes = {network.config.atoms for networks in members.values() for network in networks}
+    source = "; other targets from ".join(_SOURCES[mode] for mode in sorted(modes))
     parts = [
         f"# {spec.name}",
-        f"Predicts {len(spec.targets)} properties of a crystal from its electron density.",
+        f"Predicts {len(spec.targets)} properties of a crystal from {source}.",
     ]
     verdict = spec.provenance.get("verdict")
     parts.append(verdict or f"Grouping: `{spec.grouping}`")
@@ -107,12 +118,15 @@ def _settings(spec: BundleSpec, group: Group, network: MultiTaskNetwork) -> dict
 def _data(spec: BundleSpec) -> str:
     density, dataset = spec.density, spec.dataset
     channels = "channel" if density.n_channels == 1 else "channels"
+    points = f"{density.grid}^3 points"
+    if density.spacing is not None:
+        points = f"a point every {density.spacing} Å"
     lines = [
         "## Data",
         "",
         f"- dataset {dataset.get('name')} {dataset.get('version', '')}, sha256 `{dataset.get('hash')}`",
         f"- split `{spec.split.get('id')}`; {len(spec.seen_ids)} rows were seen in training or validation",
-        f"- densities: {density.kind}, {density.grid}^3 points, Gaussian of {density.sigma} Å, "
+        f"- densities: {density.kind}, {points}, Gaussian of {density.sigma} Å, "
         f"{density.n_channels} {channels}",
     ]
     return "\n".join(lines)

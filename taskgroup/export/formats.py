@@ -1,8 +1,9 @@
 """A bundle in formats that other programs run: torch.export (pt2) and ONNX.
 
-A program is one file per group. Inputs ``density`` [B, C, n, n, n] in e/Å^3, standardised as the bundle says, and
-``lattice`` [B, 3, 3] in Å; outputs ``values`` and ``stds`` [B, T] in the units of ``programs.json``, which also names
-the targets. Batches may have any size.
+A program is one file per group. Inputs ``density`` [B, C, n, n, n] in e/Å^3, standardised as ``programs.json`` says,
+and ``lattice`` [B, 3, 3] in Å; of a bundle that is given the atoms also ``numbers`` [B, K], int64, 0 in places without
+an atom, and fractional ``positions`` [B, K, 3]. Outputs ``values`` and ``stds`` [B, T] in the units of
+``programs.json``, which also names inputs and targets. Batches may have any size.
 """
 
 import warnings
@@ -19,14 +20,18 @@ from taskgroup.errors import MissingDependency
 from taskgroup.export.bundle import Bundle
 from taskgroup.files import read_json, write_json
 from taskgroup.grouping import Group
-from taskgroup.models import CrystalBatch
+from taskgroup.models import AtomBatch, CrystalBatch
 
 ProgramFormat = Literal["pt2", "onnx"]
 
 INDEX_FILE = "programs.json"
 
+# Atoms of the two crystals that programs are traced with, 0 for a place without one.
+_EXAMPLE_NUMBERS = [[11, 17, 0], [14, 14, 8]]
 # Edge in Å of the cubic cell that programs are traced with; any cell of a usual size does.
 _EXAMPLE_EDGE = 5.0
+# Points per axis of programs of bundles whose grids follow a spacing: 0.2 Å in cells of 6.4 Å.
+_PROGRAM_GRID = 32
 
 
 class GroupProgram(nn.Module):
@@ -36,6 +41,7 @@ class GroupProgram(nn.Module):
         super().__init__()
         networks = bundle.members[group]
         self.members = nn.ModuleList(networks)
+        self.sigma = bundle.spec.density.sigma
         self.targets = [bundle.spec.target(name) for name in group.serves]
         output_names = [target.name for target in networks[0].targets]
         self.columns = [output_names.index(name) for name in group.serves]
@@ -43,9 +49,18 @@ class GroupProgram(nn.Module):
         self.register_buffer("residual", torch.tensor(residuals))
         self.eval()
 
-    def forward(self, density: Tensor, lattice: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(
+        self,
+        density: Tensor,
+        lattice: Tensor,
+        numbers: Tensor | None = None,
+        positions: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor]:
         """Return values and standard deviations [B, T] in units."""
-        predicted = self._predicted(CrystalBatch(density, lattice))
+        atoms = None
+        if numbers is not None and positions is not None:
+            atoms = AtomBatch(numbers, positions)
+        predicted = self._predicted(CrystalBatch(density, lattice, atoms, self.sigma))
         values = []
         stds = []
         for i, target in enumerate(self.targets):
@@ -86,13 +101,22 @@ def export_programs(bundle: Bundle, folder: str | Path, form: ProgramFormat) -> 
     programs = []
     for number, group in enumerate(bundle.spec.grouping.groups):
         path = out / f"group{number}.{form}"
-        _export(GroupProgram(bundle, group), path, form, _example(bundle))
+        example = _example(bundle)
+        _export(GroupProgram(bundle, group), path, form, example)
         units = {name: bundle.units[name] for name in group.serves}
-        programs.append({"file": path.name, "targets": list(group.serves), "units": units})
+        programs.append(
+            {
+                "file": path.name,
+                "inputs": list(example),
+                "targets": list(group.serves),
+                "units": units,
+            }
+        )
         paths.append(path)
     index = out / INDEX_FILE
+    grid = _program_grid(bundle)
     content = {
-        "density": asdict(bundle.spec.density),
+        "density": asdict(bundle.spec.density) | {"grid": grid, "spacing": None},
         "programs": _programs_of_other_formats(index, form) + programs,
     }
     write_json(index, content, indent=1)
@@ -107,14 +131,17 @@ def _programs_of_other_formats(index: Path, form: ProgramFormat) -> list[dict[st
 
 
 def _export(
-    program: GroupProgram, path: Path, form: ProgramFormat, example: tuple[Tensor, Tensor]
+    program: GroupProgram, path: Path, form: ProgramFormat, example: dict[str, Tensor]
 ) -> None:
     batch = torch.export.Dim.DYNAMIC
-    shapes = {"density": {0: batch}, "lattice": {0: batch}}
+    shapes = {name: {0: batch} for name in example}
+    for name in example.keys() & {"numbers", "positions"}:
+        # crystals have any number of atoms
+        shapes[name] = {0: batch, 1: batch}
     with torch.no_grad(), warnings.catch_warnings():
         # Torch's tracing warns about its own internals.
         warnings.simplefilter("ignore")
-        exported = torch.export.export(program, example, dynamic_shapes=shapes, strict=False)
+        exported = torch.export.export(program, (), example, dynamic_shapes=shapes, strict=False)
         if form == "pt2":
             torch.export.save(exported, path)
             return
@@ -125,16 +152,25 @@ def _export(
             dynamo=True,
             verbose=False,
             external_data=False,
-            input_names=["density", "lattice"],
+            input_names=list(example),
             output_names=["values", "stds"],
         )
 
 
-def _example(bundle: Bundle) -> tuple[Tensor, Tensor]:
+def _example(bundle: Bundle) -> dict[str, Tensor]:
     """Return a batch of two to trace with: a batch of one would be taken for a constant."""
-    wanted = bundle.spec.density
-    density = torch.rand(2, wanted.n_channels, wanted.grid, wanted.grid, wanted.grid)
-    return density, torch.eye(3).repeat(2, 1, 1) * _EXAMPLE_EDGE
+    n = _program_grid(bundle)
+    density = torch.rand(2, bundle.spec.density.n_channels, n, n, n)
+    example = {"density": density, "lattice": torch.eye(3).repeat(2, 1, 1) * _EXAMPLE_EDGE}
+    if bundle.uses_atoms:
+        example["numbers"] = torch.tensor(_EXAMPLE_NUMBERS)
+        example["positions"] = torch.rand(*example["numbers"].shape, 3)
+    return example
+
+
+def _program_grid(bundle: Bundle) -> int:
+    """Return the points per axis of a program's densities, which have one shape for all crystals."""
+    return bundle.spec.density.grid or _PROGRAM_GRID
 
 
 def _to_learnt(target: Target, values: Tensor) -> Tensor:

@@ -12,23 +12,25 @@ from taskgroup.datasets.store.manifest import MANIFEST
 from taskgroup.densities import (
     CellReport,
     Density,
-    peak_at_origin,
-    primitive,
     read_density,
     read_structure,
     readers,
     standard_form,
     standard_promolecule,
 )
+from taskgroup.densities.standardise import sampled, standard_grid
 from taskgroup.errors import BundleError, InputError, StoreError
 from taskgroup.export.bundle import Bundle
 from taskgroup.export.folders import folder_materials
+
+# Grid points may be so much farther apart than asked for: text files round lattice vectors.
+_ROUNDING = 1 + 1e-6
 
 OnError = Callable[[str, InputError], None]
 
 
 class Item(NamedTuple):
-    """One input: id, density [C, n, n, n] in e/Å^3 as standardised for the bundle, cell [3, 3] in Å, and atoms.
+    """One input: id, density [C, n1, n2, n3] in e/Å^3 as standardised for the bundle, cell [3, 3] in Å, and atoms.
 
     ``note`` says what was done to the cell that was given, where a user should know.
     """
@@ -66,8 +68,10 @@ def dataset_items(
     n_channels = bundle.spec.density.n_channels
     for start in range(0, len(row_numbers), batch_size):
         batch = row_numbers[start : start + batch_size]
-        densities = dataset.densities(batch)[:, :n_channels]
-        for row, density in zip(batch, densities, strict=True):
+        for row, stored in zip(batch, dataset.read(batch), strict=True):
+            density = _on_grid(
+                bundle, stored[:n_channels].astype(np.float32), dataset.lattices[row]
+            )
             yield Item(
                 dataset.ids[row],
                 density,
@@ -108,9 +112,15 @@ def standardised(bundle: Bundle, source: Any, name: str) -> Item:
 
 
 def check_dataset(bundle: Bundle, dataset: Dataset) -> None:
-    """Refuse a dataset whose densities are not the kind the bundle takes. Raises BundleError."""
+    """Refuse a dataset whose densities are not the kind the bundle takes. Raises BundleError.
+
+    Those on another grid are taken if it holds all that the low-pass left: they are resampled by their Fourier series.
+    """
     wanted = bundle.spec.density
-    for name in ("kind", "grid", "sigma"):
+    names = ["kind", "sigma"]
+    if not _is_fine(dataset):
+        names += ["grid", "spacing"]
+    for name in names:
         expected, found = getattr(wanted, name), getattr(dataset, name)
         if found != expected:
             raise BundleError(
@@ -118,6 +128,23 @@ def check_dataset(bundle: Bundle, dataset: Dataset) -> None:
                 f"but '{dataset.name}' has {found}."
             )
     _check_channels(bundle, dataset.n_channels, f"dataset '{dataset.name}'")
+
+
+def _is_fine(dataset: Dataset) -> bool:
+    """Return whether the points of all rows are as near as the width of the low-pass: what they miss is below 1 %."""
+    distances = np.linalg.norm(dataset.lattices, axis=2) / dataset.shapes
+    return bool(distances.max(initial=0) <= dataset.sigma * _ROUNDING)
+
+
+def _on_grid(
+    bundle: Bundle, density: NDArray[np.float32], lattice: NDArray[np.float64]
+) -> NDArray[np.float32]:
+    """Return a stored density on the grid that the bundle takes."""
+    wanted = bundle.spec.density
+    grid = standard_grid(lattice, wanted.grid, wanted.sigma, wanted.spacing)
+    if density.shape[1:] == grid:
+        return density
+    return sampled(density.astype(float), lattice, grid).astype(np.float32)
 
 
 def _named(
@@ -162,7 +189,9 @@ def _standard_density(bundle: Bundle, source: Any, name: str) -> tuple[Density, 
         source = Path(source)
     if wanted.kind == "promolecule" and not isinstance(source, Density):
         structure = _structure(source, name)
-        return standard_promolecule(structure, wanted.grid, wanted.sigma, name)
+        return standard_promolecule(
+            structure, wanted.grid, wanted.sigma, name, spacing=wanted.spacing
+        )
     density = source
     if not isinstance(source, Density):
         density = _read(source, name, wanted.kind)
@@ -171,11 +200,12 @@ def _standard_density(bundle: Bundle, source: Any, name: str) -> tuple[Density, 
             f"{name}: this bundle takes {wanted.kind} densities, but found one of kind {density.kind}."
         )
     _check_channels(bundle, density.n_channels, name)
-    if density.kind == "promolecule" and density.grid == (wanted.grid,) * 3:
+    sigma = wanted.sigma
+    grid = standard_grid(density.lattice, wanted.grid, wanted.sigma, wanted.spacing)
+    if density.kind == "promolecule" and density.grid == grid:
         # Promolecules were low-passed when they were made.
-        cell, report = primitive(density)
-        return peak_at_origin(cell), report
-    return standard_form(density, wanted.grid, wanted.sigma)
+        sigma = 0.0
+    return standard_form(density, wanted.grid, sigma, spacing=wanted.spacing)
 
 
 def _structure(source: Any, name: str) -> Any:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from safetensors import safe_open
 from safetensors.numpy import save
@@ -19,13 +20,12 @@ from safetensors.numpy import save
 from taskgroup.datasets import Dataset
 from taskgroup.export._predict import predict_crystals
 from taskgroup.export.bundle import Bundle, ReferenceInputs
-from taskgroup.models import CrystalBatch
+from taskgroup.models import AtomBatch, CrystalBatch
 
 REFERENCE_FILE = "reference.safetensors"
 
-# Densities of a bundle are at most three, and fewer where three take more than this many bytes (one is always stored):
-# a bundle of small networks should not grow several times by them.
-_MOST_INPUTS = 3
+# Densities of a bundle are three, and fewer where three take more than this many bytes (one is always stored): a bundle
+# of small networks should not grow several times by them.
 _MOST_BYTES = 192 * 1024
 
 # Largest accepted change of a prediction, in standard deviations of the target on the training rows (of a probability
@@ -108,11 +108,17 @@ def choose_inputs(dataset: Dataset, n_channels: int) -> ReferenceInputs:
     volumes = np.abs(np.linalg.det(dataset.lattices))
     ranked = sorted(range(len(dataset)), key=lambda row: (volumes[row], dataset.ids[row]))
     wanted = [ranked[len(ranked) // 2], ranked[0], ranked[-1]]
-    bytes_per_row = n_channels * dataset.grid**3 * np.dtype(np.float16).itemsize
-    n_rows = max(1, min(_MOST_INPUTS, _MOST_BYTES // bytes_per_row))
-    rows = list(dict.fromkeys(wanted))[:n_rows]
-    densities = dataset.densities(rows)[:, :n_channels].astype(np.float16)
-    return ReferenceInputs(densities, dataset.lattices[rows])
+    densities: list[NDArray[np.float16]] = []
+    rows = []
+    for row in dict.fromkeys(wanted):
+        density = dataset.read(np.array([row]))[0][:n_channels]
+        n_bytes = sum(other.nbytes for other in (*densities, density))
+        if not rows or n_bytes <= _MOST_BYTES:
+            rows.append(row)
+            densities.append(density)
+    species = [dataset.species[row] for row in rows]
+    atoms = AtomBatch.of(species, [dataset.frac_coords[row] for row in rows])
+    return ReferenceInputs(densities, dataset.lattices[rows], atoms)
 
 
 def write_reference(folder: Path, bundle: Bundle) -> None:
@@ -120,11 +126,14 @@ def write_reference(folder: Path, bundle: Bundle) -> None:
     inputs = bundle.reference
     if inputs is None:
         return
-    tensors = {
-        "densities": inputs.densities,
+    densities = {f"density{number}": density for number, density in enumerate(inputs.densities)}
+    tensors = densities | {
         "lattices": inputs.lattices,
         "values": _predicted(bundle, inputs),
     }
+    if inputs.atoms is not None:
+        tensors["numbers"] = inputs.atoms.numbers.numpy()
+        tensors["positions"] = inputs.atoms.positions.numpy()
     # Not save_file: it makes files that only their owner may read.
     (folder / REFERENCE_FILE).write_bytes(save(tensors))
 
@@ -135,7 +144,24 @@ def read_reference_inputs(folder: Path) -> ReferenceInputs | None:
     if not path.exists():
         return None
     with safe_open(path, framework="numpy") as file:
-        return ReferenceInputs(file.get_tensor("densities"), file.get_tensor("lattices"))
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
+    atoms = None
+    # Bundles of earlier versions store no atoms.
+    if "numbers" in tensors:
+        numbers, positions = tensors["numbers"], tensors["positions"]
+        atoms = AtomBatch(torch.from_numpy(numbers), torch.from_numpy(positions))
+    return ReferenceInputs(_densities(tensors), tensors["lattices"], atoms)
+
+
+def _densities(tensors: dict[str, NDArray]) -> list[NDArray[np.float16]]:
+    """Return the densities of a file of reference inputs."""
+    if "densities" in tensors:
+        # Until version 0.2 all grids had one shape, and stood in one array.
+        return list(tensors["densities"])
+    densities = []
+    while f"density{len(densities)}" in tensors:
+        densities.append(tensors[f"density{len(densities)}"])
+    return densities
 
 
 def compare_reference(folder: Path, bundle: Bundle) -> dict[str, float]:
@@ -173,9 +199,14 @@ def version_changes(
 
 def _predicted(bundle: Bundle, inputs: ReferenceInputs) -> NDArray[np.float64]:
     """Return predictions [inputs, targets] in units, on the CPU whatever the machine has; see ``TOLERANCE``."""
-    crystals = CrystalBatch.of(inputs.densities, inputs.lattices)
-    values, _ = predict_crystals(bundle, crystals, device="cpu")
-    return values
+    sigma = bundle.spec.density.sigma
+    values = []
+    for row, density in enumerate(inputs.densities):
+        atoms = None if inputs.atoms is None else inputs.atoms[row : row + 1]
+        lattice = inputs.lattices[row][None]
+        crystal = CrystalBatch.of(density[None], lattice, atoms, sigma)
+        values.append(predict_crystals(bundle, crystal, device="cpu")[0])
+    return np.concatenate(values)
 
 
 def _largest_change(bundle: Bundle, name: str, then: NDArray, now: NDArray) -> float:

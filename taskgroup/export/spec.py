@@ -12,17 +12,22 @@ from taskgroup.grouping import Grouping
 
 @dataclass(frozen=True)
 class DensityFormat:
-    """How the networks' densities are made: kind, grid points an axis, Gaussian width in Å, channels."""
+    """How the networks' densities are made.
+
+    Their kind, grid points per axis (None where they follow a spacing), Gaussian width in Å, channels, and the spacing
+    of grid points in Å (None where every cell has equally many).
+    """
 
     kind: str
-    grid: int
+    grid: int | None
     sigma: float
     n_channels: int
+    spacing: float | None = None
 
     @classmethod
     def of(cls, dataset: Dataset) -> Self:
         """The format of a dataset's densities."""
-        return cls(dataset.kind, dataset.grid, dataset.sigma, dataset.n_channels)
+        return cls(dataset.kind, dataset.grid, dataset.sigma, dataset.n_channels, dataset.spacing)
 
 
 @dataclass(frozen=True)

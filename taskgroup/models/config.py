@@ -51,7 +51,7 @@ class ModelConfig(BaseModel):
         16,
         ge=4,
         le=256,
-        description="most points per axis that the network sees; divides the stored grid",
+        description="points per axis that the network sees",
     )
     edge: float = Field(8.0, gt=0, le=50, description="edge of the Cartesian view's cube, Å")
     fields: tuple[FieldName, ...] = Field(
@@ -67,13 +67,24 @@ class ModelConfig(BaseModel):
         (0.4, 0.8),
         description="widths (Å) of further Gaussian low-passes, each adding all fields to those of the stored density",
     )
+    atoms: Literal["density", "structure", "structure_alone"] = Field(
+        "density",
+        description="where the atoms come from: found in the density alone, or given with it by the file (`structure`; "
+        "backbone `peaks`); `structure_alone`: the same network without the density, a yardstick",
+    )
+    lowpass: float = Field(
+        0.0,
+        ge=0,
+        le=5,
+        description="Gaussian low-pass (Å) of the density in all, that of the stored rows included; 0: as stored",
+    )
     scaling: Literal["cbrt", "log", "none"] = Field(
         "cbrt",
         description="of field values, sign kept, so that valence and core are visible together",
     )
     descriptors: bool = Field(
         True,
-        description="the distribution of every field on the stored grid joins what the backbone pooled",
+        description="the distribution of every field joins what the backbone pooled",
     )
     lattice_features: bool = Field(
         False,
@@ -82,7 +93,7 @@ class ModelConfig(BaseModel):
     )
     backbone: SerializeAsAny[BackboneSettings] = Field(
         default_factory=lambda: _backbone_settings({"name": DEFAULT_BACKBONE}),
-        description="name of the backbone (msa3dcnn, resnet3d, convnext3d, descriptors, peaks, or a plug-in's), "
+        description="name of the backbone (msa3dcnn, radial3d, resnet3d, convnext3d, descriptors, peaks, a plug-in), "
         "or a mapping of name and its own settings",
     )
     features: int = Field(
@@ -128,6 +139,15 @@ class ModelConfig(BaseModel):
         multiple = self.backbone.grid_multiple
         if self.grid % multiple:
             raise ValueError(f"patch must divide grid, found patch={multiple}, grid={self.grid}")
+        return self
+
+    @model_validator(mode="after")
+    def _takes_atoms(self) -> ModelConfig:
+        name = self.backbone.name
+        if self.atoms != "density" and not BACKBONES.find(name).takes_atoms:
+            raise ValueError(
+                f"atoms: {self.atoms} needs a backbone that takes atoms (peaks), found {name}"
+            )
         return self
 
     def updated(self, changes: Mapping[str, Any]) -> ModelConfig:

@@ -89,6 +89,27 @@ def low_passes(
     return smoothed
 
 
+def on_finer_grid(values: Tensor, points: Sequence[int]) -> Tensor:
+    """Return periodic values [B, C, n1, n2, n3] at so many ``points`` along each axis, no fewer than there are.
+
+    The Fourier series is evaluated, so nothing is interpolated. An axis that has so many points already stays as it is.
+    """
+    for axis, n in zip((2, 3, 4), points, strict=True):
+        if values.shape[axis] != n:
+            values = _along(values, _series_matrix(values.shape[axis], n, values), axis)
+    return values
+
+
+def _series_matrix(old: int, new: int, like: Tensor) -> Tensor:
+    """Return the matrix [new, old] from values at i/old to the Fourier series through them at j/new."""
+    places = torch.arange(new, dtype=torch.float64, device=like.device) / new
+    steps = torch.arange(old, dtype=torch.float64, device=like.device) / old
+    frequency = torch.arange(1, (old + 1) // 2, dtype=torch.float64, device=like.device)
+    angle = 2 * math.pi * (places[:, None] - steps)
+    matrix = (1 + 2 * torch.cos(angle[..., None] * frequency).sum(-1)) / old
+    return matrix.to(like.dtype)
+
+
 def fourier_coefficients(values: Tensor) -> tuple[Tensor, Tensor]:
     """Return real and imaginary parts [B, C, n1, n2, n3] of the Fourier series through periodic values.
 
@@ -199,7 +220,7 @@ def _transform(
 
 
 def _along(values: Tensor, matrix: Tensor, axis: int) -> Tensor:
-    """Return the matrix [m, n] applied along one of the axes 2, 3, 4; written so that no copy is made."""
+    """Return the matrix [new, old] applied along one of the axes 2, 3, 4; written so that no copy is made."""
     if axis == 4:
         return values @ matrix.T
     product = matrix @ values.flatten(axis + 1)

@@ -40,10 +40,10 @@ class PeakRules:
     least_share: float = 0.003
     # Maxima closer than this (Å) are one: two grid points share it.
     same: float = 0.45
-    # Maxima closer than this (Å) to one at least twice as high are bumps on its shell of valence electrons: no two
-    # atoms are so close, but for equal ones such as those of H2.
-    shell: float = 0.9
-    shell_share: float = 0.5
+    # Maxima closer than this (Å) to one that is higher by this share are bumps on its shell of valence electrons: no
+    # two atoms are so close, but for equal ones such as those of H2.
+    shell: float = 0.85
+    shell_share: float = 0.9
     # Waves of a coarse grid are sharper than atoms: sharper than the highest peak by a third, ...
     sharper: float = 1.33
     # ... and sharper than a point seen through the stored low-pass of 0.20 Å (3 / 0.2^2).

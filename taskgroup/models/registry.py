@@ -6,6 +6,7 @@ from taskgroup.models.backbones.convnext3d import ConvNeXt3D
 from taskgroup.models.backbones.descriptors import DescriptorNetwork
 from taskgroup.models.backbones.msa3dcnn import MSA3DCNN
 from taskgroup.models.backbones.peak_network import PeakNetwork
+from taskgroup.models.backbones.radial3d import Radial3D
 from taskgroup.models.backbones.resnet3d import ResNet3D
 from taskgroup.registry import Registry
 
@@ -14,6 +15,7 @@ BACKBONES: Registry[type[Backbone]] = Registry(
     "taskgroup.backbones",
     {
         "msa3dcnn": MSA3DCNN,
+        "radial3d": Radial3D,
         "resnet3d": ResNet3D,
         "convnext3d": ConvNeXt3D,
         "descriptors": DescriptorNetwork,

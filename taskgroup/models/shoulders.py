@@ -36,10 +36,11 @@ class ShoulderRules:
 
     # An atom on a shoulder, hydrogen: at least this strong, about half of a free hydrogen atom, ...
     strength: float = 5.0
-    # ... curved in two directions nearly alike, ...
-    second_curvature: float = 0.7
+    # ... curved across the bond in both directions nearly alike, or in all three directions somewhat, ...
+    second_curvature: float = 0.85
+    roundness: float = 0.55
     # ... and no closer (Å) to a maximum than hydrogen to anything but hydrogen. Shells of a core lie within .8 Å.
-    distance: float = 0.9
+    distance: float = 0.85
     # A weak atom far from others, lithium beside tellurium: curved alike in all directions.
     weak_strength: float = 0.7
     third_curvature: float = 0.8
@@ -99,11 +100,9 @@ def are_atoms(shoulders: Shoulders, distance: Tensor, rules: ShoulderRules) -> T
     first, second, third = shoulders.curvatures.unbind(-1)
     # Curvatures at a maximum are negative; elsewhere nothing is an atom.
     first = first.clamp_max(-1e-6)
-    is_hydrogen = (
-        (shoulders.strength > rules.strength)
-        & (second / first > rules.second_curvature)
-        & (distance > rules.distance)
-    )
+    is_alike = (second / first > rules.second_curvature) | (third / first > rules.roundness)
+    is_strong = (shoulders.strength > rules.strength) & (distance > rules.distance)
+    is_hydrogen = is_strong & is_alike
     is_weak = (
         (shoulders.strength > rules.weak_strength)
         & (third / first > rules.third_curvature)

@@ -19,16 +19,17 @@ from taskgroup.models.config import ModelConfig
 from taskgroup.models.multitask import make_view
 from taskgroup.models.registry import BACKBONES
 from taskgroup.models.versions import meaning
-from taskgroup.models.views import CrystalBatch, PreparedRows, View
+from taskgroup.models.views import AtomBatch, CrystalBatch, PreparedRows, View
 
 _ROWS = 5
 _GRID = 8
+_MOST_ATOMS = 3
 # Waves that random densities are made of: whole periods along the lattice vectors.
 _WAVES = ((1, 0, 0), (0, 1, 0), (0, 0, 1), (1, 1, 0), (1, 0, 2), (2, -1, 1))
 
 
 def random_crystals(rows: int, seed: int = 0, grid: int = _GRID, channels: int = 1) -> CrystalBatch:
-    """Return smooth positive densities [rows, channels, grid, grid, grid] (e/Å^3) in skewed cells."""
+    """Return smooth positive densities [rows, channels, grid, grid, grid] (e/Å^3) in skewed cells, and random atoms."""
     generator = torch.Generator().manual_seed(seed)
     steps = torch.arange(grid) / grid
     density = torch.full((rows, channels, grid, grid, grid), 2.0)
@@ -38,7 +39,12 @@ def random_crystals(rows: int, seed: int = 0, grid: int = _GRID, channels: int =
         periods = wave[0] * steps[:, None, None] + wave[1] * steps[:, None] + wave[2] * steps
         density = density + size * torch.cos(2 * math.pi * (periods + phase))
     cells = torch.eye(3) * 4 + torch.rand(rows, 3, 3, generator=generator)
-    return CrystalBatch(density, cells)
+    # one atom in the first crystal, two in the next, and so on
+    places = torch.arange(_MOST_ATOMS)
+    numbers = torch.randint(1, 90, (rows, _MOST_ATOMS), generator=generator)
+    numbers = numbers * (places <= torch.arange(rows)[:, None] % _MOST_ATOMS)
+    positions = torch.rand(rows, _MOST_ATOMS, 3, generator=generator)
+    return CrystalBatch(density, cells, AtomBatch(numbers, positions))
 
 
 class BackboneConformance:

@@ -6,40 +6,40 @@ from dataclasses import dataclass
 
 from taskgroup.errors import InfeasibleError
 from taskgroup.grouping import Candidate, Group, Grouping, Solution, solve
+from taskgroup.spec.objective import ObjectiveConfig
 from taskgroup.spec.plan import Plan, Recipe, Repeat, StudyData
 from taskgroup.spec.sections import AssemblyConfig
 from taskgroup.tracking import TrialRecord
-from taskgroup.training import GroupResult, mean_skill
+from taskgroup.training import GroupResult
 
 # A larger assembly counts as better only if its value is: sums of the same skills differ in the last digits.
 _TOLERANCE = 1e-12
+_ALL_COUNT = ObjectiveConfig()
 
 
 @dataclass(frozen=True)
 class TrainedGroup:
-    """A trained group as the solver sees it, its recipe, and the keys of its results (one per repeat)."""
+    """A trained group as the solver sees it, its recipe, keys of its results (one per repeat) and mean seconds."""
 
     candidate: Candidate
     recipe: Recipe
     keys: tuple[str, ...]
+    seconds: float = 0.0
 
 
 @dataclass(frozen=True, eq=False)
 class ScoredPlan:
     """A plan with the validation skill of each target: of an assembly, or of a trial.
 
-    ``keys`` are those of the results it is made of; ``name`` is that of its record.
+    ``keys`` are those of the results it is made of; ``name`` is that of its record; ``value`` is what the study
+    optimises, on the rows and seeds the groups were chosen by.
     """
 
     name: str
     plan: Plan
     skills: Mapping[str, float]
     keys: tuple[str, ...]
-
-    @property
-    def value(self) -> float:
-        """Mean skill over targets, on the rows and seeds the groups were chosen by."""
-        return mean_skill(self.skills)
+    value: float
 
     def record(self, number: int) -> TrialRecord:
         """Return the record of an assembly: all its networks were trained before, in trials."""
@@ -83,7 +83,8 @@ def trained_groups(
         skills = [result.skills for result in in_order]
         keys = tuple(result.key for result in in_order)
         candidate = Candidate(tasks=targets, scores=_mean_scores(targets, skills), key=keys[0])
-        groups.append(TrainedGroup(candidate, Recipe(model, training), keys))
+        seconds = sum(result.seconds for result in in_order) / len(in_order)
+        groups.append(TrainedGroup(candidate, Recipe(model, training), keys, seconds))
     return groups
 
 
@@ -111,29 +112,39 @@ def _mean_scores(
 
 
 def assemble(
-    groups: Sequence[TrainedGroup], config: AssemblyConfig, networks: int | None = None
+    groups: Sequence[TrainedGroup],
+    config: AssemblyConfig,
+    networks: int | None = None,
+    objective: ObjectiveConfig = _ALL_COUNT,
 ) -> ScoredPlan:
-    """Return the best grouping of at most ``networks`` networks (default: the study's ``max_networks``).
+    """Return the grouping of most skill of at most ``networks`` networks (default: the study's ``max_networks``).
+
+    Prices are in its value, but do not decide: ``front`` leaves out the networks that are not worth theirs.
 
     Raises InfeasibleError: no choice of trained groups serves every target with so few networks.
     """
     pool = {group.candidate.key: group for group in groups}
+    targets = {target for group in groups for target in group.candidate.tasks}
+    weights = objective.weights_of(sorted(targets))
     while True:
         solution = solve(
             [group.candidate for group in pool.values()],
             groups=networks or config.max_networks,
             disjoint=config.disjoint,
+            weights=weights,
             higher_is_better=True,
         )
         # A grouping holds each set of targets once: of two recipes for one set, the weaker leaves the pool.
         weaker = _weaker_duplicates(solution)
         if not weaker:
-            return _scored_plan(solution, pool)
+            return _scored_plan(solution, pool, objective)
         for key in weaker:
             del pool[key]
 
 
-def _scored_plan(solution: Solution, pool: Mapping[str, TrainedGroup]) -> ScoredPlan:
+def _scored_plan(
+    solution: Solution, pool: Mapping[str, TrainedGroup], objective: ObjectiveConfig
+) -> ScoredPlan:
     """Return the grouping the solver chose, with the recipes and results of its groups."""
     trained_of_targets: dict[tuple[str, ...], TrainedGroup] = {}
     groups = []
@@ -151,7 +162,9 @@ def _scored_plan(solution: Solution, pool: Mapping[str, TrainedGroup]) -> Scored
         keys.extend(trained.keys)
     name = f"assembled-{len(grouping)}"
     plan = Plan(grouping, tuple(recipes))
-    return ScoredPlan(name, plan, dict(solution.per_task), tuple(keys))
+    skills = dict(solution.per_task)
+    seconds = [trained.seconds for trained in trained_of_targets.values()]
+    return ScoredPlan(name, plan, skills, tuple(keys), objective.value(skills, seconds))
 
 
 def _weaker_duplicates(solution: Solution) -> list[str]:
@@ -166,13 +179,18 @@ def _weaker_duplicates(solution: Solution) -> list[str]:
     return weaker
 
 
-def front(groups: Sequence[TrainedGroup], config: AssemblyConfig, most: int) -> list[ScoredPlan]:
+def front(
+    groups: Sequence[TrainedGroup],
+    config: AssemblyConfig,
+    most: int,
+    objective: ObjectiveConfig = _ALL_COUNT,
+) -> list[ScoredPlan]:
     """Return the best assembly of at most 1, 2, ... ``most`` networks, as far as more networks are better."""
     largest = min(config.max_networks or most, most)
     assemblies: list[ScoredPlan] = []
     for networks in range(1, largest + 1):
         try:
-            best = assemble(groups, config, networks)
+            best = assemble(groups, config, networks, objective)
         except InfeasibleError:
             continue
         if not assemblies or best.value > assemblies[-1].value + _TOLERANCE:

@@ -16,9 +16,10 @@ from taskgroup.execution.heartbeat import Heartbeat
 from taskgroup.search.budget import PeerTrials, TrialBudget
 from taskgroup.search.groupings import GroupingBuilder
 from taskgroup.search.history import SearchHistory
-from taskgroup.search.optuna_trials import OptunaTrials, TrialSettings
+from taskgroup.search.learning import LearnedProposals
+from taskgroup.search.optuna_trials import Optimisers, OptunaTrials, TrialSettings
 from taskgroup.search.pruner import GroupPruner
-from taskgroup.search.storage import TrialStorage, searched_space
+from taskgroup.search.storage import REPEATS, TrialStorage, searched_space
 from taskgroup.search.trial import TrialRunner
 from taskgroup.spec.config import StudyConfig
 from taskgroup.tracking import TrialRecord
@@ -39,6 +40,7 @@ class SearchLoop:
     on_record: called with every finished trial's record, before Optuna is told (under a lock).
     records: what earlier runs of the study left.
     peers: other processes that search with this one.
+    optimisers: Optuna's sampler and pruner in place of those that the study names.
     """
 
     def __init__(
@@ -50,25 +52,34 @@ class SearchLoop:
         on_record: Callable[[TrialRecord], None],
         records: Sequence[TrialRecord] = (),
         peers: Heartbeat | None = None,
+        optimisers: Optimisers | None = None,
     ) -> None:
         self._evaluators = evaluators
         self._on_record = on_record
         self._lock = threading.Lock()
         numbers = [record.number for record in records if record.is_trial]
-        n_repeats = sum("repeats" in trial.user_attrs for trial in storage.trials(TrialState.FAIL))
+        n_repeats = sum(REPEATS in trial.user_attrs for trial in storage.trials(TrialState.FAIL))
         self._budget = TrialBudget(numbers, n_repeats)
         self._peer_trials = PeerTrials(peers, numbers)
         self._history = SearchHistory(records)
         owner = peers.name if peers else ""
         stream = peers.stream if peers else 0
+        space = searched_space(config)
+        self._learning: LearnedProposals | None = None
+        if space.learns:
+            self._learning = LearnedProposals(config, builder.targets)
         self._trials = OptunaTrials(
-            storage, searched_space(config), config.search, records, owner, stream
+            storage, space, config, records, owner, stream, optimisers, self._learning
         )
         pruner = None
         if config.search.pruner == "group":
-            pruner = GroupPruner(config.assembly, config.search.warmup_epochs)
-        self._runner = TrialRunner(builder, self._history, pruner)
+            pruner = GroupPruner(config.assembly, config.search.warmup_epochs, config.objective)
+        self._runner = TrialRunner(
+            builder, self._history, pruner, config.objective, self._trials.should_prune
+        )
         self._runner.learn_recorded(records[-_LEARNT_TRIALS:], evaluators[0])
+        for record in records:
+            self._learn(record)
 
     def run(self, n_trials: int, time_limit: float | None = None) -> None:
         """Run trials until there are ``n_trials`` in all; none begins after ``time_limit`` seconds.
@@ -147,7 +158,16 @@ class SearchLoop:
         self._trials.tell(record)
         self._budget.recorded(record.number)
         self._history.add(record)
+        self._learn(record)
         self._history.check_start(record)
+
+    def _learn(self, record: TrialRecord) -> None:
+        """Let the proposals learn from a finished trial."""
+        if self._learning is None or not record.is_trial:
+            return
+        store = self._evaluators[0].store
+        results = [store.get(key) for key in record.keys]
+        self._learning.learn(record, [result for result in results if result is not None])
 
     def _take_in_peers(self) -> None:
         """Learn from the trials that other processes have recorded."""
@@ -160,3 +180,4 @@ class SearchLoop:
             self._budget.seen_elsewhere(record.number)
             self._trials.learn(record)
             self._history.add(record)
+            self._learn(record)

@@ -6,30 +6,39 @@ a trial goes to the storage in one piece. TPE proposes nearly the same: it divid
 trials, all of which are kept, and the others, whose weights fall with their age (Optuna's defaults).
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import optuna
+from optuna.pruners import BasePruner
+from optuna.samplers import BaseSampler
 from optuna.trial import FrozenTrial, TrialState, create_trial
+from pydantic import ValidationError
 
-from taskgroup.search.storage import TrialStorage
-from taskgroup.spec.sections import SearchConfig
-from taskgroup.spec.space import Space
+from taskgroup.search.learning import LearnedProposals
+from taskgroup.search.storage import REPEATS, TrialStorage, epoch_values
+from taskgroup.spec.config import StudyConfig
+from taskgroup.spec.plan import Plan, Recipe
+from taskgroup.spec.space import CLUSTER, EXPECTED, PROPOSAL, Space, settings_of
 from taskgroup.tracking import TrialRecord
-from taskgroup.training import mean_skill
 
 # Trials that the sampler's study is refilled with. 25 is the most that Optuna's TPE counts as good.
 BEST, LATEST = 25, 175
 # Trials that the sampler's study holds before it is refilled.
 _FULL = 300
+# Seeds of one study lie this far apart, and those of processes that search together.
+_SEEDS = 100_003
+_STREAMS = 1_000_000
+# Attribute of a trial that holds its plan, where its parameters do not say what it trains.
+_PLAN = "plan"
 
 
 @dataclass(frozen=True)
 class TrialSettings:
     """A trial to be run: its number, its settings by section, and its attributes in Optuna's storage.
 
-    The attributes ``name`` and ``kind`` are set for baselines.
+    The attributes ``name`` and ``kind`` are set for baselines, ``plan`` where no clustering makes the groups.
     """
 
     number: int
@@ -51,6 +60,28 @@ class TrialSettings:
         """Whether it is a baseline."""
         return self.kind == "baseline"
 
+    @property
+    def plan(self) -> Plan | None:
+        """What it trains; None where its settings say how to cluster."""
+        content = self.attributes.get(_PLAN)
+        return None if content is None else Plan.from_dict(content)
+
+
+@dataclass(frozen=True)
+class Optimisers:
+    """Objects of Optuna that a study uses in place of those its file names."""
+
+    sampler: BaseSampler | None = None
+    pruner: BasePruner | None = None
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """A trial that runs, and the sampler's study if it comes from there."""
+
+    study: optuna.Study | None
+    trial: optuna.Trial
+
 
 class OptunaTrials:
     """Asks and tells; to be called under a lock.
@@ -59,40 +90,54 @@ class OptunaTrials:
     ----------
     storage: the trials in Optuna's storage.
     space: what a trial may choose.
-    search: the sampler and its seed.
+    config: the study: its sampler, its seed and what it optimises.
     records: finished trials of earlier runs.
     owner: name of this process; tells its trials from those of other processes.
     stream: added to the sampler's seed; processes that search together need different random numbers.
+    optimisers: sampler and pruner in place of those that the study names.
+    learning: proposes plans out of everything trained, for spaces in which trials may do so.
     """
 
     def __init__(
         self,
         storage: TrialStorage,
         space: Space,
-        search: SearchConfig,
+        config: StudyConfig,
         records: Sequence[TrialRecord] = (),
         owner: str = "",
         stream: int = 0,
+        optimisers: Optimisers | None = None,
+        learning: LearnedProposals | None = None,
     ) -> None:
         self._storage = storage
         self._space = space
-        self._search = search
+        self._search = config.search
+        self._objective = config.objective
         self._owner = owner
-        self._asked: dict[int, tuple[optuna.Study | None, optuna.Trial]] = {}
+        self._optimisers = optimisers or Optimisers()
+        self._learning = learning
+        self._asked: dict[int, _Asked] = {}
         self.may_have_queued = True
         """Whether trials may wait in the queue: baselines, and those that a kill interrupted."""
-        # A resumed search must not draw the numbers of the first run again.
-        self._seed = (search.seed * 100_003 + len(records) + stream) % 2**32
-        self._refill(self._finished_before(records))
+        self._stream = stream
+        finished = self._finished_before(records)
+        # Trials that have ended, repeats included. It stands for a trial in its random numbers, so that a resumed
+        # search draws what it would have drawn without the interruption.
+        self._n_ended = len(finished) + sum(record.state == "FAIL" for record in records)
+        self._refill(finished)
 
     def _finished_before(self, records: Sequence[TrialRecord]) -> list[FrozenTrial]:
         """Return the trials of earlier runs with what the sampler is told of them."""
-        value_of_number = {record.number: _value(record) for record in records if record.is_trial}
+        record_of_number = {record.number: record for record in records if record.is_trial}
         finished = []
-        for trial in self._storage.trials(TrialState.COMPLETE, TrialState.PRUNED):
-            value = value_of_number.get(trial.number)
-            if value is not None:
-                finished.append(_told(trial, value))
+        for trial in self._storage.trials():
+            # A repeat has no record of its own, but the sampler was shown it.
+            number = trial.user_attrs.get(REPEATS, trial.number)
+            record = record_of_number.get(number)
+            if trial.state.is_finished() and record is not None:
+                value = self._value(record)
+                if value is not None:
+                    finished.append(_told(trial, value, self._values_by_epoch(record)))
         return finished
 
     def ask(self) -> TrialSettings:
@@ -100,18 +145,49 @@ class OptunaTrials:
         if self.next_queued() is not None:
             return self._begin_queued()
         self.may_have_queued = False
-        proposal = self._sampled.ask()
+        proposal = self._sample()
         settings = self._space.suggest(proposal)
-        attributes = {"owner": self._owner}
+        attributes: dict[str, Any] = {"owner": self._owner}
+        if settings["grouping"].get(PROPOSAL) == EXPECTED:
+            plan = self._learned_plan(settings)
+            if plan is None:
+                proposal = self._sample_clustering(proposal)
+                settings = self._space.suggest(proposal)
+            else:
+                attributes[_PLAN] = plan.to_dict()
         number = self._storage.add_running(proposal.params, proposal.distributions, attributes)
-        self._asked[number] = self._sampled, proposal
+        self._asked[number] = _Asked(self._sampled, proposal)
         return TrialSettings(number, settings, attributes)
+
+    def _learned_plan(self, settings: Mapping[str, Mapping[str, Any]]) -> Plan | None:
+        try:
+            _, model, training = settings_of(settings)
+        except ValidationError:
+            # Settings that do not go together; as a clustering trial it fails with a reason.
+            return None
+        return self._learning.propose(Recipe(model, training), self._draw_index)
+
+    @property
+    def _draw_index(self) -> int:
+        """Number that tells the random draws of the next trial from those of all others."""
+        return self._n_ended + len(self._asked) + _STREAMS * self._stream
+
+    def _sample(self) -> optuna.Trial:
+        if not self._keeps_sampler:
+            self._sampled.sampler = self._new_sampler()
+        return self._sampled.ask()
+
+    def _sample_clustering(self, proposal: optuna.Trial) -> optuna.Trial:
+        """Return another trial in place of one for which the model knows too little: one that clusters."""
+        self._sampled.tell(proposal, state=TrialState.FAIL)
+        self._sampled.enqueue_trial({f"grouping.{PROPOSAL}": CLUSTER})
+        return self._sampled.ask()
 
     def _begin_queued(self) -> TrialSettings:
         trial = self._storage.study.ask()
         trial.set_user_attr("owner", self._owner)
         settings = self._space.suggest(trial)
-        self._asked[trial.number] = None, trial
+        self._asked[trial.number] = _Asked(None, trial)
         return TrialSettings(trial.number, settings, trial.user_attrs)
 
     def tell(self, record: TrialRecord) -> None:
@@ -124,24 +200,32 @@ class OptunaTrials:
 
         In the storage it fails: it gave no value that the earlier trial had not given.
         """
-        self._storage.close(record.number, TrialState.FAIL, attributes={"repeats": earlier})
+        self._storage.close(record.number, TrialState.FAIL, attributes={REPEATS: earlier})
         self._show(record)
 
     def withdraw(self, trial: TrialSettings) -> None:
         """Close a trial that has no place in the budget; the sampler forgets it."""
-        study, asked = self._asked.pop(trial.number)
+        asked = self._asked.pop(trial.number)
         self._storage.close(trial.number, TrialState.FAIL, attributes={"withdrawn": True})
-        if study is not None:
-            study.tell(asked, state=TrialState.FAIL)
+        if asked.study is not None:
+            asked.study.tell(asked.trial, state=TrialState.FAIL)
 
     def learn(self, record: TrialRecord) -> None:
         """Show the sampler a trial that another process has finished."""
-        value = _value(record)
+        value = self._value(record)
         if value is None:
             return
         trial = self._storage.trials()[record.number]
-        self._sampled.add_trial(_told(trial, value))
+        self._sampled.add_trial(_told(trial, value, self._values_by_epoch(record)))
         self._count_one_more()
+
+    def should_prune(self, number: int, epoch: int, value: float) -> bool:
+        """Report a trial's value after an epoch to the pruner given as an object, and return what it says."""
+        asked = self._asked[number]
+        if self._optimisers.pruner is None or asked.study is None:
+            return False
+        asked.trial.report(value, epoch)
+        return asked.trial.should_prune()
 
     def running_owners(self) -> list[str]:
         """Return the owners of the trials that run, in all processes."""
@@ -166,13 +250,14 @@ class OptunaTrials:
 
     def _show(self, record: TrialRecord) -> None:
         """Show the sampler a trial that ended here."""
-        study, trial = self._asked.pop(record.number)
-        value = _value(record)
-        if study is self._sampled:
-            self._sampled.tell(trial, value, TrialState.FAIL if value is None else None)
+        asked = self._asked.pop(record.number)
+        self._n_ended += 1
+        value = self._value(record)
+        if asked.study is self._sampled:
+            self._sampled.tell(asked.trial, value, TrialState.FAIL if value is None else None)
         elif value is not None:
             # It came from the queue, or the sampler's study was refilled meanwhile.
-            self._sampled.add_trial(_told(trial, value))
+            self._sampled.add_trial(_told(asked.trial, value, self._values_by_epoch(record)))
         self._count_one_more()
 
     def _count_one_more(self) -> None:
@@ -186,28 +271,41 @@ class OptunaTrials:
         ids_of_latest = {id(trial) for trial in latest}
         best = sorted(finished, key=lambda trial: -trial.value)[:BEST]
         kept = [trial for trial in best if id(trial) not in ids_of_latest] + latest
+        sampler = self._optimisers.sampler or self._new_sampler()
         self._sampled = optuna.create_study(
-            sampler=_sampler(self._search, self._seed), direction="maximize"
+            sampler=sampler, pruner=self._optimisers.pruner, direction="maximize"
         )
-        # The next sampler must draw other numbers than this one.
-        self._seed += _FULL
         self._sampled.add_trials(kept)
         self._count = len(kept)
 
+    @property
+    def _keeps_sampler(self) -> bool:
+        """Whether one sampler makes all proposals: one that is given, or that walks along a sequence."""
+        return self._optimisers.sampler is not None or self._search.sampler.walks_a_sequence
 
-def _value(record: TrialRecord) -> float | None:
-    """Return what the sampler is told of a trial: one whose groups were stopped counts with what it had reached."""
-    if record.state == "PRUNED" and record.curve:
-        return mean_skill(record.curve[-1])
-    return record.objective
+    def _new_sampler(self) -> BaseSampler:
+        seed = self._search.seed * _SEEDS
+        if not self._keeps_sampler:
+            seed += self._draw_index
+        return self._search.sampler.make(seed % 2**32, self._search.startup_trials)
+
+    def _value(self, record: TrialRecord) -> float | None:
+        """Return what the sampler is told of a trial: one that was stopped counts with what it had reached."""
+        if record.state == "PRUNED" and record.curve:
+            return self._objective.skill(record.curve[-1])
+        return record.objective
+
+    def _values_by_epoch(self, record: TrialRecord) -> dict[int, float]:
+        return epoch_values(record, self._objective)
 
 
-def _sampler(search: SearchConfig, seed: int) -> optuna.samplers.BaseSampler:
-    if search.sampler == "random":
-        return optuna.samplers.RandomSampler(seed=seed)
-    return optuna.samplers.TPESampler(seed=seed, n_startup_trials=search.startup_trials)
-
-
-def _told(trial: optuna.Trial | FrozenTrial, value: float) -> FrozenTrial:
+def _told(
+    trial: optuna.Trial | FrozenTrial, value: float, values_by_epoch: dict[int, float]
+) -> FrozenTrial:
     """Return a finished trial as the sampler's study keeps it."""
-    return create_trial(value=value, params=trial.params, distributions=trial.distributions)
+    return create_trial(
+        value=value,
+        params=trial.params,
+        distributions=trial.distributions,
+        intermediate_values=values_by_epoch,
+    )

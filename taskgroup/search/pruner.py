@@ -26,6 +26,7 @@ from taskgroup.errors import InfeasibleError
 from taskgroup.execution.evaluator import best_so_far
 from taskgroup.grouping import Candidate, Group, solve_each
 from taskgroup.search.assembly import TrainedGroup
+from taskgroup.spec.objective import ObjectiveConfig
 from taskgroup.spec.sections import AssemblyConfig
 from taskgroup.training import GroupResult
 
@@ -37,6 +38,7 @@ _FEWEST = 8
 _QUANTILE = 0.9
 # Doublings of the warm-up: more epochs than any training has.
 _MOST_RUNGS = 20
+_ALL_COUNT = ObjectiveConfig()
 
 
 class GroupPruner:
@@ -46,10 +48,17 @@ class GroupPruner:
     ----------
     config: what an assembly may be.
     warmup: epochs that every group is trained.
+    objective: which targets count, and how much.
     """
 
-    def __init__(self, config: AssemblyConfig, warmup: int) -> None:
+    def __init__(
+        self,
+        config: AssemblyConfig,
+        warmup: int,
+        objective: ObjectiveConfig = _ALL_COUNT,
+    ) -> None:
         self._config = config
+        self._objective = objective
         first_rung = max(1, warmup)
         self._rungs = {first_rung * 2**i for i in range(_MOST_RUNGS)}
         self._finished: dict[tuple[str, ...], Candidate] = {}
@@ -118,17 +127,19 @@ class GroupPruner:
     def _unwanted(self, running: Mapping[Group, Candidate]) -> list[Group]:
         """Return the running groups that stand in no best assembly of any number of networks."""
         best_scores = self._best_scores(running.values())
+        weights = self._objective.weights_of(list(best_scores))
         doubtful = {}
         for group, candidate in running.items():
             # The best of all at some target is in the largest assembly, where sets may overlap: no need to solve.
             is_best = any(
-                score >= best_scores[target] for target, score in candidate.scores.items()
+                score >= best_scores[target] and weights[target] > 0
+                for target, score in candidate.scores.items()
             )
             if self._config.disjoint or not is_best:
                 doubtful[group] = candidate
         if not doubtful:
             return []
-        wanted_keys = self._wanted(list(doubtful.values()), n_targets=len(best_scores))
+        wanted_keys = self._wanted(list(doubtful.values()), weights)
         return [group for group, candidate in doubtful.items() if candidate.key not in wanted_keys]
 
     def _best_scores(self, running: Iterable[Candidate]) -> dict[str, float]:
@@ -139,8 +150,9 @@ class GroupPruner:
                 best_scores[target] = max(score, best_scores.get(target, score))
         return best_scores
 
-    def _wanted(self, doubtful: Sequence[Candidate], n_targets: int) -> set[str]:
-        """Return the keys of all candidates in the best assemblies of 1, 2, ... ``n_targets`` networks."""
+    def _wanted(self, doubtful: Sequence[Candidate], weights: Mapping[str, float]) -> set[str]:
+        """Return the keys of all candidates in the best assemblies of 1, 2, ... networks, up to one per target."""
+        n_targets = len(weights)
         open_keys = {candidate.key for candidate in doubtful}
         candidates = [*self._finished.values(), *doubtful]
         most_networks = min(self._config.max_networks or n_targets, n_targets)
@@ -148,7 +160,11 @@ class GroupPruner:
         # Too few finished groups may serve all targets in no way: then nothing more is known to be wanted.
         with contextlib.suppress(InfeasibleError):
             for solution in solve_each(
-                candidates, most_networks, disjoint=self._config.disjoint, higher_is_better=True
+                candidates,
+                most_networks,
+                disjoint=self._config.disjoint,
+                weights=weights,
+                higher_is_better=True,
             ):
                 wanted_keys |= {group.key for group in solution.groups}
                 if open_keys <= wanted_keys:

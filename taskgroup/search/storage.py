@@ -7,7 +7,10 @@ trial of the study. Any other FAIL is a training that failed, with a record of i
 """
 
 import contextlib
-from collections.abc import Mapping, Sequence
+import math
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -15,7 +18,11 @@ from uuid import uuid4
 import optuna
 import sqlalchemy
 from optuna.distributions import BaseDistribution
-from optuna.exceptions import StorageInternalError, UpdateFinishedTrialError
+from optuna.exceptions import (
+    ExperimentalWarning,
+    StorageInternalError,
+    UpdateFinishedTrialError,
+)
 from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
@@ -24,14 +31,22 @@ from taskgroup.execution.heartbeat import Heartbeat
 from taskgroup.grouping.cluster import CLUSTERERS
 from taskgroup.search.patient_storage import REQUEST, PatientStorage
 from taskgroup.spec.config import StudyConfig
+from taskgroup.spec.objective import ObjectiveConfig
 from taskgroup.spec.sections import JOURNAL
 from taskgroup.spec.space import Space
-from taskgroup.tracking import TrialRecord
+from taskgroup.tracking import FinalRecord, TrialRecord
 from taskgroup.urls import database_url, redact, resolve, sqlite_url
 
 _SQLITE_WAIT = 60  # seconds to wait while another process writes to the file
 _CONNECT_SECONDS = 10  # seconds in which a database server must answer
 _FULL_DISK = ("disk is full", "disk I/O error")  # SQLite's words, also for a quota
+# Epochs of a trial whose values a storage keeps: each is a transaction of its own.
+_MOST_EPOCHS = 12
+# Attributes by which trials are told apart.
+REPEATS = "repeats"
+CHOSEN = "chosen"
+_COPIED = ("name", "kind", "plan")  # to the retry of an interrupted trial
+_METRIC = "mean skill"
 _PACKAGE_OF_MODULE = {
     "psycopg": "taskgroup-materials[postgresql]",  # brings psycopg[binary]
     "psycopg2": "psycopg2-binary",
@@ -108,12 +123,24 @@ class TrialStorage:
     """The trials of one study in its Optuna storage.
 
     ``study`` is the plain Optuna study. It neither proposes nor prunes: OptunaTrials and GroupPruner do.
+
+    What a finished trial holds (attributes, values by epoch) takes many transactions, so a thread of its own writes it
+    while the next trial trains. Whoever reads the trials waits for it. What a kill loses is written by the next run:
+    the trial then still counts as running.
     """
 
-    def __init__(self, study: optuna.Study, storage: BaseStorage) -> None:
+    def __init__(
+        self,
+        study: optuna.Study,
+        storage: BaseStorage,
+        objective: ObjectiveConfig | None = None,
+    ) -> None:
         self.study = study
         self._storage = storage
+        self._objective = objective or ObjectiveConfig()
         self._study_id = storage.get_study_id_from_name(study.study_name)
+        self._writer = ThreadPoolExecutor(1)
+        self._written: list[Future] = []
 
     @classmethod
     def open(cls, config: StudyConfig, folder: Path) -> "TrialStorage":
@@ -127,15 +154,21 @@ class TrialStorage:
             direction="maximize",
             load_if_exists=True,
         )
-        return cls(study, storage)
+        if study.metric_names is None:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", ExperimentalWarning)
+                study.set_metric_names([_METRIC])
+        return cls(study, storage, config.objective)
 
     def disconnect(self) -> None:
         """Close the connections to the database; the next call opens new ones."""
+        self.flush()
         if isinstance(self._storage, PatientStorage):
             self._storage.disconnect()
 
     def trials(self, *states: TrialState) -> list[FrozenTrial]:
         """Return the trials in any of these states, by number; all trials if none is given."""
+        self.flush()
         return self.study.get_trials(deepcopy=False, states=states or None)
 
     def add_running(
@@ -157,27 +190,79 @@ class TrialStorage:
         trial_id = self._storage.create_new_trial(self._study_id, trial)
         return self._storage.get_trial_number_from_id(trial_id)
 
+    def flush(self) -> None:
+        """Wait until all that was closed is written; raise the first error of that."""
+        written, self._written = self._written, []
+        for future in written:
+            future.result()
+
+    def _write_later(self, call: Callable[[], None]) -> None:
+        failed = [future for future in self._written if future.done() and future.exception()]
+        if failed:
+            self.flush()
+        self._written = [future for future in self._written if not future.done()]
+        self._written.append(self._writer.submit(call))
+
     def close(
         self,
         number: int,
         state: TrialState,
         value: float | None = None,
         attributes: Mapping[str, Any] | None = None,
+        values_by_epoch: Mapping[int, float] | None = None,
     ) -> None:
         """Close a running trial. One that another process has closed, taking this one for dead, stays as it is.
 
         ``Study.tell`` reads the trial back first, and so takes twice as long.
         """
-        trial_id = self._storage.get_trial_id_from_study_id_trial_number(self._study_id, number)
-        values = None if value is None else [value]
-        with contextlib.suppress(UpdateFinishedTrialError):
-            for name, content in (attributes or {}).items():
-                self._storage.set_trial_user_attr(trial_id, name, content)
-            self._storage.set_trial_state_values(trial_id, state, values)
+
+        def write() -> None:
+            trial_id = self._storage.get_trial_id_from_study_id_trial_number(self._study_id, number)
+            values = None if value is None else [value]
+            with contextlib.suppress(UpdateFinishedTrialError):
+                for name, content in (attributes or {}).items():
+                    self._storage.set_trial_user_attr(trial_id, name, content)
+                for epoch, reached in (values_by_epoch or {}).items():
+                    self._storage.set_trial_intermediate_value(trial_id, epoch, reached)
+                self._storage.set_trial_state_values(trial_id, state, values)
+
+        self._write_later(write)
 
     def close_as_recorded(self, record: TrialRecord) -> None:
-        """Close a running trial as its record says."""
-        self.close(record.number, TrialState[record.state], record.objective)
+        """Close a running trial as its record says, with what it gave as attributes."""
+        self.close(
+            record.number,
+            TrialState[record.state],
+            record.objective,
+            _attributes(record),
+            epoch_values(record, self._objective),
+        )
+
+    def add_chosen(self, params: Mapping[str, Any], space: Space, final: FinalRecord) -> None:
+        """Add the choice of a study as a trial of these parameters, with the attribute ``chosen``; once.
+
+        A finished trial cannot be marked, and most choices are assembled out of several trials.
+        """
+        if any(trial.user_attrs.get(CHOSEN) for trial in self.trials()):
+            return
+        point = optuna.trial.FixedTrial(dict(params))
+        space.suggest(point)
+        attributes = {
+            CHOSEN: True,
+            "kind": CHOSEN,
+            "name": final.name,
+            "grouping": str(final.grouping),
+            "gains": {target: gain.mean for target, gain in final.gains.items()},
+            "test": final.test_value.mean,
+        }
+        self.study.add_trial(
+            create_trial(
+                value=final.reevaluation.mean,
+                params=point.params,
+                distributions=point.distributions,
+                user_attrs=attributes,
+            )
+        )
 
     def refuse_another_run(self, folder: Path) -> None:
         """Raise RunError where the storage holds trials of a study that a new run in ``folder`` has not made."""
@@ -199,7 +284,10 @@ class TrialStorage:
         # Numbers follow each other in a storage: those of trials that were withdrawn get a place, too.
         for number in range(max(recorded) + 1):
             record = recorded.get(number)
-            attributes: dict[str, Any] = {"restored": True}
+            attributes: dict[str, Any] = {
+                "restored": True,
+                **(_attributes(record) if record else {}),
+            }
             if record is None:
                 self.study.add_trial(
                     create_trial(
@@ -251,7 +339,32 @@ class TrialStorage:
 
     def _queue_again(self, trial: FrozenTrial) -> None:
         attributes: dict[str, Any] = {"retry_of": trial.number}
-        for name in ("name", "kind"):
+        for name in _COPIED:
             if name in trial.user_attrs:
                 attributes[name] = trial.user_attrs[name]
         self.study.enqueue_trial(trial.params, user_attrs=attributes)
+
+
+def epoch_values(record: TrialRecord, objective: ObjectiveConfig) -> dict[int, float]:
+    """Return the value of a trial after some of its epochs, the last one among them."""
+    n_epochs = len(record.curve)
+    step = max(1, -(-n_epochs // _MOST_EPOCHS))
+    values = {}
+    for epoch in range(n_epochs, 0, -step):
+        reached = objective.skill(record.curve[epoch - 1])
+        if math.isfinite(reached):
+            values[epoch] = reached
+    return dict(sorted(values.items()))
+
+
+def _attributes(record: TrialRecord) -> dict[str, Any]:
+    """Return what a trial gave, for whoever looks at the Optuna study."""
+    if record.state == "FAIL":
+        return {"fail_kind": record.fail_kind, "fail_reason": record.fail_reason}
+    cost = {"seconds": record.seconds, "networks": len(record.grouping), "cached": record.n_cached}
+    return {
+        "grouping": str(record.grouping),
+        "skills": dict(record.skills),
+        "gains": dict(record.gains),
+        "cost": cost,
+    }

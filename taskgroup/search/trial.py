@@ -4,7 +4,8 @@ import logging
 import math
 import threading
 import time
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from functools import partial
 
 from pydantic import ValidationError
 
@@ -17,6 +18,7 @@ from taskgroup.search.groupings import GroupingBuilder
 from taskgroup.search.history import SearchHistory
 from taskgroup.search.optuna_trials import TrialSettings
 from taskgroup.search.pruner import GroupPruner
+from taskgroup.spec.objective import ObjectiveConfig
 from taskgroup.spec.plan import Plan, Recipe, StudyData, flat_settings
 from taskgroup.spec.space import settings_of
 from taskgroup.tracking import TrialRecord
@@ -33,14 +35,23 @@ class TrialRunner:
     builder: makes groupings out of clustering settings.
     history: the finished trials.
     pruner: says which groups to stop early; None trains all of them to the end.
+    objective: what is optimised.
+    should_prune: says of a trial, given its number, an epoch and its value, whether to stop it as a whole.
     """
 
     def __init__(
-        self, builder: GroupingBuilder, history: SearchHistory, pruner: GroupPruner | None
+        self,
+        builder: GroupingBuilder,
+        history: SearchHistory,
+        pruner: GroupPruner | None,
+        objective: ObjectiveConfig,
+        should_prune: Callable[[int, int, float], bool],
     ) -> None:
         self._builder = builder
         self._history = history
         self._pruner = pruner
+        self._objective = objective
+        self._should_prune = should_prune
         self._stopping = threading.Event()
 
     def start(self) -> None:
@@ -64,11 +75,11 @@ class TrialRunner:
         except (InputError, TrainingFailed, ValidationError) as error:
             reason = str(error).splitlines()[0]
             return self._failed_record(trial, reason, time.monotonic() - start)
+        on_epoch = self._all_go_on
+        if not trial.is_baseline:
+            on_epoch = partial(self._go_on, trial.number)
         evaluation = evaluator.evaluate(
-            plan,
-            evaluator.data.search_repeats,
-            self._all_go_on if trial.is_baseline else self._go_on,
-            should_stop=self._stopping.is_set,
+            plan, evaluator.data.search_repeats, on_epoch, should_stop=self._stopping.is_set
         )
         if self.is_stopping and not evaluation.skills:
             return None
@@ -95,16 +106,31 @@ class TrialRunner:
         self._pruner.learn(groups, results)
 
     def _plan(self, trial: TrialSettings) -> Plan:
+        if trial.plan is not None:
+            return trial.plan
         grouping_settings, model, training = settings_of(trial.settings)
         grouping = self._builder.grouping(grouping_settings)
         return Plan.uniform(grouping, Recipe(model, training))
 
-    def _go_on(self, epoch: int, skills: Mapping[Group, TargetSkills]) -> Collection[Group]:
-        """Return the groups that go on after an epoch; the evaluator asks."""
-        if self._pruner is None or self.is_stopping:
+    def _go_on(
+        self, number: int, epoch: int, skills: Mapping[Group, TargetSkills]
+    ) -> Collection[Group]:
+        """Return the groups of a trial that go on after an epoch; the evaluator asks."""
+        if self.is_stopping or self._should_prune(number, epoch, self._value_in_training(skills)):
+            return ()
+        if self._pruner is None:
             return self._all_go_on(epoch, skills)
         stopped = self._pruner.stopped(epoch, skills)
         return [group for group in skills if group not in stopped]
+
+    def _value_in_training(self, skills: Mapping[Group, TargetSkills]) -> float:
+        """Return the value of the groups in training; those that have ended or were cached are not in it."""
+        served = {}
+        for group, skill_of_target in skills.items():
+            served |= {
+                name: skill_of_target[name] for name in group.serves if name in skill_of_target
+            }
+        return self._objective.skill(served)
 
     def _all_go_on(self, epoch: int, skills: Mapping[Group, TargetSkills]) -> Collection[Group]:
         """Let all groups go on as long as the search does: baselines are compared with, so they must end."""
@@ -126,7 +152,7 @@ class TrialRunner:
             kind=trial.kind,
             name=trial.name,
             grouping=plan.grouping,
-            objective=evaluation.value if is_complete else None,
+            objective=self._value(plan, evaluation) if is_complete else None,
             skills=skills,
             gains=self._gains(skills),
             settings=flat_settings(trial.settings),
@@ -140,6 +166,13 @@ class TrialRunner:
             metrics=_metrics(plan.grouping, evaluation.results) if is_complete else {},
             plan=plan.to_dict(),
         )
+
+    def _value(self, plan: Plan, evaluation: Evaluation) -> float:
+        """Return what the study optimises, of a trial whose networks are all trained."""
+        n_repeats = len(evaluation.results) / len(plan.grouping)
+        seconds = [result.seconds / n_repeats for result in evaluation.results]
+        value = self._objective.skill(evaluation.skills)
+        return value - self._objective.price_of(len(plan.grouping), sum(seconds))
 
     def _failed_record(self, trial: TrialSettings, reason: str, seconds: float) -> TrialRecord:
         """Return the record of a trial whose settings give no plan."""

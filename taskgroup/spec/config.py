@@ -32,7 +32,6 @@ __all__ = [
     "load_study",
     "parse_duration",
     "read_yaml",
-    "study_schema",
 ]
 
 # Characters of a wrong value that a message quotes.
@@ -127,9 +126,11 @@ def load_study(source: str | Path | dict[str, Any], overrides: Sequence[str] = (
     if isinstance(content.get("space"), dict):
         content["space"] = load_space(content["space"], f"{name}: space")
     try:
-        return StudyConfig.model_validate(content)
+        config = StudyConfig.model_validate(content)
     except ValidationError as error:
         raise ConfigError(f"{name}: {explain(error, StudyConfig)}") from None
+    config.search.sampler.check(config.space)
+    return config
 
 
 def named_space(name: str) -> Space:
@@ -177,8 +178,3 @@ def _section_at(location: Sequence[str], model: type[BaseModel]) -> type[BaseMod
             break
         model = field.annotation
     return model
-
-
-def study_schema() -> dict[str, Any]:
-    """Return the JSON schema of study files."""
-    return StudyConfig.model_json_schema()

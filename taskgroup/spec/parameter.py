@@ -18,10 +18,12 @@ class Parameter(BaseModel):
     choices: tuple[Any, ...] | None = Field(
         None, description="categorical values; lists are allowed"
     )
-    low: float | int | None = None
-    high: float | int | None = None
-    step: float | int | None = Field(None, gt=0)
-    log: bool = False
+    low: float | int | None = Field(None, description="least value of a range")
+    high: float | int | None = Field(None, description="largest value of a range, included")
+    step: float | int | None = Field(
+        None, gt=0, description="distance of neighbouring values of a range; default: 1 or none"
+    )
+    log: bool = Field(False, description="true: values of a range are drawn on a logarithmic scale")
     default: Any = Field(None, description="what baselines use")
     when: dict[str, Any] = Field(
         default_factory=dict, description="other parameter -> value or values"

@@ -21,6 +21,9 @@ Repeat = tuple[int, int]
 # Members of a bundle draw their seeds from here on, so that no network of the search is among them.
 MEMBER_SEEDS = 1000
 
+# How the settings of each section of a space begin in records and in MLflow.
+_PREFIXES = {"grouping": "grouping/", "model": "hp/model.", "training": "hp/training."}
+
 
 @dataclass(frozen=True)
 class Recipe:
@@ -140,6 +143,7 @@ class StudyData:
                 f"targets: a study groups at least two targets, found {list(targets.names)}"
             )
         targets.check()
+        self._config.objective.check(targets.names)
         return targets
 
     def _check_labels(self) -> None:
@@ -224,15 +228,18 @@ class StudyData:
 
     def labelled_rows(self, job: GroupJob) -> int:
         """Return the number of rows with a label of any target of a job; its training time grows with it."""
-        labelled = np.isfinite(self.targets.select(job.targets).values)
+        return self.labelled_rows_of(job.targets)
+
+    def labelled_rows_of(self, targets: Sequence[str]) -> int:
+        """Return the number of rows with a label of any of these targets."""
+        labelled = np.isfinite(self.targets.select(targets).values)
         return int(labelled.any(axis=1).sum())
 
 
 def flat_settings(settings: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     """Return settings by section as one dict with keys ``grouping/*`` and ``hp/*``, for records and MLflow."""
-    prefixes = {"grouping": "grouping/", "model": "hp/model.", "training": "hp/training."}
     flat = {}
-    for section, prefix in prefixes.items():
+    for section, prefix in _PREFIXES.items():
         for name, value in settings[section].items():
             flat[prefix + name] = value
     return flat

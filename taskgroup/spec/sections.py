@@ -13,6 +13,8 @@ from pydantic import (
     model_validator,
 )
 
+from taskgroup.spec.objective import ObjectiveConfig
+from taskgroup.spec.samplers import SamplerConfig
 from taskgroup.spec.space import Space
 
 SINGLES = "singles"
@@ -115,15 +117,16 @@ class SearchConfig(_Section):
         le=_LARGEST_SEED,
         description="Random seed of the sampler and of every network that the search trains.",
     )
-    sampler: Literal["tpe", "random"] = Field(
-        "tpe",
-        description="Optuna sampler: tpe learns from earlier trials, random does not.",
+    sampler: SamplerConfig = Field(
+        SamplerConfig(name="tpe"),
+        description="Optuna sampler: tpe, random, or any class of optuna.samplers with its arguments, like "
+        "{name: GPSampler, n_startup_trials: 5}.",
     )
     startup_trials: int = Field(
         8,
         ge=0,
         le=_MOST_TRIALS,
-        description="Number of random trials before the tpe sampler starts to learn.",
+        description="Number of random trials before a sampler starts to learn, where it takes this number.",
     )
     pruner: Literal["group", "none"] = Field(
         "group",
@@ -166,13 +169,14 @@ class AssemblyConfig(_Section):
 
 
 class RefitConfig(_Section):
-    """Training the best groupings again with new seeds: for the final choice, and for the exported bundle."""
+    """Training the best networks again with new seeds: for the final choice, and for the exported bundle."""
 
     top: int = Field(
         3,
         ge=1,
         le=_MOST_FINALISTS,
-        description="Number of groupings that are trained again, the assembled one included.",
+        description="Trainings with new seeds that tell the best networks apart, in whole groupings: at most this many "
+        "times what training the chosen grouping again takes. Fewer are made where the choice is clear.",
     )
     members: int = Field(
         3,
@@ -213,7 +217,7 @@ class TrackingConfig(_Section):
     uri: str | None = Field(
         None,
         description="MLflow tracking URI, or env:NAME to read it from an environment variable; "
-        "default: SQLite in the run folder.",
+        "default: MLFLOW_TRACKING_URI where it is set, else SQLite in the run folder.",
     )
     experiment: str | None = Field(
         None, description="Name of the MLflow experiment; default: taskgroup/<dataset>."
@@ -253,6 +257,10 @@ class StudyConfig(_Section):
     )
     search: SearchConfig = Field(
         SearchConfig(), description="How many trials are run, and how Optuna chooses them."
+    )
+    objective: ObjectiveConfig = Field(
+        ObjectiveConfig(),
+        description="What is optimised: weights of the targets, and what a network costs.",
     )
     assembly: AssemblyConfig = Field(
         AssemblyConfig(),

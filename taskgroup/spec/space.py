@@ -14,10 +14,14 @@ They are parameters with dotted names, here ``backbone.name`` and ``backbone.sta
 not have is not asked for. In their ``when:`` they name each other without the dot.
 
 Values are best kept discrete: a group that comes again with equal hyper-parameters costs nothing.
+
+``proposal`` in ``grouping`` says who makes the groups of a trial: ``cluster`` cuts a target graph, ``expected`` takes
+the assembly that a model of everything trained so far expects to gain most. All other settings of the section belong
+to ``cluster`` and are asked for with it only.
 """
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from typing import Any, Literal
 
 import optuna
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
@@ -36,11 +40,20 @@ MEASURED_IN_TRAINING = tuple(JOINT_AFFINITIES)
 """Names of the affinities that one joint run of all targets gives."""
 SECTIONS = ("grouping", "model", "training")
 
+PROPOSAL = "proposal"
+CLUSTER = "cluster"
+EXPECTED = "expected"
+
 
 class GroupingSettings(BaseModel):
     """How a trial makes its grouping."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+    proposal: Literal["cluster", "expected"] = Field(
+        CLUSTER,
+        description="who makes the groups: cluster (of the target graph), or expected: the assembly that a model of "
+        "all networks trained so far expects to gain most, untrained ones included",
+    )
     affinity: str = Field(
         "spearman",
         description="between targets: a measure of their labels (taskgroup.affinity), or measured in one joint run: "
@@ -95,9 +108,15 @@ class Space(BaseModel):
     """The three sections of a search space; each maps a parameter to a fixed value or a Parameter."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
-    grouping: dict[str, Parameter | Value] = Field(default_factory=dict)
-    model: dict[str, Parameter | Value] = Field(default_factory=dict)
-    training: dict[str, Parameter | Value] = Field(default_factory=dict)
+    grouping: dict[str, Parameter | Value] = Field(
+        default_factory=dict, description="how a trial makes its grouping of the targets"
+    )
+    model: dict[str, Parameter | Value] = Field(
+        default_factory=dict, description="what the networks of a trial see and how they are built"
+    )
+    training: dict[str, Parameter | Value] = Field(
+        default_factory=dict, description="how the networks of a trial are trained"
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -106,6 +125,20 @@ class Space(BaseModel):
         if not isinstance(content, Mapping) or not isinstance(content.get("model"), Mapping):
             return content
         return dict(content) | {"model": dotted(content["model"])}
+
+    @model_validator(mode="after")
+    def _baselines_can_cluster(self) -> "Space":
+        if CLUSTER not in self._ways_of_proposing:
+            raise ValueError(
+                f"grouping.{PROPOSAL} must leave '{CLUSTER}' to choose, which makes the first groupings, like "
+                f"{{choices: [{EXPECTED}, {CLUSTER}]}}, found {list(self._ways_of_proposing)}"
+            )
+        return self
+
+    @property
+    def _ways_of_proposing(self) -> tuple[Any, ...]:
+        proposal = self.grouping.get(PROPOSAL, CLUSTER)
+        return proposal.values if isinstance(proposal, Parameter) else (proposal,)
 
     def parameters(self) -> dict[str, Parameter]:
         """Return ``section.name`` -> Parameter, without the fixed values."""
@@ -118,7 +151,9 @@ class Space(BaseModel):
 
     def baseline(self) -> dict[str, dict[str, Any]]:
         """Return the settings that baselines use, by section."""
-        return self._walk(lambda parameter, name: parameter.baseline())
+        # Baselines are what a method without a model gives, so they cluster.
+        clusters = {f"grouping.{PROPOSAL}": CLUSTER}
+        return self._walk(lambda parameter, name: clusters.get(name, parameter.baseline()))
 
     def suggest(self, trial: optuna.Trial) -> dict[str, dict[str, Any]]:
         """Return the settings of a trial, by section."""
@@ -140,7 +175,7 @@ class Space(BaseModel):
         for section in SECTIONS:
             chosen: dict[str, Any] = {}
             for name, parameter in _in_order(getattr(self, section)):
-                if not backbone_has(name, chosen):
+                if not backbone_has(name, chosen) or _belongs_to_another_way(name, chosen):
                     continue
                 if not isinstance(parameter, Parameter):
                     chosen[name] = parameter
@@ -148,6 +183,11 @@ class Space(BaseModel):
                     chosen[name] = choose(parameter, f"{section}.{name}")
             settings[section] = chosen
         return settings
+
+    @property
+    def learns(self) -> bool:
+        """Whether trials may propose what a model of everything trained expects to gain most."""
+        return EXPECTED in self._ways_of_proposing
 
     def with_methods(self, methods: tuple[str, ...]) -> "Space":
         """Return this space with further clustering methods to choose from (those the baselines need)."""
@@ -173,12 +213,18 @@ def settings_of(
 def _in_order(section: Mapping[str, Any]) -> list[tuple[str, Any]]:
     """Return parameters with those that others depend on first."""
 
-    def rank(item: tuple[str, Any]) -> tuple[bool, bool]:
+    def rank(item: tuple[str, Any]) -> tuple[bool, bool, bool]:
         name, parameter = item
         is_conditional = isinstance(parameter, Parameter) and bool(parameter.when)
-        return is_conditional, name.startswith(f"{BACKBONE}.") and name != BACKBONE_NAME
+        is_of_backbone = name.startswith(f"{BACKBONE}.") and name != BACKBONE_NAME
+        return name != PROPOSAL, is_conditional, is_of_backbone
 
     return sorted(section.items(), key=rank)
+
+
+def _belongs_to_another_way(name: str, chosen: Mapping[str, Any]) -> bool:
+    """Return whether a setting says how to cluster, in a trial whose groups are not made by clustering."""
+    return name != PROPOSAL and chosen.get(PROPOSAL, CLUSTER) != CLUSTER
 
 
 def _is_asked_for(parameter: Parameter, name: str, chosen: Mapping[str, Any]) -> bool:

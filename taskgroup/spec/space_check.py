@@ -37,7 +37,10 @@ def load_space(content: Mapping[str, Any], where: str = "space") -> Space:
             )
         flat[section] = dotted(values) if section == "model" else values
         _check_section(section, flat[section], f"{where}.{section}")
-    space = Space.model_validate(flat)
+    try:
+        space = Space.model_validate(flat)
+    except ValidationError as error:
+        raise ConfigError(f"{where}: {_message(error)}") from None
     _check_values(space, where)
     return space
 

@@ -16,9 +16,12 @@ from typing import Any
 
 from taskgroup import __version__
 from taskgroup.files import held_lock
+from taskgroup.search.chosen import mark_chosen
+from taskgroup.search.optuna_trials import Optimisers
 from taskgroup.spec.config import StudyConfig
 from taskgroup.spec.plan import StudyData
 from taskgroup.study.finalise import Finaliser
+from taskgroup.study.publish import publish
 from taskgroup.study.session import SearchSession
 from taskgroup.study.transfer import run_transfer
 from taskgroup.tracking import (
@@ -31,6 +34,7 @@ from taskgroup.tracking import (
     read_records,
     write_study,
 )
+from taskgroup.tracking.mlflow_client import uri_of_study
 from taskgroup.tracking.report import write_report
 from taskgroup.tracking.transfer_report import write_transfer
 from taskgroup.urls import redact
@@ -53,11 +57,16 @@ class StudyHooks:
     on_record: Callable[[TrialRecord], None] = field(default=lambda record: None)
 
 
-def conduct(config: StudyConfig, folder: Path, hooks: StudyHooks) -> None:
+def conduct(
+    config: StudyConfig, folder: Path, hooks: StudyHooks, optimisers: Optimisers | None = None
+) -> None:
     """Run a study to its end, from wherever an earlier attempt has left it."""
     data = StudyData(config)
     busy = f"{folder}: another process is working on this run; wait for it or stop it first"
-    with held_lock(folder / "lock", busy), SearchSession.open(config, folder, data) as session:
+    with (
+        held_lock(folder / "lock", busy),
+        SearchSession.open(config, folder, data, optimisers=optimisers) as session,
+    ):
         session.storage.refuse_another_run(folder)
         n_restored = 0
         if (folder / "study.json").exists():
@@ -86,10 +95,12 @@ def conduct(config: StudyConfig, folder: Path, hooks: StudyHooks) -> None:
             final = _finalise(session, on_record, hooks)
             background.wait()
             tracker.log_final(final)
+            mark_chosen(session.storage, config, final)
             _explain(session, final, hooks)
             # The report shows the state.
             write_study(folder, study_record(config, data, "finished"))
-            _publish(folder, tracker)
+            write_report(folder, folder / "report.html")
+            publish(folder, tracker)
             state = "finished"
             # Only trainings that timed out or failed have left any, and nobody will go on with them.
             shutil.rmtree(folder / "checkpoints", ignore_errors=True)
@@ -99,10 +110,12 @@ def conduct(config: StudyConfig, folder: Path, hooks: StudyHooks) -> None:
             tracker.close(state)
 
 
-def join(config: StudyConfig, folder: Path, hooks: StudyHooks) -> int:
+def join(
+    config: StudyConfig, folder: Path, hooks: StudyHooks, optimisers: Optimisers | None = None
+) -> int:
     """Run trials of a study that another process conducts until none is left; return how many were run here."""
     data = StudyData(config)
-    with SearchSession.open(config, folder, data, joins=True) as session:
+    with SearchSession.open(config, folder, data, joins=True, optimisers=optimisers) as session:
         n_run = 0
 
         def on_record(record: TrialRecord) -> None:
@@ -168,16 +181,10 @@ def _explain(session: SearchSession, final: FinalRecord, hooks: StudyHooks) -> N
         write_transfer(report, folder / "transfer")
 
 
-def _publish(folder: Path, tracker: Tracker) -> None:
-    """Write the report, and copy it with all that explains the result to the MLflow run."""
-    page = write_report(folder, folder / "report.html")
-    artifacts = (folder / "affinity", folder / "transfer", page)
-    tracker.log_artifacts(*(path for path in artifacts if path.exists()))
-
-
 def _tracker(config: StudyConfig, folder: Path, data: StudyData) -> Tracker:
     experiment = config.tracking.experiment or f"taskgroup/{data.dataset.name}"
-    return Tracker(folder, config.name, experiment=experiment, uri=config.tracking.uri)
+    uri = uri_of_study(folder, config.tracking.uri)
+    return Tracker(folder, config.name, experiment=experiment, uri=uri)
 
 
 def study_record(config: StudyConfig, data: StudyData, state: str) -> StudyRecord:

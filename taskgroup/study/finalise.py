@@ -1,34 +1,31 @@
-"""From a finished search to an exported bundle: assemble, train again, choose, test once.
+"""From a finished search to an exported bundle: train again where the choice hangs on it, choose, test once.
 
 - The validation value that a grouping was chosen by is too good (winner's curse), and one validation fold says little
-  about a target with few labels. So the best few plans are trained again, with new seeds, each seed validated on
-  another fold; the final grouping is assembled out of the groups trained so.
+  about a target with few labels. So networks are trained again with new seeds, each seed validated on another fold,
+  until more training cannot change the choice (``taskgroup.study.racing``).
 - These networks are the members of the bundle: nothing is trained a third time.
 - The gain of a target is measured against the same recipe learning it alone, member by member.
 - Test metrics are computed once, from the bundle.
 """
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from taskgroup.errors import TaskgroupError
 from taskgroup.execution.evaluator import Evaluator
 from taskgroup.execution.results import ResultStore
+from taskgroup.grouping import Grouping
+from taskgroup.grouping.expected import ExpectedAssembly
 from taskgroup.intervals import Interval, student_interval
 from taskgroup.search.assembly import ScoredPlan, front, trained_groups
+from taskgroup.search.history import baseline_records
 from taskgroup.spec.config import StudyConfig
 from taskgroup.spec.plan import Plan, StudyData
+from taskgroup.spec.sections import SINGLES, TOGETHER
+from taskgroup.study.racing import Race
 from taskgroup.study.recorded_plans import recorded_plan
-from taskgroup.study.refit import (
-    Members,
-    mean_value,
-    member_gains,
-    refit,
-    refit_alone,
-    refit_groups,
-)
+from taskgroup.study.refit import Members, member_gains, refit, refit_alone, try_refit
 from taskgroup.study.release import release
 from taskgroup.tracking import FinalRecord, TrialRecord, read_final, write_final
 from taskgroup.training import GroupResult
@@ -38,14 +35,6 @@ _log = logging.getLogger(__name__)
 # Number of the record of a grouping assembled after the search: behind those of all other assemblies.
 _CHOSEN_NUMBER = 1000
 _CHOSEN_NAME = "chosen"
-
-
-@dataclass(frozen=True, eq=False)
-class _Refitted:
-    """A plan with the members that were trained again."""
-
-    scored: ScoredPlan
-    members: Members
 
 
 class Finaliser:
@@ -85,51 +74,63 @@ class Finaliser:
         existing = read_final(self.folder)
         if existing is not None:
             return existing
-        finalists = self._finalists(records)
-        self.on_phase("reevaluate", len(finalists))
-        refitted, results = self._refit_all(finalists)
-        chosen = self._choose(refitted, results)
-        members = refit(self.evaluator, chosen.plan)
-        self.on_phase("refit", len(members))
-        plan_alone, alone = refit_alone(self.evaluator, chosen.plan)
-        gains_of, gains = self._gains(_Refitted(chosen, members), alone, refitted)
-        self.on_phase("test", 0)
-        scores = release(
-            self.folder, self.data, chosen.plan, members, plan_alone, alone, self.config.name
+        assemblies = self._assemblies()
+        race = Race(
+            self.config,
+            self.data,
+            self.evaluator,
+            self._searched(records),
+            self._alternatives(records),
         )
+        self.on_phase("reevaluate", self.config.refit.top)
+        plan, expected = race.run()
+        chosen = self._scored(plan, assemblies, records)
+        members = refit(self.evaluator, plan)
+        self.on_phase("refit", len(members))
+        plan_alone, alone = refit_alone(self.evaluator, plan)
+        gains_of, gains = self._gains(chosen, members, alone, records)
+        self.on_phase("test", 0)
+        odds = _other_than(expected, plan.grouping)
+        scores = release(
+            self.folder, self.data, plan, members, plan_alone, alone, self.config.name, odds
+        )
+        value = self.config.objective.skill
         final = FinalRecord(
-            grouping=chosen.plan.grouping,
+            grouping=plan.grouping,
             name=chosen.name,
             search_value=chosen.value,
-            reevaluation=student_interval([member.value for member in members]),
+            reevaluation=student_interval([value(member.skills) for member in members]),
             test_value=scores.mean,
             gains=gains,
             test=scores.metrics,
             seeds=tuple(seed for seed, _ in self.data.member_repeats),
             gains_of=gains_of,
             test_gain=scores.mean_gain,
-            plan=chosen.plan.to_dict(),
+            plan=plan.to_dict(),
+            expected_gains=dict(expected.gains),
+            probabilities=odds,
         )
         write_final(self.folder, final)
         return final
 
-    def _finalists(self, records: Sequence[TrialRecord]) -> list[ScoredPlan]:
-        """Return the best assembled plan, then the best trials and baselines; no plan twice."""
-        finalists = self._assemblies()[-1:]
-        plans = [finalist.plan for finalist in finalists]
-        trials = [r for r in records if r.is_trial and r.objective is not None]
-        for record in sorted(trials, key=lambda record: -record.objective):
-            plan = recorded_plan(record, self.store)
-            if self._is_small_enough(plan) and plan not in plans:
-                finalists.append(ScoredPlan(record.name, plan, record.skills, record.keys))
-                plans.append(plan)
-            if len(finalists) >= self.config.refit.top:
-                break
-        if not finalists:
+    def _searched(self, records: Sequence[TrialRecord]) -> list[GroupResult]:
+        """Return the results of the search in the order of its trials."""
+        keys = dict.fromkeys(key for record in records if record.is_trial for key in record.keys)
+        results = [self.store.get(key) for key in keys]
+        searched = [result for result in results if result is not None]
+        if not searched:
             raise TaskgroupError(
                 f"{self.folder}: no trial succeeded, so there is nothing to choose from; see the trials' fail_reason"
             )
-        return finalists[: self.config.refit.top]
+        return searched
+
+    def _alternatives(self, records: Sequence[TrialRecord]) -> dict[str, Grouping]:
+        """Return the groupings of the baselines whose networks depend on the data."""
+        found = {}
+        for name, record in baseline_records(records).items():
+            if name not in (SINGLES, TOGETHER) and record.objective is not None:
+                found[name] = record.grouping
+        return found
 
     def _assemblies(self) -> list[ScoredPlan]:
         """Return and record the best assemblies of more and more networks out of all the search has trained."""
@@ -137,75 +138,67 @@ class Finaliser:
         self.on_phase("assemble", len(groups))
         if not groups:
             return []
-        assemblies = front(groups, self.config.assembly, len(self.data.targets.names))
+        n_targets = len(self.data.targets.names)
+        assemblies = front(groups, self.config.assembly, n_targets, self.config.objective)
         for number, assembly in enumerate(assemblies):
             self.on_record(assembly.record(number))
         return assemblies
 
-    def _is_small_enough(self, plan: Plan) -> bool:
-        most_networks = self.config.assembly.max_networks
-        return most_networks is None or len(plan.grouping) <= most_networks
-
-    def _refit_all(
-        self, finalists: Sequence[ScoredPlan]
-    ) -> tuple[list[_Refitted], dict[str, GroupResult]]:
-        """Train the finalists again, and every target alone; return what is whole, and all results by key.
-
-        A network that cannot be trained leaves out its finalist, not the other networks of it.
-        """
-        refitted = []
-        results: dict[str, GroupResult] = {}
-        failure = None
-        for finalist in finalists:
-            members, trained, failure_of_this = refit_groups(self.evaluator, finalist.plan)
-            results |= {result.key: result for result in trained}
-            if failure_of_this is None:
-                refitted.append(_Refitted(finalist, members))
-            else:
-                failure = failure_of_this
-                _log.warning("%s was not trained again: %s", finalist.name, failure.reason)
-        best = refitted[0].scored if refitted else finalists[0]
-        _, trained_alone, _ = refit_groups(self.evaluator, best.plan.alone())
-        results |= {result.key: result for result in trained_alone}
-        if not results:
-            raise TaskgroupError(
-                f"none of the best groupings could be trained again: {failure.reason}"
-            )
-        return refitted, results
-
-    def _choose(
-        self, refitted: Sequence[_Refitted], results: Mapping[str, GroupResult]
+    def _scored(
+        self, plan: Plan, assemblies: Sequence[ScoredPlan], records: Sequence[TrialRecord]
     ) -> ScoredPlan:
-        """Return the best assembly of all groups that were trained again, of no more networks than it takes.
-
-        Every target learnt alone, which is trained again for the gains anyway, may be part of it.
-        """
-        groups = trained_groups(results.values(), self.data, self.data.member_repeats)
-        assemblies = front(groups, self.config.assembly, len(self.data.targets.names))
-        if not assemblies:
-            raise TaskgroupError(
-                "some targets could not be trained again, in no group; see the warnings above, "
-                "and go on with 'taskgroup resume'"
-            )
-        plan = assemblies[-1].plan
-        for each in refitted:
-            if each.scored.plan == plan:
-                return each.scored
+        """Return the chosen plan with its value in the search, under the name it already has if it has one."""
+        for assembly in assemblies:
+            if assembly.plan == plan:
+                return assembly
+        for record in records:
+            is_scored = record.is_trial and record.objective is not None
+            if is_scored and recorded_plan(record, self.store) == plan:
+                return ScoredPlan(record.name, plan, record.skills, record.keys, record.objective)
         # Its value in the search, for comparison: its groups are in the cache, or nearly all of them.
         searched = self.evaluator.evaluate(plan, self.data.search_repeats)
-        chosen = ScoredPlan(_CHOSEN_NAME, plan, searched.skills, searched.keys)
+        seconds = [result.seconds for result in searched.results]
+        value = self.config.objective.value(searched.skills, seconds)
+        chosen = ScoredPlan(_CHOSEN_NAME, plan, searched.skills, searched.keys, value)
         self.on_record(chosen.record(_CHOSEN_NUMBER))
         return chosen
 
     def _gains(
-        self, chosen: _Refitted, alone: Members, refitted: Sequence[_Refitted]
+        self,
+        chosen: ScoredPlan,
+        members: Members,
+        alone: Members,
+        records: Sequence[TrialRecord],
     ) -> tuple[str, dict[str, Interval]]:
         """Return what joining gave each target, and the name of the grouping this was measured in."""
-        gains = member_gains(chosen.scored.plan, chosen.members, alone)
-        joint = [each for each in refitted if each.scored.plan.has_joint_groups]
-        if gains or not joint:
-            return chosen.scored.name, gains
+        gains = member_gains(chosen.plan, members, alone)
+        joint = self._best_joint(records)
+        if gains or joint is None:
+            return chosen.name, gains
         # One network per target was chosen: the best joint grouping shows what joining would have given.
-        best = max(joint, key=lambda each: mean_value(each.members))
-        _, alone = refit_alone(self.evaluator, best.scored.plan)
-        return best.scored.name, member_gains(best.scored.plan, best.members, alone)
+        name, plan = joint
+        joint_members, failure = try_refit(self.evaluator, plan)
+        if failure is not None:
+            _log.warning("%s was not trained again: %s", name, failure.reason)
+            return chosen.name, gains
+        _, alone = refit_alone(self.evaluator, plan)
+        return name, member_gains(plan, joint_members, alone)
+
+    def _best_joint(self, records: Sequence[TrialRecord]) -> tuple[str, Plan] | None:
+        """Return name and plan of the best trial that learns targets together."""
+        trials = [record for record in records if record.is_trial and record.objective is not None]
+        for record in sorted(trials, key=lambda record: -record.objective):
+            plan = recorded_plan(record, self.store)
+            if plan.has_joint_groups:
+                return record.name, plan
+        return None
+
+
+def _other_than(expected: ExpectedAssembly, grouping: Grouping) -> dict[str, float]:
+    """Return the probabilities that the choice is better than other groupings; it is not compared with itself."""
+    found = dict(expected.probabilities)
+    if all(len(group.targets) == 1 for group in grouping.groups):
+        found.pop(SINGLES, None)
+    if len(grouping) == 1:
+        found.pop(TOGETHER, None)
+    return found

@@ -108,11 +108,6 @@ def member_gains(plan: Plan, members: Members, alone: Members) -> dict[str, Inte
     return gains
 
 
-def mean_value(members: Members) -> float:
-    """Return the mean skill over targets and members."""
-    return float(np.mean([member.value for member in members]))
-
-
 def refit_bundle(folder: Path, data: StudyData, plan: Plan, members: Members, name: str) -> Bundle:
     """Return the bundle, in memory, of a plan's refitted networks, which lie in the run folder."""
     networks = {group: _networks(folder, group, members) for group in plan.grouping.groups}

@@ -51,18 +51,19 @@ def release(
     plan_alone: Plan,
     alone: Members,
     name: str,
+    probabilities: Mapping[str, float] | None = None,
 ) -> HeldOutScores:
     """Test the refitted plan, and write its bundle to ``folder/export`` and its predictions beside it.
 
     The gains are measured against ``alone``, the members of ``plan_alone``: one network for each target that could be
-    trained alone.
+    trained alone. ``probabilities`` that the plan is better than other groupings go into the verdict.
     """
     bundle = refit_bundle(folder, data, plan, members, name)
     bundle_alone = refit_bundle(folder, data, plan_alone, alone, name)
     scores = score_test_rows(bundle, bundle_alone, data)
     truth = {name: data.dataset.targets.column(name)[data.test_rows] for name in bundle.targets}
     write_predictions(folder, truth, scores.predictions)
-    verdict = grouping_verdict(plan.grouping, scores.mean_gain)
+    verdict = grouping_verdict(plan.grouping, scores.mean_gain, probabilities)
     provenance = {**bundle.spec.provenance, "verdict": verdict}
     spec = replace(bundle.spec, metrics={"test": scores.metrics}, provenance=provenance)
     reference = choose_inputs(data.dataset, spec.density.n_channels)

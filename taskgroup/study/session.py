@@ -14,6 +14,7 @@ from taskgroup.machine import available_cores
 from taskgroup.search.affinities import Affinities
 from taskgroup.search.groupings import GroupingBuilder
 from taskgroup.search.loop import SearchLoop
+from taskgroup.search.optuna_trials import Optimisers
 from taskgroup.search.storage import TrialStorage, searched_space
 from taskgroup.spec.config import StudyConfig
 from taskgroup.spec.plan import Recipe, StudyData
@@ -25,7 +26,8 @@ from taskgroup.tracking import TrialRecord
 class SearchSession:
     """What one process needs to search.
 
-    ``evaluators`` are one per worker, and share ``store``; ``peers`` are the processes that work on the same run.
+    ``evaluators`` are one per worker, and share ``store``; ``peers`` are the processes that work on the same run;
+    ``optimisers`` are Optuna's sampler and pruner in place of those that the study names.
     """
 
     config: StudyConfig
@@ -35,11 +37,18 @@ class SearchSession:
     evaluators: list[Evaluator]
     storage: TrialStorage
     peers: Heartbeat
+    optimisers: Optimisers | None = None
 
     @classmethod
     @contextlib.contextmanager
     def open(
-        cls, config: StudyConfig, folder: Path, data: StudyData, *, joins: bool = False
+        cls,
+        config: StudyConfig,
+        folder: Path,
+        data: StudyData,
+        *,
+        joins: bool = False,
+        optimisers: Optimisers | None = None,
     ) -> "Iterator[SearchSession]":
         """Open a session; ``joins`` tells a process that joins a run from the one that conducts it."""
         with contextlib.ExitStack() as stack:
@@ -54,7 +63,7 @@ class SearchSession:
                 evaluators.append(Evaluator(data, store, executor, time_limit, claims))
             storage = TrialStorage.open(config, folder)
             stack.callback(storage.disconnect)
-            yield cls(config, folder, data, store, evaluators, storage, peers)
+            yield cls(config, folder, data, store, evaluators, storage, peers, optimisers)
 
     def loop(
         self, on_record: Callable[[TrialRecord], None], records: Sequence[TrialRecord]
@@ -65,7 +74,14 @@ class SearchSession:
         affinities = Affinities(self.data, self.folder, recipe, self.config.search.seed)
         builder = GroupingBuilder(self.data.targets.names, settings, affinities)
         return SearchLoop(
-            self.config, self.storage, builder, self.evaluators, on_record, records, self.peers
+            self.config,
+            self.storage,
+            builder,
+            self.evaluators,
+            on_record,
+            records,
+            self.peers,
+            self.optimisers,
         )
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from taskgroup.affinity import Affinity
 from taskgroup.errors import RunError
 from taskgroup.grouping import Grouping
+from taskgroup.search.optuna_trials import Optimisers
 from taskgroup.search.storage import TrialStorage
 from taskgroup.spec.config import StudyConfig, load_study
 from taskgroup.study.conduct import StudyHooks, conduct, join
@@ -38,6 +39,8 @@ from taskgroup.tracking.tables import (
 if TYPE_CHECKING:
     import optuna
     import pandas as pd
+    from optuna.pruners import BasePruner
+    from optuna.samplers import BaseSampler
 
     from taskgroup.export import Bundle
 
@@ -54,6 +57,8 @@ class Study:
     ----------
     config: what is searched.
     folder: the run folder; default: ``runs/<name>`` under the working directory or TASKGROUP_HOME.
+    sampler, pruner: objects of Optuna in place of those that the study names. They are not stored: give them again to
+        resume. The pruner stops whole trials, beside ``search.pruner``, which stops groups.
 
     >>> import taskgroup as tg
     >>> study = tg.Study.from_yaml("studies/quickstart.yaml")  # doctest: +SKIP
@@ -61,9 +66,17 @@ class Study:
     >>> print(study.verdict); study.gains(); study.bundle().predict(["CHGCAR"])  # doctest: +SKIP
     """
 
-    def __init__(self, config: StudyConfig, folder: str | Path | None = None) -> None:
+    def __init__(
+        self,
+        config: StudyConfig,
+        folder: str | Path | None = None,
+        *,
+        sampler: "BaseSampler | None" = None,
+        pruner: "BasePruner | None" = None,
+    ) -> None:
         self.config = config
         self.folder = Path(folder) if folder else runs_folder() / config.name
+        self._optimisers = Optimisers(sampler, pruner)
 
     @classmethod
     def from_yaml(
@@ -85,13 +98,13 @@ class Study:
                 f"{self.folder}: a run of this name exists; go on with 'taskgroup resume {self.folder}', "
                 "choose another name with --set name=..., or remove the folder"
             )
-        conduct(self.config, self.folder, hooks or StudyHooks())
+        conduct(self.config, self.folder, hooks or StudyHooks(), self._optimisers)
         return self
 
     def resume(self, hooks: StudyHooks | None = None) -> "Study":
         """Go on where the run stopped; nothing that was trained is trained again. Raises RunError: there is no run."""
         read_study(self.folder)
-        conduct(self.config, self.folder, hooks or StudyHooks())
+        conduct(self.config, self.folder, hooks or StudyHooks(), self._optimisers)
         return self
 
     def work(self, hooks: StudyHooks | None = None) -> int:
@@ -103,7 +116,16 @@ class Study:
         read_study(self.folder)
         if self.final() is not None:
             return 0
-        return join(self.config, self.folder, hooks or StudyHooks())
+        return join(self.config, self.folder, hooks or StudyHooks(), self._optimisers)
+
+    def optuna_study(self) -> "optuna.Study":
+        """Return the plain Optuna study of the run, for ``optuna.visualization``, importances, or a dashboard.
+
+        Its trials hold their grouping, skills, gains and cost as user attributes and their values by epoch; the choice
+        is a trial with the attribute ``chosen``. Raises RunError: there is no run.
+        """
+        read_study(self.folder)
+        return TrialStorage.open(self.config, self.folder).study
 
     def records(self) -> list[TrialRecord]:
         """Return the records of finished trials and assembled groupings, oldest first."""
@@ -209,11 +231,6 @@ class Study:
         bundle = self.bundle()
         save_bundle(out, bundle.spec, bundle.members, bundle.reference)
         return Path(out)
-
-    def optuna_study(self) -> "optuna.Study":
-        """Return the Optuna study of the run, for ``optuna.visualization`` and the like. Raises RunError: no run."""
-        read_study(self.folder)
-        return TrialStorage.open(self.config, self.folder).study
 
     def __repr__(self) -> str:
         return f"Study({self.config.name}, {self.state}: {self.folder})"

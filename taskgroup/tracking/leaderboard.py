@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from taskgroup.errors import RunError, did_you_mean
 from taskgroup.settings_text import common_and_own, differing_names, in_words, recipe_settings
 from taskgroup.tracking.record import FinalRecord, TrialRecord
-from taskgroup.tracking.verdict import mean_gain_in_words, number_in_words
+from taskgroup.tracking.verdict import mean_gain_in_words, number_in_words, verdict_sentence
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -50,11 +50,11 @@ def leaderboard(
     """Return one row per record, best first.
 
     A row is ``{rank, chosen, kind, name, grouping, grouping_id, objective, test, n_networks, state, seconds, skills,
-    gains, test_skills, settings}``.
+    gains, test_skills, settings, verdict}``.
 
     - ``grouping`` is in words, ``{a, b} | {c}``; ``rank`` is None for what is not ranked (refit, pruned, failed).
-    - ``chosen`` marks the choice of ``final``, and only its row has ``test`` (mean skill on test rows) and
-      ``test_skills``: nothing else is tested.
+    - ``chosen`` marks the choice of ``final``, and only its row has ``test`` (mean skill on test rows),
+      ``test_skills``, and the ``verdict`` in one sentence: nothing else is tested.
     - ``gains`` are against the ``singles`` baseline, for assembled groupings too.
     - ``settings`` are the hyper-parameters ``hp/*``; for an assembled grouping the backbones of its networks.
 
@@ -254,6 +254,7 @@ def _row(record: TrialRecord, final: FinalRecord | None) -> Row:
         "gains": dict(record.gains),
         "test_skills": test_skills,
         "settings": settings,
+        "verdict": verdict_sentence(final) if is_chosen else None,
     }
 
 

@@ -12,10 +12,10 @@ import logging
 import math
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from taskgroup.errors import RunError
 from taskgroup.tracking.leaderboard import leaderboard, with_gains
 from taskgroup.tracking.mlflow_client import (
     child_runs,
@@ -25,23 +25,30 @@ from taskgroup.tracking.mlflow_client import (
     is_server,
     record_key,
     slugs,
+    tracking_uri,
 )
+from taskgroup.tracking.mlflow_model import SaveModel, log_model, model_of_run, register_model
 from taskgroup.tracking.mlflow_parent import (
     ParentRun,
     ParentSettings,
     create_parent,
     dataset_note,
+    log_dataset,
     remembered_parent,
+    source_tags,
     without_passwords,
 )
 from taskgroup.tracking.mlflow_run import (
     STATUS_BY_STATE,
+    RunContent,
     final_content,
-    refit_record,
+    summary_content,
     times_of,
     trial_content,
     trial_tags,
 )
+from taskgroup.tracking.mlflow_transfer import transfer_metrics
+from taskgroup.tracking.mlflow_view import write_view
 from taskgroup.tracking.moved import ARTIFACTS, follow_move
 from taskgroup.tracking.record import FinalRecord, TrialRecord
 from taskgroup.tracking.run_folder import read_final, read_records, read_study
@@ -107,6 +114,14 @@ class Tracker:
         self.n_mended = 0
         """Number of runs that a killed process or server had left half-written, and that were removed."""
 
+    @classmethod
+    def of_run(cls, run_dir: str | Path) -> "Tracker":
+        """Return the tracker that the study of a run folder itself used."""
+        study = read_study(run_dir)
+        settings = study.config.get("tracking") or {}
+        uri = tracking_uri(run_dir)
+        return cls(run_dir, study.name, experiment=settings.get("experiment"), uri=uri)
+
     @property
     def is_behind(self) -> bool:
         """Whether MLflow may lack something: the last call to it failed."""
@@ -128,7 +143,7 @@ class Tracker:
         self._safely(lambda: None)
         if records is None:
             records = read_records(self.run_dir)
-        for record in with_gains(records):
+        for record in records:
             self.log_trial(record)
 
     def log_trial(self, record: TrialRecord) -> None:
@@ -137,24 +152,39 @@ class Tracker:
             self._safely(lambda: self._log_record(record))
 
     def log_final(self, final: FinalRecord) -> None:
-        """Log the choice of the study on the parent: values with intervals, gains, test metrics, the verdict.
-
-        Where the run folder holds its bundle, ``export``, the refit becomes a child run with the bundle as artifact.
-        """
+        """Log the result of the study: on the run of the choice and on that of the study, with the verdict."""
         self._safely(lambda: self._log_final(final))
-        bundle = self.run_dir / "export"
-        if bundle.is_dir():
-            self.log_refit(refit_record(final), bundle)
 
-    def log_refit(self, record: TrialRecord, bundle_dir: str | Path) -> None:
-        """Log the refit as a child run with the exported bundle as its artifact ``bundle``."""
+    def log_model(self, save: SaveModel) -> None:
+        """Log the model of the choice on its run, once; ``save`` writes it to a folder."""
+        self._safely(lambda: self._log_model(save))
 
-        def log() -> None:
-            run_id = self._log_record(record)
-            self._client.log_artifacts(run_id, str(bundle_dir), "bundle")
+    def register_model(self, name: str, description: str) -> int:
+        """Register the model of the choice and return its version. Raises RunError: MLflow lacks it."""
+        run_id = self.chosen_run_id
+        model_id = None if run_id is None else model_of_run(self._client, run_id)
+        if model_id is None:
+            raise RunError(
+                f"{self.run_dir}: MLflow at {redact(self.uri)} has no model of this run; "
+                f"bring it up to date with: taskgroup sync {self.run_dir}"
+            )
+        return register_model(self._client, name, run_id, model_id, description)
 
-        if (record.kind, record.number) not in self._run_ids:
-            self._safely(log)
+    def log_transfer(self) -> None:
+        """Log who helped whom, and which measure predicted it, as metrics of the study."""
+        metrics = transfer_metrics(self.run_dir, self._slugs)
+        self._safely(lambda: RunContent(metrics).log(self._client, self.parent_run_id))
+
+    @property
+    def chosen_run_id(self) -> str | None:
+        """The run of the choice; None before the end of the study, or while no call has reached the server."""
+        final = read_final(self.run_dir)
+        if final is None:
+            return None
+        for record in read_records(self.run_dir):
+            if record.name == final.name:
+                return self._run_ids.get((record.kind, record.number))
+        return None
 
     def log_artifacts(self, *paths: str | Path) -> None:
         """Log files or folders (figures, matrices, the report) on the parent run."""
@@ -230,21 +260,30 @@ class Tracker:
         existing = self._run_ids.get((record.kind, record.number))
         if existing is not None:
             return existing
+        record = self._with_gains(record)
         start, end = times_of(record)
+        tags = trial_tags(record) | source_tags(self._study)
         run = self._client.create_run(
             self._parent.experiment_id,
             start_time=start,
             run_name=record.name,
-            tags=trial_tags(record) | {"mlflow.parentRunId": self._parent.run_id},
+            tags=tags | {"mlflow.parentRunId": self._parent.run_id},
         )
         run_id = run.info.run_id
         trial_content(record, self._slugs).log(self._client, run_id)
+        log_dataset(self._client, run_id, self._study)
         self._client.log_dict(run_id, without_passwords(record.to_dict()), "record.json")
         self._log_best(record)
         # The status comes last: by it a half-logged run is known.
         self._client.set_terminated(run_id, STATUS_BY_STATE[record.state], end)
         self._run_ids[record.kind, record.number] = run_id
         return run_id
+
+    def _with_gains(self, record: TrialRecord) -> TrialRecord:
+        """Return the record with its gains; those of an assembled grouping are known from other records."""
+        if record.gains or record.is_trial:
+            return record
+        return with_gains([*read_records(self.run_dir), record])[-1]
 
     def _log_best(self, record: TrialRecord) -> None:
         """Log the best validation value so far on the parent; test values do not compete with it."""
@@ -256,19 +295,38 @@ class Tracker:
 
     def _log_final(self, final: FinalRecord) -> None:
         run_id = self._parent.run_id
+        records = with_gains(read_records(self.run_dir))
         content = final_content(final, self._slugs)
-        description = f"{verdict_sentence(final)}\n\n{dataset_note(self._study)}"
-        tags = {**content.tags, "mlflow.note.content": description}
-        replace(content, tags=tags).log(self._client, run_id)
+        content.log(self._client, run_id)
+        summary_content(final, records).log(self._client, run_id)
+        verdict = verdict_sentence(final)
+        self._client.set_tag(
+            run_id, "mlflow.note.content", f"{verdict}\n\n{dataset_note(self._study)}"
+        )
         self._client.log_dict(run_id, final.to_dict(), "final.json")
-        self._tag_chosen(final)
+        self._log_positions(records, final)
+        for record in records:
+            chosen_id = self._run_ids.get((record.kind, record.number))
+            if record.name == final.name and chosen_id is not None:
+                content.log(self._client, chosen_id)
+                self._client.set_tag(chosen_id, "chosen", "true")
+                self._client.set_tag(chosen_id, "mlflow.note.content", verdict)
+        write_view(self._client, self._parent.experiment_id, run_id, is_finished=True)
 
-    def _tag_chosen(self, final: FinalRecord) -> None:
-        """Tag the child run of the choice."""
-        for record in read_records(self.run_dir):
-            run_id = self._run_ids.get((record.kind, record.number))
-            if record.name == final.name and run_id is not None:
-                self._client.set_tag(run_id, "chosen", "true")
+    def _log_positions(self, records: list[TrialRecord], final: FinalRecord) -> None:
+        """Log the place of each run in the leaderboard as a metric; that of the choice is 0."""
+        id_by_name = {}
+        for record in records:
+            id_by_name[record.name] = self._run_ids.get((record.kind, record.number))
+        for row in leaderboard(records, final=final):
+            position = 0 if row["chosen"] else row["rank"]
+            run_id = id_by_name[row["name"]]
+            if position is not None and run_id is not None:
+                self._client.log_metric(run_id, "position", position)
+
+    def _log_model(self, save: SaveModel) -> None:
+        if self.chosen_run_id is not None:
+            log_model(self._client, self.chosen_run_id, save)
 
     def _end(self, state: str) -> None:
         run_id = self._parent.run_id

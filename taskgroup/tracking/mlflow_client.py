@@ -8,11 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from taskgroup.files import read_json
-from taskgroup.urls import resolve, sqlite_url
+from taskgroup.urls import redact, resolve, sqlite_url
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
     from mlflow.tracking import MlflowClient
+
+_log = logging.getLogger(__name__)
 
 _ENVIRONMENT = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
@@ -48,6 +50,25 @@ def tracking_uri(run_dir: str | Path) -> str:
     if remembered is None:
         return default_uri(run_dir)
     return resolve("tracking.uri", remembered)
+
+
+def uri_of_study(run_dir: str | Path, configured: str | None) -> str | None:
+    """Return where a study is to log: as configured, else where it went before, else what MLFLOW_TRACKING_URI says.
+
+    None: in its own folder.
+    """
+    if configured is not None:
+        return configured
+    of_environment = os.environ.get("MLFLOW_TRACKING_URI") or None
+    path = Path(run_dir) / MEMORY_FILE
+    if path.exists():
+        remembered = read_json(path)["uri"]
+        # Without its password it could not be used.
+        if of_environment is None or redact(of_environment) != remembered:
+            return remembered
+    if of_environment is not None:
+        _log.warning("MLflow keeps the records at %s (MLFLOW_TRACKING_URI)", redact(of_environment))
+    return of_environment
 
 
 def is_server(uri: str) -> bool:
@@ -152,7 +173,7 @@ def _row(
     gains = {}
     skill_prefix, objective = "val", "objective"
     if kind == "refit":
-        skill_prefix, objective = "test", "test/objective"
+        skill_prefix, objective = "test", "test_skill"
     for slug, target in labels.items():
         skill = metrics.get(f"{skill_prefix}/{slug}/skill")
         gain = metrics.get(f"gain/{slug}")

@@ -1,5 +1,8 @@
 """The parent run of a study in MLflow: found again when the study is resumed, else made."""
 
+import contextlib
+import getpass
+import json
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -7,11 +10,15 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from taskgroup.files import plain_json, read_json, write_json
 from taskgroup.tracking.mlflow_client import MEMORY_FILE, default_uri
 from taskgroup.tracking.mlflow_run import RunContent, study_params
+from taskgroup.tracking.mlflow_view import write_view
 from taskgroup.tracking.record import StudyRecord
 from taskgroup.urls import redact
 
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
+
+# Characters of a digest; MLflow refuses more than 36.
+_LONGEST_DIGEST = 36
 
 
 class ParentRun(NamedTuple):
@@ -48,9 +55,12 @@ def create_parent(
     """Make the parent run of a study and remember it in the run folder."""
     experiment_id = _experiment(client, settings)
     tags = {"kind": "study", "state": "running", "mlflow.note.content": dataset_note(study)}
+    tags |= source_tags(study)
     run = client.create_run(experiment_id, run_name=settings.run_name, tags=tags)
     run_id = run.info.run_id
     RunContent(params=study_params(study.config)).log(client, run_id)
+    log_dataset(client, run_id, study)
+    write_view(client, experiment_id, run_id, is_finished=False)
     labels = {slug: target for target, slug in settings.slug_by_target.items()}
     client.log_dict(run_id, labels, "labels.json")
     client.log_dict(run_id, without_passwords(asdict(study)), "study.json")
@@ -66,6 +76,41 @@ def dataset_note(study: StudyRecord) -> str:
     dataset = study.dataset
     version, digest = dataset.get("version", ""), dataset.get("hash", "")
     return f"dataset {dataset['name']} {version}, hash {digest}".strip()
+
+
+def source_tags(study: StudyRecord) -> dict[str, str]:
+    """Return the tags that fill MLflow's columns Source and User."""
+    version = study.versions.get("taskgroup", "")
+    tags = {
+        "mlflow.source.name": f"taskgroup {version}".strip(),
+        "mlflow.source.type": "LOCAL",
+    }
+    # A container may run under a number that no user has.
+    with contextlib.suppress(OSError, KeyError):
+        tags["mlflow.user"] = getpass.getuser()
+    return tags
+
+
+def log_dataset(client: "MlflowClient", run_id: str, study: StudyRecord) -> None:
+    """Log the dataset as the input of a run: its name, the beginning of its hash, its targets with units."""
+    from mlflow.entities import Dataset, DatasetInput, InputTag
+
+    dataset = study.dataset
+    columns = []
+    for name, target in study.targets.items():
+        label = f"{name} [{target['unit']}]" if target.get("unit") else name
+        columns.append({"type": "double", "name": label, "required": False})
+    digest = str(dataset.get("hash") or dataset.get("version") or "unknown")
+    source = {"name": dataset["name"], "version": dataset.get("version"), "split": study.split_id}
+    entity = Dataset(
+        name=dataset["name"],
+        digest=digest[:_LONGEST_DIGEST],
+        source_type="taskgroup",
+        source=json.dumps(source),
+        schema=json.dumps({"mlflow_colspec": columns}),
+    )
+    context = InputTag("mlflow.data.context", "training and validation")
+    client.log_inputs(run_id, [DatasetInput(entity, [context])])
 
 
 def without_passwords(content: Any) -> Any:

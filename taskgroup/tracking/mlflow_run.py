@@ -3,12 +3,16 @@
 import json
 import math
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
+from taskgroup.settings_text import in_words
+from taskgroup.tracking.leaderboard import plan_settings
 from taskgroup.tracking.record import FinalRecord, TrialRecord
+from taskgroup.tracking.report import plan_in_words
+from taskgroup.tracking.verdict import mean_gain_in_words, number_in_words
 from taskgroup.urls import redact
 
 if TYPE_CHECKING:
@@ -27,6 +31,20 @@ _PARAMS_PER_REQUEST = 100
 # MLflow's status by the state of a record. A pruned trial did what it was asked to and is no failure; the tag
 # ``state`` tells it from a complete one.
 STATUS_BY_STATE = {"COMPLETE": "FINISHED", "PRUNED": "FINISHED", "FAIL": "FAILED"}
+
+# The metrics worth a column of MLflow's table, in this order; no others are named without a slash.
+COLUMNS = (
+    "position",
+    "objective",
+    "mean_gain",
+    "worst_gain",
+    "negative_transfers",
+    "new_seed_skill",
+    "test_skill",
+    "test_gain",
+    "networks",
+    "seconds",
+)
 
 Point = tuple[str, float | None, int]  # metric, value, step
 
@@ -70,14 +88,17 @@ def param_text(value: Any) -> str:
 
 
 def trial_content(record: TrialRecord, slug_by_target: Mapping[str, str]) -> RunContent:
-    """Return metrics, parameters and learning curve of a record. The refit's values are those on test rows."""
+    """Return metrics, parameters and learning curve of a record. The refit's values are those on test rows.
+
+    Metrics without a slash are those of ``COLUMNS``; every other one stands behind a prefix.
+    """
     is_refit = record.kind == "refit"
     prefix = "test" if is_refit else "val"
     metrics: dict[str, float | None] = {
-        "test/objective" if is_refit else "objective": record.objective,
-        "cost/seconds": record.seconds,
-        "cost/n_networks": len(record.grouping),
-        "cost/n_cached": record.n_cached,
+        "test_skill" if is_refit else "objective": record.objective,
+        "seconds": record.seconds,
+        "networks": len(record.grouping),
+        "cost/cached_networks": record.n_cached,
     }
     metrics |= _gain_metrics(record.gains, slug_by_target)
     for target, values in record.metrics.items():
@@ -89,7 +110,17 @@ def trial_content(record: TrialRecord, slug_by_target: Mapping[str, str]) -> Run
     for epoch, skills in enumerate(record.curve, start=1):
         for target, skill in skills.items():
             curve.append((f"curve/{slug_by_target[target]}", skill, epoch))
-    return RunContent(metrics, record.settings, curve=curve)
+    return RunContent(metrics, record.settings or plan_params(record.plan), curve=curve)
+
+
+def plan_params(plan: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Return the settings that the networks of an assembled grouping share, and what each has besides."""
+    params = plan_settings(plan)
+    networks, _ = plan_in_words(plan)
+    for number, network in enumerate(networks, start=1):
+        settings = f", {network['settings']}" if network["settings"] else ""
+        params[f"network/{number:02d}"] = f"{network['group']}: {network['backbone']}{settings}"
+    return params
 
 
 def trial_tags(record: TrialRecord) -> dict[str, str]:
@@ -101,6 +132,7 @@ def trial_tags(record: TrialRecord) -> dict[str, str]:
         "state": record.state,
         "grouping": str(record.grouping),
         "grouping_id": record.grouping.grouping_id,
+        "mlflow.note.content": trial_note(record),
     }
     if record.fail_kind:
         tags["fail_kind"] = record.fail_kind
@@ -110,20 +142,37 @@ def trial_tags(record: TrialRecord) -> dict[str, str]:
 
 
 def final_content(final: FinalRecord, slug_by_target: Mapping[str, str]) -> RunContent:
-    """Return metrics and tags of a study's result, for its parent run."""
-    metrics: dict[str, float | None] = {"final/search_value": final.search_value}
-    intervals = {"final/reevaluation": final.reevaluation, "final/test": final.test_value}
+    """Return metrics of a study's result, for the run of the choice and for that of the study."""
+    metrics: dict[str, float | None] = {
+        "new_seed_skill": final.reevaluation.mean,
+        "test_skill": final.test_value.mean,
+    }
+    intervals = {"final/new_seed_skill": final.reevaluation, "final/test_skill": final.test_value}
     if final.test_gain is not None:
+        metrics["test_gain"] = final.test_gain.mean
         intervals["final/test_gain"] = final.test_gain
     for target, gain in final.gains.items():
-        intervals[f"gain/{slug_by_target[target]}"] = gain
+        intervals[f"final/gain/{slug_by_target[target]}"] = gain
     for name, interval in intervals.items():
-        metrics[name] = interval.mean
+        metrics[f"{name}/mean"] = interval.mean
         metrics[f"{name}/low"] = interval.low
         metrics[f"{name}/high"] = interval.high
     for target, values in final.test.items():
         for name, value in values.items():
             metrics[f"test/{slug_by_target[target]}/{name}"] = value
+    return RunContent(metrics)
+
+
+def summary_content(final: FinalRecord, records: Sequence[TrialRecord]) -> RunContent:
+    """Return what the run of a study shows beside the metrics of its result: the choice, and what the search cost."""
+    metrics: dict[str, float | None] = {
+        "objective": final.search_value,
+        "networks": len(final.grouping),
+        "seconds": sum(record.seconds for record in records),
+    }
+    for record in records:
+        if record.name == final.name:
+            metrics |= _gain_summary(record.gains)
     tags = {
         "chosen": final.name,
         "grouping": str(final.grouping),
@@ -132,33 +181,20 @@ def final_content(final: FinalRecord, slug_by_target: Mapping[str, str]) -> RunC
     return RunContent(metrics, tags=tags)
 
 
-def refit_record(final: FinalRecord) -> TrialRecord:
-    """Return the refit of a study's choice as a record: its skills, gains and metrics are those on test rows."""
-    skills = {}
-    gains = {}
-    for target, metrics in final.test.items():
-        skills[target] = metrics.get("skill")
-        if "gain" in metrics:
-            gains[target] = metrics["gain"]
-    return TrialRecord(
-        number=0,
-        kind="refit",
-        name="refit",
-        grouping=final.grouping,
-        objective=final.test_value.mean,
-        skills=skills,
-        gains=gains,
-        settings={},
-        state="COMPLETE",
-        fail_kind=None,
-        fail_reason=None,
-        keys=(),
-        n_cached=0,
-        seconds=0.0,
-        metrics=final.test,
-        time=final.time,
-        plan=final.plan,
-    )
+def trial_note(record: TrialRecord) -> str:
+    """Return a record in a sentence, and its hyper-parameters, for MLflow's description of its run."""
+    note = str(record.grouping)
+    if record.state == "COMPLETE":
+        note += f": mean skill {number_in_words(record.objective, '.4f')} on validation rows"
+        gain = mean_gain_in_words(record.gains)
+        if gain:
+            note += f", mean gain over one network per property {gain}"
+    elif record.state == "PRUNED":
+        note += ": stopped early, since its groups could not become part of the best assembly"
+    else:
+        note += f": failed ({record.fail_kind})"
+    settings = in_words(record.settings)
+    return f"{note}.\n\n{settings}" if settings else f"{note}."
 
 
 def study_params(config: Mapping[str, Any], prefix: str = "study") -> dict[str, Any]:
@@ -182,12 +218,18 @@ def _gain_metrics(
     gains: Mapping[str, float | None], slug_by_target: Mapping[str, str]
 ) -> dict[str, float | None]:
     metrics = {f"gain/{slug_by_target[target]}": gain for target, gain in gains.items()}
+    return metrics | _gain_summary(gains)
+
+
+def _gain_summary(gains: Mapping[str, float | None]) -> dict[str, float | None]:
     known = [gain for gain in gains.values() if gain is not None]
-    if known:
-        metrics["gain/mean"] = sum(known) / len(known)
-        metrics["gain/min"] = min(known)
-        metrics["n_negative_transfer"] = sum(gain < 0 for gain in known)
-    return metrics
+    if not known:
+        return {}
+    return {
+        "mean_gain": sum(known) / len(known),
+        "worst_gain": min(known),
+        "negative_transfers": sum(gain < 0 for gain in known),
+    }
 
 
 def _milliseconds(seconds: float) -> int:

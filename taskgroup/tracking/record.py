@@ -103,6 +103,10 @@ class FinalRecord:
         test_gain: mean skill of the choice minus that of one network per target, on test rows, with its paired
             bootstrap interval; None in records of older versions.
         plan: grouping and recipe of each group, as ``Plan.to_dict`` gives it; None in records of older versions.
+        expected_gains: per target the skill expected of new seeds less that of its best network alone, on validation
+            rows; empty in records of older versions.
+        probabilities: that the choice is better than ``singles``, ``together`` and other baselines, by what is expected
+            of new seeds on validation rows; empty in records of older versions.
     """
 
     grouping: Grouping
@@ -117,6 +121,8 @@ class FinalRecord:
     time: str = field(default_factory=_now)
     test_gain: Interval | None = None
     plan: dict[str, Any] | None = None
+    expected_gains: dict[str, Interval] = field(default_factory=dict)
+    probabilities: dict[str, float] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         """Return a JSON-ready dict, with ``grouping_id`` beside the grouping."""
@@ -132,7 +138,9 @@ class FinalRecord:
             fields[name] = Interval(**content[name])
         if content.get("test_gain") is not None:
             fields["test_gain"] = Interval(**content["test_gain"])
-        fields["gains"] = {target: Interval(**gain) for target, gain in content["gains"].items()}
+        for name in ("gains", "expected_gains"):
+            gains = content.get(name, {})
+            fields[name] = {target: Interval(**gain) for target, gain in gains.items()}
         return cls(**fields)
 
 

@@ -15,9 +15,10 @@ from typing import IO, Any
 
 from taskgroup.errors import RunError, TaskgroupError
 from taskgroup.files import read_json
-from taskgroup.tracking.mlflow_client import MEMORY_FILE, is_server, tracking_uri
+from taskgroup.tracking.mlflow_client import MEMORY_FILE, connect, is_server, tracking_uri
+from taskgroup.tracking.mlflow_view import table_page, write_view
 from taskgroup.tracking.moved import follow_move
-from taskgroup.tracking.run_folder import read_study
+from taskgroup.tracking.run_folder import read_final, read_study
 from taskgroup.urls import redact, resolve, sqlite_url
 
 _HOST = "127.0.0.1"
@@ -33,12 +34,19 @@ _WATCH_EVERY = 0.5
 _END_PATIENCE = 5
 
 
-def serve(run_dir: str | Path, port: int, say: Callable[[str], Any]) -> None:
+def serve(
+    run_dir: str | Path,
+    port: int,
+    say: Callable[[str], Any],
+    open_page: Callable[[str], Any] = lambda address: None,
+) -> None:
     """Serve MLflow on ``port`` and the Optuna dashboard on the next one until KeyboardInterrupt (or SIGTERM).
 
-    ``say`` is given one line per server. Raises RunError: a port is taken; TaskgroupError: a server fails.
+    ``say`` is given one line per server, ``open_page`` the address of MLflow's table of runs, once it answers.
+    Raises RunError: a port is taken; TaskgroupError: a server fails.
     """
     follow_move(run_dir)
+    _refresh_view(Path(run_dir))
     commands = server_commands(Path(run_dir), port)
     pages = start_pages(Path(run_dir))
     signal.signal(signal.SIGTERM, _interrupt)
@@ -49,8 +57,10 @@ def serve(run_dir: str | Path, port: int, say: Callable[[str], Any]) -> None:
                 say(f"{name}: {command}")
                 continue
             servers.append(stack.enter_context(_running(name, command, port + offset)))
-            page = pages.get(name, "")
-            say(f"{name}: http://{_HOST}:{port + offset}{page}")
+            address = f"http://{_HOST}:{port + offset}{pages.get(name, '')}"
+            say(f"{name}: {address}")
+            if offset == 0:
+                open_page(address)
         say("Ctrl-C stops.")
         with contextlib.suppress(KeyboardInterrupt):
             while all(server.poll() is None for server in servers):
@@ -74,16 +84,26 @@ def server_commands(run_dir: Path, port: int) -> dict[str, list[str] | str]:
 
 
 def start_pages(run_dir: Path) -> dict[str, str]:
-    """Return the page to open first by server: MLflow's table of this study's runs, best objective on top.
+    """Return the page to open first by server: MLflow's table of this study's runs, the choice on top.
 
     MLflow's own start page leads to an empty list of traces.
     """
     path = run_dir / MEMORY_FILE
     if not path.exists():
         return {}
-    experiment_id = read_json(path)["experiment_id"]
-    order = "orderByKey=metrics.%60objective%60&orderByAsc=false"
-    return {"MLflow": f"/#/experiments/{experiment_id}/runs?{order}"}
+    memory = read_json(path)
+    return {"MLflow": table_page(memory["experiment_id"], memory["run_id"])}
+
+
+def _refresh_view(run_dir: Path) -> None:
+    """Write the view that the start page names: runs of older versions have none."""
+    path = run_dir / MEMORY_FILE
+    uri = tracking_uri(run_dir)
+    if is_server(uri) or not path.exists():
+        return
+    memory = read_json(path)
+    is_finished = read_final(run_dir) is not None
+    write_view(connect(uri), memory["experiment_id"], memory["run_id"], is_finished)
 
 
 def _address(port: int) -> list[str]:

@@ -6,15 +6,28 @@ from taskgroup.grouping import Grouping
 from taskgroup.intervals import Interval
 from taskgroup.tracking.record import FinalRecord
 
+_ALTERNATIVES = {"singles": "one network per property", "together": "one network for all"}
+# Probabilities beyond are not told apart: draws and model are not that exact.
+_ALMOST = 0.99
+
 
 def verdict_sentence(final: FinalRecord) -> str:
-    """Return which grouping a study chose and what it gains on test rows over one network per property."""
-    return grouping_verdict(final.grouping, final.test_gain)
+    """Return which grouping a study chose, what it gains on test rows over one network per property, how sure it is."""
+    return grouping_verdict(final.grouping, final.test_gain, final.probabilities)
 
 
-def grouping_verdict(grouping: Grouping, test_gain: Interval | None) -> str:
-    """Return the verdict on a grouping whose mean skill on test rows was compared with one network per property."""
+def grouping_verdict(
+    grouping: Grouping,
+    test_gain: Interval | None,
+    probabilities: Mapping[str, float] | None = None,
+) -> str:
+    """Return the verdict on a grouping whose mean skill on test rows was compared with one network per property.
+
+    ``probabilities`` that it is better than other groupings, by what is expected of new seeds, make a clause of it.
+    """
     head = f"{grouping}: {_networks(len(grouping))} for {_properties(len(grouping.targets))}"
+    if probabilities:
+        head += f", {_odds(probabilities)}"
     if all(len(group.targets) == 1 for group in grouping.groups):
         return f"{head}, each alone; joining is not shown to help here."
     if test_gain is None or test_gain.mean is None:
@@ -26,6 +39,25 @@ def grouping_verdict(grouping: Grouping, test_gain: Interval | None) -> str:
     if test_gain.mean > 0:
         return f"{head}; {gain} {compared}: joining helps."
     return f"{head}; {gain} {compared}: joining hurts here, although it looked best on validation rows."
+
+
+def _odds(probabilities: Mapping[str, float]) -> str:
+    """Return how probably a grouping beats others, for example ``expected to beat one network for all (97 %)``."""
+    parts = []
+    for name, probability in probabilities.items():
+        label = _ALTERNATIVES.get(name, f"the {name} grouping")
+        parts.append(f"{label} ({_percent(probability)})")
+    listed = parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}"
+    return f"expected to beat {listed}"
+
+
+def _percent(probability: float) -> str:
+    """Return a probability in per cent; the ends of the range are never certain."""
+    if probability > _ALMOST:
+        return "over 99 %"
+    if probability < 1 - _ALMOST:
+        return "under 1 %"
+    return f"{probability:.0%}".replace("%", " %")
 
 
 def gain_in_a_word(gain: Interval) -> str:

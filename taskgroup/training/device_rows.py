@@ -16,14 +16,16 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from taskgroup.datasets import Dataset, Split, TargetScaler, TargetTable
+from taskgroup.datasets.density_rows import equal_shape_batches
 from taskgroup.errors import ConfigError, TargetError, TaskgroupError
 from taskgroup.models import AtomBatch, CrystalBatch, MultiTaskNetwork, PreparedRows, View
 from taskgroup.models.views.rows import channels_first, channels_last
 from taskgroup.training.prepared_rows import cache_folder, load_prepared, save_prepared
 
 _log = logging.getLogger(__name__)
-# Densities in memory at a time while preparing.
+# Densities in memory at a time while preparing, and their grid points: several fields of each are made.
 _CHUNK = 64
+_CHUNK_POINTS = 64 * 32**3
 # Most bytes of prepared rows that a CPU keeps in memory, over all datasets and views.
 _RESIDENT_BYTES = 4 << 30
 # Seconds of preparing from which on the rows are kept on disk.
@@ -80,8 +82,7 @@ class _UnpreparedRows:
     def prepare(self, numbers: NDArray[np.int64]) -> None:
         """Make sure that rows of these numbers are prepared."""
         missing = np.unique(numbers[~self.done[numbers]])
-        for start in range(0, len(missing), _CHUNK):
-            chunk = missing[start : start + _CHUNK]
+        for chunk in equal_shape_batches(self.dataset.shapes, missing, _CHUNK, _CHUNK_POINTS):
             index = torch.from_numpy(chunk)
             prepared = _prepare_rows(self.dataset, self.view, self.lattice, chunk)
             for room, tensor in zip(self.rows.tensors, prepared.tensors, strict=True):
@@ -97,7 +98,7 @@ def _prepare_rows(
         density = torch.from_numpy(dataset.densities(numbers)).to(lattice.device)
         cells = lattice[torch.from_numpy(numbers).to(lattice.device)]
         atoms = _atoms(dataset, numbers).to(lattice.device)
-        return view.prepare(CrystalBatch(density, cells, atoms))
+        return view.prepare(CrystalBatch(density, cells, atoms, dataset.sigma))
 
 
 def _atoms(dataset: Dataset, numbers: NDArray[np.int64]) -> AtomBatch:
@@ -112,12 +113,13 @@ def prepare_rows(dataset: Dataset, view: View, device: torch.device) -> DeviceRo
 
     The least recently used ones are dropped when memory is needed.
     """
-    key = (dataset.inputs_hash, view.key, str(device))
+    inputs_hash = _inputs_hash(dataset, view)
+    key = (inputs_hash, view.key, str(device))
     if key in _cache:
         _cache.move_to_end(key)
         return _cache[key]
     lattice = torch.tensor(dataset.lattices, dtype=torch.float32, device=device)
-    stored = load_prepared(dataset.inputs_hash, view.key, len(dataset))
+    stored = load_prepared(inputs_hash, view.key, len(dataset))
     if stored is None:
         _cache[key] = _prepare_all(dataset, view, lattice)
     else:
@@ -125,11 +127,30 @@ def prepare_rows(dataset: Dataset, view: View, device: torch.device) -> DeviceRo
     return _cache[key]
 
 
+def _inputs_hash(dataset: Dataset, view: View) -> str:
+    """Return a hash of what the view looks at, whatever the labels are."""
+    if view.uses_atoms:
+        return f"{dataset.inputs_hash} {dataset.atoms_hash}"
+    return dataset.inputs_hash
+
+
+def _check_atoms(dataset: Dataset) -> None:
+    """Refuse rows without atoms. Raises ConfigError."""
+    for row_id, symbols in zip(dataset.ids, dataset.species, strict=True):
+        if not symbols:
+            raise ConfigError(
+                f"model.atoms: structure needs the atoms of every row, but row '{row_id}' has none; "
+                "ingest it with its structure, leave it out, or use model.atoms: density"
+            )
+
+
 def _prepare_all(dataset: Dataset, view: View, lattice: Tensor) -> DeviceRows:
     """Prepare all rows on the device of ``lattice`` and keep them on disk if that took long.
 
     Rows that do not fit into the device's memory become files that are filled on demand.
     """
+    if view.uses_atoms:
+        _check_atoms(dataset)
     started = time.perf_counter()
     example = _prepare_rows(dataset, view, lattice, np.arange(1))
     needed = example.nbytes * len(dataset)
@@ -141,7 +162,7 @@ def _prepare_all(dataset: Dataset, view: View, lattice: Tensor) -> DeviceRows:
     rest.prepare(np.arange(len(dataset)))
     rows = view.trimmed(rows)
     if time.perf_counter() - started > _LONG:
-        save_prepared(dataset.inputs_hash, view.key, rows)
+        save_prepared(_inputs_hash(dataset, view), view.key, rows)
     return DeviceRows(rows, lattice)
 
 

@@ -7,9 +7,6 @@ from torch import Tensor, nn
 
 from taskgroup.models.backbones.base import Lesson
 
-_STEPS = 1000
-_BATCH = 256
-_LR = 0.003
 # Share of the steps in which the learning rate rises.
 _WARMUP = 0.1
 # Least deviation of a label: one that does not vary is not divided by zero.
@@ -35,12 +32,14 @@ def learn_lesson(
     wanted = torch.from_numpy(np.nan_to_num(standardised)).to(inputs)
     weight = torch.from_numpy(~np.isnan(standardised)).to(inputs)
     lesson.begin(inputs)
-    optimizer = torch.optim.AdamW(lesson.parameters(), lr=_LR)
+    optimizer = torch.optim.AdamW(lesson.parameters(), lr=lesson.lr)
     schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, _LR, total_steps=_STEPS, pct_start=_WARMUP
+        optimizer, lesson.lr, total_steps=lesson.steps, pct_start=_WARMUP
     )
-    for _ in range(_STEPS):
-        batch = torch.randint(len(inputs), (_BATCH,), generator=generator).to(inputs.device)
+    for _ in range(lesson.steps):
+        batch = torch.randint(len(inputs), (lesson.batch_size,), generator=generator).to(
+            inputs.device
+        )
         predicted = lesson.predict(inputs[batch])
         error = nn.functional.huber_loss(predicted, wanted[batch], reduction="none")
         optimizer.zero_grad()

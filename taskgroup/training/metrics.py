@@ -24,7 +24,7 @@ _LEAST_RELATIVE_SPREAD = 1e-12
 # A single confident mistake must not make the log loss of a whole target infinite.
 _LEAST_PROBABILITY = 1e-7
 # A target counts at most this much against the others in a mean skill: below -1 all predictors are equally useless.
-_LEAST_SKILL = -1.0
+LEAST_SKILL = -1.0
 
 
 def r2_score(truth: Array, predicted: Array, weights: Array | None = None) -> Array:
@@ -133,7 +133,7 @@ def mean_skill(skills: Mapping[str, float | None]) -> float:
     clipped = []
     for skill in skills.values():
         if skill is not None and math.isfinite(skill):
-            clipped.append(max(skill, _LEAST_SKILL))
+            clipped.append(max(skill, LEAST_SKILL))
     if not clipped:
         return math.nan
     return sum(clipped) / len(clipped)

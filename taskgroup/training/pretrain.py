@@ -70,7 +70,7 @@ def pretrained_trunk(dataset: Dataset, split: Split, job: GroupJob, device: torc
     key = _key(
         dataset.inputs_hash,
         dataset.formulas,
-        _atoms_hash(dataset),
+        dataset.atoms_hash,
         split.id,
         job.model.model_dump(mode="json"),
         training.model_dump(mode="json"),
@@ -96,7 +96,7 @@ def _learn_lessons(run: TrainingLoop, dataset: Dataset, split: Split) -> None:
         key = _key(
             lesson.name,
             dataset.inputs_hash,
-            _atoms_hash(dataset),
+            dataset.atoms_hash,
             split.id,
             run.network.view.key,
             run.job.seed,
@@ -137,14 +137,6 @@ def _keep(kept: OrderedDict[str, State], key: str, state: State) -> None:
 
 def _key(*content: Any) -> str:
     return hashlib.sha256(canonical_json(content).encode()).hexdigest()
-
-
-def _atoms_hash(dataset: Dataset) -> str:
-    """Return a hash of the atoms of all rows."""
-    digest = hashlib.sha256()
-    for species, sites in zip(dataset.species, dataset.frac_coords, strict=True):
-        digest.update(" ".join(species).encode() + sites.tobytes())
-    return digest.hexdigest()
 
 
 def _weights_hash(module: nn.Module) -> str:

@@ -247,9 +247,7 @@ def test_export_adds_programs_and_registers(bundle, tmp_path, capsys, monkeypatc
     monkeypatch.setattr(
         "taskgroup.export.formats.export_programs", lambda *a: calls.append(a[1:]) or [a[1] / "x"]
     )
-    monkeypatch.setattr(
-        "taskgroup.export.model_registry.register_bundle", lambda *a: calls.append(a) or 3
-    )
+    monkeypatch.setattr("taskgroup.study.publish.register_model", lambda *a: calls.append(a) or 3)
     run, mine = make_run(tmp_path / "runs" / "demo", bundle), tmp_path / "mine"
     arguments = [
         "export",
@@ -266,7 +264,7 @@ def test_export_adds_programs_and_registers(bundle, tmp_path, capsys, monkeypatc
     code, out, _ = call(capsys, *arguments)
     assert code == 0
     assert calls[:2] == [(mine / "programs", "pt2"), (mine / "programs", "onnx")]
-    assert calls[2] == (mine, "demo", f"sqlite:///{run / 'mlflow.db'}", run / "mlartifacts")
+    assert calls[2] == (run, "demo")
     assert "models:/demo/3, alias champion" in out
 
 

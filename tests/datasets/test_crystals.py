@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from taskgroup.datasets import load_dataset
+from taskgroup.densities import Density, standard_form
 
 # Volume (Å^3 per atom) and bulk modulus (GPa), PBE, WIEN2k: Lejaeghere et al., doi:10.1126/science.aad3000
 TEXTBOOK = {
@@ -166,14 +167,33 @@ def test_heusler_crystals_follow_slater_and_pauling(magnets, name: str) -> None:
 
 
 def test_the_magnetisation_of_a_magnet_integrates_to_its_moment(magnets) -> None:
-    rows = np.arange(len(magnets))
-    density = magnets.densities(rows).astype(float)
-    assert density.shape[1:] == (2, 32, 32, 32)
     volumes = np.abs(np.linalg.det(magnets.lattices))
     atoms = np.array([len(species) for species in magnets.species])
-    moments = density[:, 1].mean((1, 2, 3)) * volumes / atoms
+    moments = np.empty(len(magnets))
+    for rows, batch in magnets.density_batches():
+        density = batch.astype(float)
+        assert density.shape[1] == 2
+        moments[rows] = density[:, 1].mean((1, 2, 3)) * volumes[rows] / atoms[rows]
+        assert (density[:, 0].max((1, 2, 3)) > np.abs(density[:, 1]).max((1, 2, 3))).all()
     np.testing.assert_allclose(moments, magnets.targets.column("magnetic_moment"), atol=0.02)
-    assert (density[:, 0].max((1, 2, 3)) > np.abs(density[:, 1]).max((1, 2, 3))).all()
+
+
+@pytest.mark.parametrize("name", ["crystals", "magnets"])
+def test_packed_densities_are_in_their_standard_form(name: str) -> None:
+    data = load_dataset(name)
+    for row in range(0, len(data), 7):
+        density = Density(
+            data.densities([row])[0],
+            data.lattices[row],
+            data.species[row],
+            data.frac_coords[row],
+        )
+        form, report = standard_form(density, sigma=0, spacing=0.2)
+        assert report.repeats == 1
+        # Of axes, and of peaks, that a symmetry exchanges, rounding chooses: values may change places.
+        total, again = np.sort(density.values[0], axis=None), np.sort(form.values[0], axis=None)
+        assert np.abs(total - again).max() < 5e-3 * total[-1]
+        assert density.values[0, 0, 0, 0] > 0.999 * total[-1]
 
 
 def test_magnets_and_crystals_share_no_row(magnets, crystals) -> None:

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from taskgroup.datasets import Dataset, Target, TargetTable, load_dataset
+from taskgroup.datasets.density_rows import digest_density, equal_shape_batches
 from taskgroup.errors import ConfigError, StoreError, TargetError
 
 from .conftest import make_dataset
@@ -49,7 +50,9 @@ def test_the_cells_of_the_crystals_have_the_volume_and_mass_of_their_labels(
 
 
 def test_the_densities_of_the_crystals_hold_whole_numbers_of_electrons(crystals: Dataset) -> None:
-    means = crystals.densities().astype(float).mean(axis=(1, 2, 3, 4))
+    means = np.empty(len(crystals))
+    for rows, densities in crystals.density_batches():
+        means[rows] = densities.astype(float).mean(axis=(1, 2, 3, 4))
     electrons = means * np.abs(np.linalg.det(crystals.lattices))
     np.testing.assert_allclose(electrons, np.round(electrons), rtol=1e-3)
     assert electrons.min() > 0.99
@@ -71,14 +74,52 @@ def test_the_crystals_load_from_another_folder_without_the_repository_in_sight(
 
 
 def test_densities_come_as_float32_of_the_rows_asked_for_in_their_order(crystals: Dataset) -> None:
-    some = crystals.densities([5, 2])
+    rows = np.flatnonzero((crystals.shapes == crystals.shapes[2]).all(axis=1))
+    some = crystals.densities(rows[[5, 2]])
     assert some.dtype == np.float32
-    assert some.shape == (2, crystals.n_channels, crystals.grid, crystals.grid, crystals.grid)
-    every = crystals.densities()
+    assert some.shape == (2, crystals.n_channels, *crystals.shapes[2])
+    every = crystals.densities(rows)
     np.testing.assert_array_equal(some, every[[5, 2]])
-    mask = np.arange(len(crystals)) == 7
+    mask = np.arange(len(crystals)) == rows[7]
     np.testing.assert_array_equal(crystals.densities(mask), every[7:8])
     assert len(crystals.densities([])) == 0
+
+
+def test_rows_on_grids_of_several_shapes_come_in_batches_of_one_shape(crystals: Dataset) -> None:
+    with pytest.raises(StoreError, match=r"one shape, found \d+ shapes among 622 rows"):
+        crystals.densities()
+    seen = []
+    for rows, densities in crystals.density_batches(np.arange(5, 200)):
+        seen += rows.tolist()
+        for row, density in zip(rows, densities, strict=True):
+            assert density.shape[1:] == tuple(crystals.shapes[row])
+        np.testing.assert_array_equal(densities[-1:], crystals.densities(rows[-1:]))
+    assert sorted(seen) == list(range(5, 200))
+
+
+def test_grid_points_are_as_near_as_the_spacing_says(crystals: Dataset) -> None:
+    distances = np.linalg.norm(crystals.lattices, axis=2) / crystals.shapes
+    assert crystals.spacing == 0.2
+    assert crystals.grid is None
+    assert distances.max() <= 0.2 + 1e-9
+    assert distances.mean() > 0.17
+
+
+def test_digests_tell_grids_of_equal_size_and_other_shape_apart() -> None:
+    values = np.arange(24, dtype=np.float16)
+    digests = {
+        digest_density(values.reshape(shape)) for shape in ((1, 2, 3, 4), (1, 4, 3, 2), (1, 1, 1, 24))
+    }
+    assert len(digests) == 3
+
+
+def test_batches_of_one_shape_are_bounded_and_hold_each_row_once() -> None:
+    shapes = np.array([[2, 2, 2], [4, 2, 2], [2, 2, 2], [2, 2, 4], [4, 2, 2], [2, 2, 2]])
+    batches = [rows.tolist() for rows in equal_shape_batches(shapes, np.array([5, 4, 2, 1, 0]), 2)]
+    assert batches == [[5, 2], [0], [4, 1]]
+    large = [rows.tolist() for rows in equal_shape_batches(shapes, np.arange(6), 9, most_points=20)]
+    assert sorted(large) == [[0, 2], [1], [3], [4], [5]]
+    assert list(equal_shape_batches(shapes, np.array([], dtype=np.int64))) == []
 
 
 def test_an_unknown_dataset_is_refused_with_what_there_is() -> None:

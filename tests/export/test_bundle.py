@@ -14,7 +14,9 @@ from safetensors.torch import save_file
 
 from taskgroup.errors import BundleError, InputError
 from taskgroup.export import Bundle, conformal_widths, load_bundle, residual_scale, save_bundle
+from taskgroup.export.card import model_card
 from taskgroup.grouping import Grouping
+from taskgroup.models import ModelConfig, MultiTaskNetwork
 
 
 def alter(folder: Path, change, seal: bool = True) -> None:
@@ -72,6 +74,23 @@ def test_the_card_names_backbone_and_hyper_parameters_and_the_verdict(bundle, tm
     assert "lr 0.003" in card
 
 
+@pytest.mark.parametrize(
+    ("mode", "words"),
+    [
+        ("density", "from its electron density alone."),
+        ("structure", "from its electron density with the atoms that travel with it:"),
+        ("structure_alone", "without its electron density (a yardstick"),
+    ],
+)
+def test_the_card_says_whether_the_atoms_are_given(bundle, mode, words) -> None:
+    members = {}
+    for group, networks in bundle.members.items():
+        config = ModelConfig(backbone="peaks", width=2, descriptors=False, atoms=mode)
+        network = networks[0]
+        members[group] = [MultiTaskNetwork(config, network.targets, network.scaler)]
+    assert words in model_card(bundle.spec, members)
+
+
 def test_editing_the_card_does_not_spoil_the_bundle(saved) -> None:
     (saved / "README.md").write_text("mine")
     load_bundle(saved)
@@ -80,7 +99,7 @@ def test_editing_the_card_does_not_spoil_the_bundle(saved) -> None:
 def test_a_newer_format_is_refused_by_its_number(saved) -> None:
     alter(saved, lambda content: content.update(format_version=99))
     with pytest.raises(
-        BundleError, match=r"format_version must be at most 2, but it is 99 .*upgrade"
+        BundleError, match=r"format_version must be at most 3, but it is 99 .*upgrade"
     ):
         load_bundle(saved)
 

@@ -1,20 +1,17 @@
 """Programs in other formats give the bundle's numbers; a registered model too."""
 
 import json
-import shutil
 from dataclasses import replace
 
 import numpy as np
-import pandas as pd
 import pytest
 import torch
 
 from taskgroup.datasets import TargetScaler
-from taskgroup.export import Bundle, save_bundle
+from taskgroup.export import Bundle
 from taskgroup.export.formats import GroupProgram, export_programs
-from taskgroup.export.model_registry import register_bundle
 from taskgroup.grouping import Group, Grouping
-from taskgroup.models import ModelConfig, MultiTaskNetwork
+from taskgroup.models import AtomBatch, ModelConfig, MultiTaskNetwork
 
 
 @pytest.fixture(scope="module")
@@ -109,6 +106,67 @@ def test_the_peaks_of_a_density_are_found_by_the_program_too(
     assert_same_as_bundle(bundle, dataset, run)
 
 
+def test_a_program_of_a_network_that_knows_the_atoms_takes_them(
+    make_together, dataset, tmp_path
+) -> None:
+    species = [("Si",), ("Na", "Cl")] * (len(dataset) // 2)
+    frac_coords = [np.arange(3.0 * len(atoms)).reshape(-1, 3) / 7 for atoms in species]
+    dataset = replace(dataset, species=species, frac_coords=frac_coords)
+    bundle = make_together(
+        dataset, 1, backbone="peaks", descriptors=False, atoms="structure", lowpass=0.4
+    )
+    export_programs(bundle, tmp_path, "pt2")
+    program = torch.export.load(tmp_path / "group0.pt2").module()
+    atoms = AtomBatch.of(dataset.species[:5], dataset.frac_coords[:5])
+
+    def run(density, lattice):
+        with torch.no_grad():
+            return program(
+                density=torch.tensor(density),
+                lattice=torch.tensor(lattice),
+                numbers=atoms.numbers,
+                positions=atoms.positions,
+            )
+
+    assert_same_as_bundle(bundle, dataset, run)
+
+
+@pytest.mark.parametrize("form", ["pt2", "onnx"])
+def test_programs_convolve_with_radial_kernels_as_the_bundle_does(
+    make_together, dataset, tmp_path, form
+) -> None:
+    bundle = make_together(
+        dataset,
+        1,
+        backbone="radial3d",
+        reader=4,
+        words=2,
+        heads=1,
+        stride=1,
+        sigmas=(0.0, 0.4),
+        descriptors=False,
+    )
+    assert_same_as_bundle(bundle, dataset, exported(bundle, tmp_path, form))
+
+
+def exported(bundle, folder, form):
+    """Return a function that runs the bundle's only program in a format."""
+    if form == "onnx":
+        pytest.importorskip("onnxscript")
+        onnxruntime = pytest.importorskip("onnxruntime")
+    export_programs(bundle, folder, form)
+    if form == "onnx":
+        session = onnxruntime.InferenceSession(folder / "group0.onnx")
+        return lambda rho, cell: session.run(["values", "stds"], {"density": rho, "lattice": cell})
+    program = torch.export.load(folder / "group0.pt2").module()
+
+    def run(density, lattice):
+        with torch.no_grad():
+            return program(torch.tensor(density), torch.tensor(lattice))
+
+    return run
+
+
 def test_the_onnx_program_gives_the_numbers_of_the_bundle(programs, together, dataset) -> None:
     onnxruntime = pytest.importorskip("onnxruntime")
     session = onnxruntime.InferenceSession(programs / "group0.onnx")
@@ -124,35 +182,3 @@ def test_programs_of_all_formats_stand_in_one_list_with_units(programs, together
     assert [program["file"] for program in content["programs"]] == ["group0.pt2", "group0.onnx"]
     assert all(program["units"] == together.units for program in content["programs"])
     assert content["density"] == {"kind": "valence", "grid": 8, "sigma": 0.2, "n_channels": 1}
-
-
-@pytest.mark.filterwarnings("ignore")  # MLflow's own, on loading
-def test_a_registered_model_predicts_like_the_bundle_and_the_latest_is_champion(
-    make_bundle, make_dataset, tmp_path, monkeypatch
-) -> None:
-    import mlflow
-
-    dataset = make_dataset(kind="promolecule")
-    bundle = make_bundle(dataset)
-    folder = save_bundle(tmp_path / "bundle", bundle.spec, bundle.members)
-    structure = str(tmp_path / "Si.cif")
-    dataset.structure(0).to(filename=structure)
-    elsewhere = tmp_path / "elsewhere"
-    elsewhere.mkdir()
-    monkeypatch.chdir(elsewhere)
-    uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
-    assert [register_bundle(folder, "toy", uri, tmp_path / "artifacts") for _ in range(2)] == [1, 2]
-    shutil.rmtree(folder)  # the registered model stands on its own
-    before = mlflow.get_tracking_uri(), mlflow.get_registry_uri()
-    try:
-        mlflow.set_tracking_uri(uri)
-        mlflow.set_registry_uri(uri)
-        assert int(mlflow.MlflowClient().get_model_version_by_alias("toy", "champion").version) == 2
-        model = mlflow.pyfunc.load_model("models:/toy@champion")
-    finally:
-        mlflow.set_tracking_uri(before[0])
-        mlflow.set_registry_uri(before[1])
-    predicted = model.predict(pd.DataFrame({"path": [structure]}))
-    np.testing.assert_allclose(predicted, bundle.predict([structure]), rtol=1e-6)
-    assert not list(tmp_path.rglob("*.pkl"))
-    assert not list(elsewhere.iterdir())

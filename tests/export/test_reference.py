@@ -10,7 +10,15 @@ import torch
 
 from taskgroup.cli import main
 from taskgroup.errors import BundleError
-from taskgroup.export import Bundle, check_bundle, choose_inputs, load_bundle, save_bundle
+from taskgroup.export import (
+    Bundle,
+    ReferenceInputs,
+    check_bundle,
+    choose_inputs,
+    load_bundle,
+    reference,
+    save_bundle,
+)
 from taskgroup.export import bundle_folder as folder_module
 from taskgroup.export.reference import (
     TOLERANCE,
@@ -139,7 +147,9 @@ def test_an_altered_reference_file_is_refused(proven) -> None:
         load_bundle(proven)
 
 
-def test_reference_inputs_are_few_small_and_the_same_for_equal_datasets(make_dataset) -> None:
+def test_reference_inputs_are_few_small_and_the_same_for_equal_datasets(
+    make_dataset, monkeypatch
+) -> None:
     dataset = make_dataset()
     chosen, again = choose_inputs(dataset, 1), choose_inputs(make_dataset(), 1)
     np.testing.assert_array_equal(chosen.densities, again.densities)
@@ -147,9 +157,25 @@ def test_reference_inputs_are_few_small_and_the_same_for_equal_datasets(make_dat
     all_volumes = np.linalg.det(dataset.lattices)
     assert volumes[1] == all_volumes.min()
     assert volumes[2] == all_volumes.max()
-    assert chosen.densities.dtype == np.float16
-    large = replace(dataset, grid=64)
-    assert len(choose_inputs(large, 1).densities) == 1
+    assert {density.dtype for density in chosen.densities} == {np.dtype(np.float16)}
+    monkeypatch.setattr(reference, "_MOST_BYTES", 2 * chosen.densities[0].nbytes)
+    assert len(choose_inputs(dataset, 1).densities) == 2
+    monkeypatch.setattr(reference, "_MOST_BYTES", 1)
+    assert len(choose_inputs(dataset, 1).densities) == 1
+
+
+def test_reference_inputs_may_have_grids_of_several_shapes(bundle, tmp_path) -> None:
+    random = np.random.default_rng(0)
+    densities = [
+        random.uniform(0.1, 1, shape).astype(np.float16) for shape in ((1, 8, 8, 8), (1, 6, 9, 12))
+    ]
+    inputs = ReferenceInputs(densities, np.stack([4.0 * np.eye(3), np.diag([3.0, 4.5, 6.0])]))
+    folder = save_bundle(tmp_path / "ragged", bundle.spec, bundle.members, inputs)
+    result = check_bundle(folder)
+    assert result.n_inputs == 2
+    assert result.holds
+    for stored, density in zip(load_bundle(folder).reference.densities, densities, strict=True):
+        np.testing.assert_array_equal(stored, density)
 
 
 def test_an_exported_copy_keeps_its_reference(proven, tmp_path) -> None:

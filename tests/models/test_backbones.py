@@ -64,8 +64,19 @@ class TestPeaks(BackboneConformance):
     name = "peaks"
 
 
+class TestPeaksOfKnownAtoms(BackboneConformance):
+    name = "peaks"
+    settings = BackboneConformance.settings | {"atoms": "structure"}
+
+    def randomised(self, rows, generator):
+        randomised = super().randomised(rows, generator)
+        peaks = randomised["peaks"].clone()
+        peaks[:, :, :2] = rows["peaks"][:, :, :2]
+        return randomised.replace(peaks=peaks)
+
+
 def test_names_are_unique_and_an_unknown_one_is_refused():
-    assert len(set(BACKBONES)) == len(BACKBONES) >= len(BACKBONES.builtin_names) == 5
+    assert len(set(BACKBONES)) == len(BACKBONES) >= len(BACKBONES.builtin_names) == 6
     with pytest.raises(ConfigError, match="unknown backbone 'msa3dcn'; did you mean 'msa3dcnn'"):
         BACKBONES.find("msa3dcn")
 

@@ -38,7 +38,13 @@ def test_a_forest_on_descriptors_knows_the_bulk_modulus_of_unseen_chemical_syste
 
     data = load_dataset("crystals")
     split = data.splits().split()
-    x = descriptors(data.densities(), data.lattices)
+    batches = [
+        (rows, descriptors(densities, data.lattices[rows]))
+        for rows, densities in data.density_batches()
+    ]
+    x = np.empty((len(data), batches[0][1].shape[1]))
+    for rows, numbers in batches:
+        x[rows] = numbers
     y = np.log(data.targets.column("bulk_modulus"))
     forest = ExtraTreesRegressor(100, random_state=0).fit(x[split.train], y[split.train])
     assert r2_score(y[split.validation], forest.predict(x[split.validation])) > 0.8

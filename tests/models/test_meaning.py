@@ -22,6 +22,12 @@ SHOWN = {
         "positions": 0.02071314,
         "statistics": 0.695451,
     },
+    ("AtomView", 1): {
+        "peaks": 0.6153998,
+        "nearness": 0.1598619,
+        "positions": 0.5172248,
+        "statistics": 0.695451,
+    },
 }
 
 
@@ -63,7 +69,15 @@ def test_the_key_of_prepared_rows_has_the_version(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "settings", [{}, {"view": "cartesian"}, {"backbone": "descriptors"}, {"backbone": "peaks"}]
+    "settings",
+    [
+        {},
+        {"view": "cartesian"},
+        {"backbone": "descriptors"},
+        {"backbone": "peaks"},
+        {"backbone": "peaks", "atoms": "structure"},
+        {"backbone": "radial3d"},
+    ],
 )
 def test_a_version_shows_what_it_always_did(settings):
     view = make_view(ModelConfig(grid=8, **settings), 1)

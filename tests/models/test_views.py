@@ -6,11 +6,11 @@ from itertools import permutations, product
 import pytest
 import torch
 
-from taskgroup.errors import ConfigError
 from taskgroup.models import CrystalBatch, ModelConfig, make_view
-from taskgroup.models.fields import density_fields, scale_values
+from taskgroup.models.fields import density_fields, on_finer_grid, scale_values
 from taskgroup.models.testing import ViewConformance
 from taskgroup.models.views import (
+    AtomView,
     CartesianView,
     DistributionView,
     FractionalView,
@@ -51,6 +51,16 @@ class TestPeakView(ViewConformance):
     settings = ViewConformance.settings | {"backbone": "peaks"}
 
 
+class TestAtomView(ViewConformance):
+    view = AtomView
+    settings = ViewConformance.settings | {"backbone": "peaks", "atoms": "structure"}
+
+
+class TestAtomViewOfStructuresAlone(ViewConformance):
+    view = AtomView
+    settings = ViewConformance.settings | {"backbone": "peaks", "atoms": "structure_alone"}
+
+
 def shown(view, grid, lattice):
     """The grid that a backbone gets."""
     return view(PreparedRows.of(grid=grid), lattice)["grid"]
@@ -89,10 +99,29 @@ def test_unscaled_block_means_keep_the_charge(density, lattice):
 
 
 @pytest.mark.parametrize("channels", [1, 2])
-def test_a_grid_finer_than_the_stored_one_is_the_stored_one(channels):
-    density, lattice = make_densities(2, n=8, channels=channels), make_cells(2)
-    view = make(in_channels=channels, grid=16)
-    assert view.prepare(CrystalBatch(density, lattice))["grid"].shape == (2, 4 * channels, 8, 8, 8)
+def test_a_grid_finer_than_the_stored_one_is_its_fourier_series(channels):
+    density, lattice = make_densities(2, n=9, channels=channels), make_cells(2)
+    view = make(in_channels=channels, grid=18, scaling="none", fields=("density",), widths=())
+    grid = view.prepare(CrystalBatch(density, lattice))["grid"] * 0.5
+    assert grid.shape == (2, channels, 18, 18, 18)
+    torch.testing.assert_close(grid[:, :, ::2, ::2, ::2], density, rtol=1e-4, atol=1e-4)
+
+
+def test_grids_of_any_shape_are_seen_on_the_views_grid():
+    """A crystal stored on another grid that holds all its waves is seen alike."""
+    coarse, lattice = make_densities(2, n=7), make_cells(2)
+    finer = on_finer_grid(coarse, (8, 16, 12))
+    view = make(grid=4)
+    seen = view.prepare(CrystalBatch(finer, lattice))
+    assert seen["grid"].shape[2:] == (4, 4, 4)
+    # blocks of other lengths: means of the same function
+    whole = view.prepare(CrystalBatch(on_finer_grid(coarse, (48, 48, 48)), lattice))
+    exact = make(grid=4, scaling="none", fields=("density",), widths=())
+    for crystals in (finer, on_finer_grid(coarse, (48, 48, 48))):
+        mean = exact.prepare(CrystalBatch(crystals, lattice))["grid"].mean((2, 3, 4))
+        torch.testing.assert_close(mean * 0.5, coarse.mean((2, 3, 4)))
+    assert whole["grid"].shape == seen["grid"].shape
+    assert (whole["grid"] - seen["grid"]).abs().mean() < 0.1 * whole["grid"].std()
 
 
 @pytest.mark.parametrize(
@@ -145,12 +174,6 @@ def test_a_magnetisation_turned_round_is_the_same_crystal(kind):
         strict=True,
     )
     assert not all(torch.equal(*pair) for pair in pairs)
-
-
-@pytest.mark.parametrize("settings", [{"grid": 6}, {"grid": 32, "patch": 16}])
-def test_a_grid_that_does_not_divide_the_stored_one_is_refused(settings):
-    with pytest.raises(ConfigError, match=r"model\.grid, model\.patch: .* stored 8 points"):
-        make(**settings).prepare(CrystalBatch(make_densities(1, n=8), make_cells(1)))
 
 
 @pytest.mark.parametrize(

@@ -224,3 +224,43 @@ def test_interrupted_trials_are_run_again_within_the_budget(make_config, tmp_pat
     assert len(records) == 8
     assert 5 not in {record.number for record in records}
     assert len(again.storage.trials(TrialState.COMPLETE)) == 8
+
+
+LEARNS = "space.grouping.proposal={choices: [expected, cluster]}"
+
+
+def test_trials_that_learn_say_so_in_their_parameters_and_repeat_nothing(
+    make_config, tmp_path: Path
+):
+    search = Search(make_config, tmp_path, LEARNS, "search.n_trials=14")
+    records = search.run()
+    stored = {trial.number: trial for trial in search.storage.trials()}
+    learned = [r for r in records if r.settings["grouping/proposal"] == "expected"]
+    assert learned
+    for record in learned:
+        params = stored[record.number].params
+        assert params["grouping.proposal"] == "expected"
+        assert params["training.lr"] == record.settings["hp/training.lr"]
+        assert not any(name in params for name in ("grouping.method", "grouping.threshold"))
+        assert record.n_cached < len(record.keys)
+
+
+def test_a_resumed_search_proposes_what_an_uninterrupted_one_does(make_config, tmp_path: Path):
+    overrides = (LEARNS, "search.pruner=none", "search.n_trials=12")
+    for name in ("whole", "parts"):
+        (tmp_path / name).mkdir()
+    whole = Search(make_config, tmp_path / "whole", *overrides).run()
+    first = Search(make_config, tmp_path / "parts", *overrides)
+
+    def killed(record: TrialRecord) -> None:
+        if record.number == 7:
+            raise KeyboardInterrupt
+        first.records.append(record)
+
+    first.loop._on_record = killed
+    with pytest.raises(KeyboardInterrupt):
+        first.run()
+    with Heartbeat(tmp_path / "parts") as peers:
+        first.storage.settle_interrupted(first.records, peers)
+    again = Search(make_config, tmp_path / "parts", *overrides, records=first.records).run()
+    assert [record.plan for record in again] == [record.plan for record in whole]

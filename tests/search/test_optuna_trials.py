@@ -8,13 +8,13 @@ from taskgroup.grouping import Grouping
 from taskgroup.search import optuna_trials
 from taskgroup.search.optuna_trials import OptunaTrials, TrialSettings
 from taskgroup.search.storage import TrialStorage
-from taskgroup.spec.config import SearchConfig
+from taskgroup.spec.config import SearchConfig, StudyConfig
 from taskgroup.spec.space import Space
 from taskgroup.spec.space_check import load_space
 from taskgroup.tracking import TrialRecord
 from taskgroup.urls import sqlite_url
 
-SEARCH = SearchConfig(startup_trials=5, seed=3)
+STUDY = StudyConfig(name="a", dataset="a", space={}, search=SearchConfig(startup_trials=5, seed=3))
 
 
 @pytest.fixture
@@ -67,7 +67,7 @@ def shown(known: OptunaTrials) -> list[tuple[dict, float]]:
 
 
 def test_every_trial_stands_in_the_storage_as_it_was_asked_and_told(storage, space):
-    known = OptunaTrials(storage, space, SEARCH)
+    known = OptunaTrials(storage, space, STUDY)
     asked = [known.ask() for _ in range(8)]
     for i, each in enumerate(asked):
         known.tell(ended(each, 0.1 * i))
@@ -83,7 +83,7 @@ def test_every_trial_stands_in_the_storage_as_it_was_asked_and_told(storage, spa
 def test_a_stopped_trial_counts_with_what_it_had_reached_and_a_failed_one_not_at_all(
     storage, space
 ):
-    known = OptunaTrials(storage, space, SEARCH)
+    known = OptunaTrials(storage, space, STUDY)
     known.tell(ended(known.ask(), 0.5))
     known.tell(ended(known.ask(), 0.0, "PRUNED", reached=0.3))
     known.tell(ended(known.ask(), 0.0, "FAIL"))
@@ -92,7 +92,7 @@ def test_a_stopped_trial_counts_with_what_it_had_reached_and_a_failed_one_not_at
 
 
 def test_a_trial_that_others_have_closed_stays_as_they_closed_it(storage, space):
-    known = OptunaTrials(storage, space, SEARCH)
+    known = OptunaTrials(storage, space, STUDY)
     asked = known.ask()
     storage.study.tell(asked.number, state=TrialState.FAIL)
     known.tell(ended(asked, 0.5))
@@ -103,7 +103,7 @@ def test_queued_trials_come_first_in_their_order(storage, space):
     for name, lr, batch_size in (("first", 0.05, 16), ("second", 0.002, 64)):
         parameters = {"training.lr": lr, "training.batch_size": batch_size}
         storage.study.enqueue_trial(parameters, user_attrs={"name": name, "kind": "baseline"})
-    known = OptunaTrials(storage, space, SEARCH)
+    known = OptunaTrials(storage, space, STUDY)
     first, second, third = known.ask(), known.ask(), known.ask()
     assert [first.attributes["name"], second.attributes["name"]] == ["first", "second"]
     assert (first.settings["training"]["lr"], second.settings["training"]["lr"]) == (0.05, 0.002)
@@ -111,12 +111,12 @@ def test_queued_trials_come_first_in_their_order(storage, space):
 
 
 def test_a_resumed_study_shows_the_sampler_what_the_first_run_did(storage, space):
-    first, records = OptunaTrials(storage, space, SEARCH), []
+    first, records = OptunaTrials(storage, space, STUDY), []
     for i in range(12):
         state = "PRUNED" if i % 3 == 0 else "COMPLETE"
         records.append(ended(first.ask(), 0.01 * i, state, reached=0.005 * i))
         first.tell(records[-1])
-    again = OptunaTrials(storage, space, SEARCH, records)
+    again = OptunaTrials(storage, space, STUDY, records)
     assert shown(again) == shown(first)
     assert again.ask().number == 12
 
@@ -125,7 +125,7 @@ def test_of_many_trials_the_best_and_the_latest_are_kept(storage, space, monkeyp
     monkeypatch.setattr(optuna_trials, "BEST", 3)
     monkeypatch.setattr(optuna_trials, "LATEST", 4)
     monkeypatch.setattr(optuna_trials, "_FULL", 10)
-    known = OptunaTrials(storage, space, SEARCH)
+    known = OptunaTrials(storage, space, STUDY)
     values = [0.9, 0.1, 0.8, 0.2, 0.7, 0.3, 0.4, 0.5, 0.6, 0.05]
     for value in values:
         known.tell(ended(known.ask(), value))
@@ -133,12 +133,11 @@ def test_of_many_trials_the_best_and_the_latest_are_kept(storage, space, monkeyp
 
 
 def test_proposals_are_those_of_optuna_itself(storage, space):
-    known = OptunaTrials(storage, space, SEARCH)
-    sampler = optuna.samplers.TPESampler(
-        seed=SEARCH.seed * 100_003, n_startup_trials=SEARCH.startup_trials
-    )
-    plain = optuna.create_study(sampler=sampler, direction="maximize")
-    for _ in range(20):
+    known = OptunaTrials(storage, space, STUDY)
+    plain = optuna.create_study(direction="maximize")
+    for number in range(20):
+        # One sampler per trial, so that a resumed search draws what it would have drawn otherwise.
+        plain.sampler = STUDY.search.sampler.make(3 * 100_003 + number, 5)
         asked, trial = known.ask(), plain.ask()
         assert asked.settings == space.suggest(trial)
         value = -abs(trial.params["training.lr"] - 0.02)
@@ -149,7 +148,7 @@ def test_proposals_are_those_of_optuna_itself(storage, space):
 def test_a_repeat_is_shown_to_the_sampler_and_fails_in_the_storage_naming_the_earlier_trial(
     storage, space
 ):
-    known = OptunaTrials(storage, space, SEARCH)
+    known = OptunaTrials(storage, space, STUDY)
     known.tell(ended(known.ask(), 0.5))
     known.tell_repeat(ended(known.ask(), 0.5), earlier=0)
     assert [value for _, value in shown(known)] == [0.5, 0.5]
@@ -159,7 +158,7 @@ def test_a_repeat_is_shown_to_the_sampler_and_fails_in_the_storage_naming_the_ea
 
 
 def test_a_trial_without_a_place_is_withdrawn_and_the_sampler_never_sees_it(storage, space):
-    known = OptunaTrials(storage, space, SEARCH)
+    known = OptunaTrials(storage, space, STUDY)
     known.withdraw(known.ask())
     assert shown(known) == []
     (trial,) = storage.trials()
@@ -170,7 +169,7 @@ def test_a_trial_without_a_place_is_withdrawn_and_the_sampler_never_sees_it(stor
 def test_open_trials_are_those_that_run_or_wait(storage, space):
     storage.study.enqueue_trial({"training.lr": 0.05, "training.batch_size": 16})
     storage.study.enqueue_trial({"training.lr": 0.002, "training.batch_size": 64})
-    known = OptunaTrials(storage, space, SEARCH, owner="here-7")
+    known = OptunaTrials(storage, space, STUDY, owner="here-7")
     assert known.next_queued() == 0
     asked = known.ask()
     assert known.open_numbers() == {0, 1}

@@ -5,7 +5,12 @@ from pathlib import Path
 import pytest
 
 from taskgroup.errors import ConfigError
-from taskgroup.spec.config import StudyConfig, load_study, parse_duration, study_schema
+from taskgroup.models import BACKBONES
+from taskgroup.models.config import setting_names
+from taskgroup.spec.config import StudyConfig, find_config, load_study, parse_duration, read_yaml
+from taskgroup.spec.schema import study_schema
+from taskgroup.spec.space import GroupingSettings
+from taskgroup.training import TrainConfig
 
 MINIMAL = {"name": "small", "dataset": "crystals", "space": {"grouping": {}}}
 
@@ -100,16 +105,39 @@ def test_the_schema_describes_every_section_and_every_field():
     assert {"name", "dataset", "space", "split", "search", "assembly", "refit", "executor"} <= set(
         schema["properties"]
     )
-    sections = [schema]
-    sections += [model for name, model in schema["$defs"].items() if name.endswith("Config")]
-    assert len(sections) == 7
-    for section in sections:
-        assert section["description"].endswith("."), section["title"]
-        for name, field in section["properties"].items():
+    undescribed = []
+    for title, model in [("study", schema), *schema["$defs"].items()]:
+        for name, field in model.get("properties", {}).items():
             # A section whose description is that of its model refers to the model only.
-            model = schema["$defs"].get(field.get("$ref", "").split("/")[-1], {})
-            text = field.get("description", model.get("description", ""))
-            assert text.endswith("."), (section["title"], name)
+            referred = schema["$defs"].get(field.get("$ref", "").split("/")[-1], {})
+            if not field.get("description", referred.get("description")):
+                undescribed.append((title, name))
+    assert undescribed == []
+
+
+def test_the_schema_has_every_setting_of_a_search_space():
+    schema = study_schema()
+    sections = schema["$defs"]["Space"]["properties"]
+    assert sections["grouping"]["properties"].keys() == GroupingSettings.model_fields.keys()
+    assert sections["training"]["properties"].keys() == TrainConfig.model_fields.keys()
+    assert set(setting_names()) <= sections["model"]["properties"].keys()
+    for name, kind in BACKBONES.items():
+        own = schema["$defs"][f"backbone_{name}"]["properties"]
+        assert own.keys() == kind.Settings.model_fields.keys()
+
+
+@pytest.mark.parametrize(
+    "path",
+    sorted((Path(__file__).parents[2] / "studies").glob("*.yaml")),
+    ids=lambda path: path.stem,
+)
+def test_studies_are_valid_by_the_schema(path: Path):
+    validator = pytest.importorskip("jsonschema").Draft202012Validator(study_schema())
+    content = read_yaml(path)
+    assert [error.message for error in validator.iter_errors(content)] == []
+    space = read_yaml(find_config(content["space"], "search_spaces"))
+    assert [error.message for error in validator.iter_errors(content | {"space": space})] == []
+    assert list(validator.iter_errors(content | {"space": {"model": {"widht": 8}}}))
 
 
 @pytest.mark.parametrize("prefix", ["journal:", "sqlite:///"])

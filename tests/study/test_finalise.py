@@ -16,7 +16,7 @@ from taskgroup.spec.plan import Plan, Recipe, StudyData
 from taskgroup.spec.space import settings_of
 from taskgroup.study.conduct import study_record
 from taskgroup.study.finalise import Finaliser
-from taskgroup.study.refit import mean_value, member_gains, refit
+from taskgroup.study.refit import member_gains, refit
 from taskgroup.tracking import TrialRecord, read_final, write_study
 
 TARGETS = ("level", "level_too", "spread", "volume")
@@ -95,24 +95,48 @@ def searched(make_config: Callable, tmp_path: Path) -> Iterator[Searched]:
     made.executor.close()
 
 
-def test_finalists_are_the_best_assembly_then_the_best_trials_none_twice(searched: Searched):
-    finalists = searched.finaliser()._finalists(searched.records)
-    assert len(finalists) == searched.config.refit.top == 2
-    assert finalists[0].name.startswith("assembled-")
-    plans = [finalist.plan for finalist in finalists]
-    assert plans[0] != plans[1]
-    best = max(searched.records, key=lambda record: record.objective)
-    if Plan.from_dict(best.plan) not in plans[:1]:
-        assert finalists[1].name == best.name
-        assert finalists[1].value == pytest.approx(best.objective)
-    assert [record.kind for record in searched.recorded] == ["assembled"] * len(searched.recorded)
-
-
-def test_larger_groupings_than_allowed_are_no_finalists(make_config: Callable, tmp_path: Path):
-    searched = Searched(make_config, tmp_path, "assembly.max_networks=2", "refit.top=9")
-    finalists = searched.finaliser()._finalists(searched.records)
-    assert all(len(finalist.plan.grouping) <= 2 for finalist in finalists)
+def test_larger_groupings_than_allowed_are_not_chosen(make_config: Callable, tmp_path: Path):
+    searched = Searched(make_config, tmp_path, "assembly.max_networks=2")
+    final = searched.finaliser().run(searched.records)
+    assert len(final.grouping) <= 2
     searched.executor.close()
+
+
+def test_no_more_is_trained_again_than_the_budget_and_the_members_of_the_choice(
+    make_config: Callable, tmp_path: Path
+):
+    searched = Searched(make_config, tmp_path, "refit.top=1")
+    before = searched.executor.trained
+    final = searched.finaliser().run(searched.records)
+    members = searched.config.refit.members
+    n_alone = len(TARGETS)
+    largest = 4
+    assert searched.executor.trained - before <= members * (2 * largest + 2 * n_alone)
+    assert len(final.seeds) == members
+    searched.executor.close()
+
+
+def test_an_interrupted_race_goes_on_as_if_it_had_not_been(make_config: Callable, tmp_path: Path):
+    chosen = []
+    for name in ("whole", "parts"):
+        (tmp_path / name).mkdir()
+        searched = Searched(make_config, tmp_path / name)
+        if name == "parts":
+            budget = searched.executor.trained + 4
+            searched.executor.fails = lambda job, s=searched, most=budget: (
+                s.executor.trained >= most and _interrupt()
+            )
+            with pytest.raises(KeyboardInterrupt):
+                searched.finaliser().run(searched.records)
+            searched.executor.fails = lambda job: False
+        final = searched.finaliser().run(searched.records)
+        chosen.append((final.plan, final.reevaluation, final.probabilities))
+        searched.executor.close()
+    assert chosen[0] == chosen[1]
+
+
+def _interrupt() -> bool:
+    raise KeyboardInterrupt
 
 
 def test_a_search_without_a_success_has_nothing_to_choose_from(
@@ -146,7 +170,9 @@ def test_finalists_that_cannot_be_trained_again_are_left_out(searched: Searched)
 
 def test_a_study_of_which_nothing_can_be_trained_again_says_why(searched: Searched):
     searched.executor.fails = lambda job: job.seed >= 1000
-    with pytest.raises(TaskgroupError, match="could be trained again: loss is NaN"):
+    with pytest.raises(
+        TaskgroupError, match="could not be trained again, in no group: loss is NaN"
+    ):
         searched.finaliser().run(searched.records)
     with pytest.raises(TaskgroupError, match=r"refit failed \(nan\): loss is NaN"):
         refit(searched.evaluator, Plan.uniform(PAIR, searched.recipe))
@@ -196,4 +222,3 @@ def test_gains_are_means_of_paired_differences_for_targets_in_joint_groups():
     assert gains["a"].mean == pytest.approx(0.15)
     assert gains["a"].n == 2
     assert gains["a"].low < 0.15 < gains["a"].high
-    assert mean_value(members) == pytest.approx((0.3 + 0.4 + 0.35) / 3)

@@ -20,7 +20,7 @@ from taskgroup.tracking import (
 def test_rows_have_the_documented_fields_and_nothing_else(records) -> None:
     expected = (
         "rank chosen kind name grouping grouping_id objective test n_networks state seconds "
-        "skills gains test_skills settings"
+        "skills gains test_skills settings verdict"
     )
     assert all(" ".join(row) == expected for row in leaderboard(records))
     json.dumps(leaderboard(records), allow_nan=False)

@@ -10,8 +10,11 @@ import time
 from datetime import datetime
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from taskgroup.affinity import Affinity
+from taskgroup.errors import RunError
 from taskgroup.tracking import (
     FinalRecord,
     Interval,
@@ -21,10 +24,13 @@ from taskgroup.tracking import (
     read_study,
     rows_from_mlflow,
     tracking_uri,
+    write_final,
     write_study,
 )
-from taskgroup.tracking.mlflow_client import child_runs, connect, slugs
+from taskgroup.tracking.mlflow_client import child_runs, connect, slugs, uri_of_study
+from taskgroup.tracking.mlflow_run import COLUMNS
 from taskgroup.tracking.report import report_html
+from taskgroup.tracking.transfer_report import MeasureScore, TransferReport, write_transfer
 
 
 def children(tracker: Tracker) -> list:
@@ -173,9 +179,10 @@ def test_infinite_and_missing_numbers_are_not_logged(make_run, make_record) -> N
 def test_the_layout_of_a_trial_is_the_documented_one(tracker, records) -> None:
     child = next(c for c in children(tracker) if c.data.tags["name"] == "trial-1")
     assert child.data.params == {"hp/training.lr": "0.001", "grouping/method": "louvain"}
-    expected = {"objective", "gain/mean", "gain/min", "gain/density", "n_negative_transfer", "val/density/skill",
-                "val/density/mae", "cost/seconds", "cost/n_networks", "cost/n_cached", "curve/volume"}  # fmt: skip
+    expected = {"objective", "mean_gain", "worst_gain", "gain/density", "negative_transfers", "val/density/skill",
+                "val/density/mae", "seconds", "networks", "cost/cached_networks", "curve/volume"}  # fmt: skip
     assert expected <= set(child.data.metrics)
+    assert {name for name in child.data.metrics if "/" not in name} <= set(COLUMNS)
     history = connect(tracker.uri).get_metric_history(child.info.run_id, "curve/volume")
     assert [(point.step, round(point.value, 6)) for point in history] == [
         (1, 0.1),
@@ -192,7 +199,7 @@ def test_the_layout_of_a_trial_is_the_documented_one(tracker, records) -> None:
 def test_test_values_of_a_refit_do_not_compete_with_validation_values(tracker) -> None:
     refit = next(c for c in children(tracker) if c.data.tags["kind"] == "refit")
     assert "objective" not in refit.data.metrics
-    assert refit.data.metrics["test/objective"] == 0.75
+    assert refit.data.metrics["test_skill"] == 0.75
     best = connect(tracker.uri).get_run(tracker.parent_run_id).data.metrics["best/objective"]
     assert best == 0.65
 
@@ -219,45 +226,111 @@ def test_the_final_choice_and_the_leaderboard_lie_on_the_parent(tracker, records
     client = connect(tracker.uri)
     parent = client.get_run(tracker.parent_run_id)
     assert parent.info.status == "FINISHED"
-    assert parent.data.metrics["final/reevaluation/high"] == 0.7
+    assert parent.data.metrics["final/new_seed_skill/high"] == 0.7
     assert parent.data.metrics["test/density/mae"] == 0.2
     path = client.download_artifacts(parent.info.run_id, "leaderboard.json", str(tmp_path))
     assert json.loads(Path(path).read_text())["rows"] == leaderboard(records)
 
 
-def test_a_refit_run_carries_the_bundle(tracker, make_record, tmp_path) -> None:
-    bundle = tmp_path / "bundle"
-    bundle.mkdir()
-    (bundle / "bundle.json").write_text("{}")
-    tracker.log_refit(make_record(1, "refit", 0.7), bundle)
-    run = next(c for c in children(tracker) if c.data.tags["name"] == "refit-1")
-    assert (
-        connect(tracker.uri).list_artifacts(run.info.run_id, "bundle")[0].path
-        == "bundle/bundle.json"
-    )
-
-
-def test_the_final_choice_becomes_a_refit_run_with_the_exported_bundle_once(
-    make_run, make_record
-) -> None:
-    run = make_run([])
-    (run / "export").mkdir()
-    (run / "export" / "bundle.json").write_text("{}")
-    final = FinalRecord(
-        make_record(0).grouping, "assembled-2", 0.65, Interval(0.6, 0.5, 0.7, 3), Interval(0.55, 0.4, 0.7), {},
-        {"density": {"n": 10, "mae": 0.2, "skill": 0.5, "gain": 0.1}},
+@pytest.fixture
+def final(records) -> FinalRecord:
+    return FinalRecord(
+        records[5].grouping, records[5].name, 0.65, Interval(0.6, 0.5, 0.7, 3), Interval(0.55, 0.4, 0.7),
+        {"density": Interval(0.1, -0.1, 0.3, 3)}, {"density": {"n": 10, "mae": 0.2, "skill": 0.5, "gain": 0.1}},
+        test_gain=Interval(0.02, 0.01, 0.03, 1000),
     )  # fmt: skip
-    for tracker in (Tracker(run), Tracker(run)):
-        tracker.log_final(final)
-    (refit,) = children(tracker)
-    assert refit.data.tags["kind"] == "refit"
-    assert refit.data.metrics["test/density/mae"] == 0.2
-    assert refit.data.metrics["test/objective"] == 0.55
-    assert refit.data.metrics["gain/density"] == 0.1
-    assert (
-        connect(tracker.uri).list_artifacts(refit.info.run_id, "bundle")[0].path
-        == "bundle/bundle.json"
-    )
+
+
+def chosen_run(tracker: Tracker):
+    (run,) = [child for child in children(tracker) if child.data.tags.get("chosen") == "true"]
+    return run
+
+
+def test_the_run_of_the_choice_holds_its_test_values_and_comes_first(
+    tracker, run, records, final
+) -> None:
+    write_final(run, final)
+    tracker.log_final(final)
+    chosen = chosen_run(tracker)
+    assert chosen.info.run_name == records[5].name
+    metrics = chosen.data.metrics
+    assert (metrics["new_seed_skill"], metrics["test_skill"]) == (0.6, 0.55)
+    assert (metrics["test_gain"], metrics["test/density/mae"]) == (0.02, 0.2)
+    positions = {c.info.run_name: c.data.metrics.get("position") for c in children(tracker)}
+    assert positions[chosen.info.run_name] == 0
+    assert positions["trial-1"] == 2
+    assert positions["trial-3"] is None
+    assert tracker.chosen_run_id == chosen.info.run_id
+
+
+def test_gains_of_an_assembled_grouping_are_logged_at_once(make_run, records) -> None:
+    run = make_run(records[:5])
+    tracker = Tracker(run)
+    tracker.log_trial(records[5])
+    (assembled,) = children(tracker)
+    assert assembled.data.metrics["mean_gain"] == pytest.approx(0.65 - 0.4)
+
+
+def test_the_dataset_is_the_input_of_every_run(tracker) -> None:
+    for child in children(tracker):
+        (entry,) = child.inputs.dataset_inputs
+        assert (entry.dataset.name, entry.dataset.digest) == ("toy", "abc")
+        assert "density [GPa]" in entry.dataset.schema
+
+
+def test_the_view_of_a_study_shows_the_columns_and_is_sorted_by_position_in_the_end(
+    tracker, run, final
+) -> None:
+    def view() -> dict:
+        client = connect(tracker.uri)
+        experiment_id = client.get_run(tracker.parent_run_id).info.experiment_id
+        tags = client.get_experiment(experiment_id).tags
+        return json.loads(tags[f"mlflow.sharedViewState.{tracker.parent_run_id}"])
+
+    assert view()["orderByKey"] == "metrics.`objective`"
+    tracker.log_final(final)
+    assert (view()["orderByKey"], view()["orderByAsc"]) == ("metrics.`position`", True)
+    assert {f"metrics.`{name}`" for name in COLUMNS} <= set(view()["selectedColumns"])
+
+
+def test_a_model_is_logged_once_on_the_run_of_the_choice_and_registered_from_it(
+    tracker, run, final
+) -> None:
+    def save(path: Path) -> None:
+        path.mkdir()
+        (path / "MLmodel").write_text("flavors: {}\n")
+
+    write_final(run, final)
+    tracker.log_final(final)
+    with pytest.raises(RunError, match="has no model of this run"):
+        tracker.register_model("toy", "what it predicts")
+    for again in (tracker, Tracker(run)):
+        again.log_model(save)
+    chosen = chosen_run(tracker)
+    (output,) = chosen.outputs.model_outputs
+    client = connect(tracker.uri)
+    model = client.get_logged_model(output.model_id)
+    assert (model.source_run_id, str(model.status)) == (chosen.info.run_id, "READY")
+    assert "test_skill" in {metric.key for metric in model.metrics}
+    assert tracker.register_model("toy", "what it predicts") == 1
+    version = client.get_model_version_by_alias("toy", "champion")
+    assert (version.run_id, version.source) == (chosen.info.run_id, model.artifact_location)
+    assert version.description == "what it predicts"
+    assert version.tags["test_skill"] == "0.5500"
+    versions = json.loads(client.get_logged_model(output.model_id).tags["mlflow.modelVersions"])
+    assert versions == [{"name": "toy", "version": "1"}]
+
+
+def test_transferability_is_logged_as_metrics(tracker, run, final) -> None:
+    values = np.array([[np.nan, 0.1], [np.nan, np.nan]])
+    pairwise = Affinity(("density", "volume"), values, measure="measured gain")
+    scores = (MeasureScore("|spearman|", 0.5, 0.1, 0.8, 6),)
+    write_transfer(TransferReport((), pairwise, scores, None, 0), run / "transfer")
+    tracker.log_transfer()
+    metrics = connect(tracker.uri).get_run(tracker.parent_run_id).data.metrics
+    assert metrics["transferability/spearman"] == 0.5
+    assert metrics["transfer/density/to/volume"] == pytest.approx(0.1)
+    assert "transfer/volume/to/density" not in metrics
 
 
 def test_runs_have_the_times_of_their_trials(tracker, records) -> None:
@@ -268,18 +341,13 @@ def test_runs_have_the_times_of_their_trials(tracker, records) -> None:
         assert child.info.start_time == end - record.seconds * 1000
 
 
-def test_the_chosen_run_is_tagged_and_the_parent_holds_the_verdict(tracker, records) -> None:
-    final = FinalRecord(
-        records[5].grouping, records[5].name, 0.65, Interval(0.6, 0.5, 0.7, 3), Interval(0.55, 0.4, 0.7), {}, {},
-        test_gain=Interval(0.02, 0.01, 0.03, 1000),
-    )  # fmt: skip
+def test_the_parent_holds_the_verdict(tracker, records, final) -> None:
     tracker.log_final(final)
-    chosen = [c.info.run_name for c in children(tracker) if c.data.tags.get("chosen") == "true"]
-    assert chosen == [records[5].name]
     parent = connect(tracker.uri).get_run(tracker.parent_run_id)
     assert parent.data.tags["chosen"] == records[5].name
     assert "joining helps" in parent.data.tags["mlflow.note.content"]
     assert parent.data.metrics["final/test_gain/low"] == 0.01
+    assert parent.data.metrics["objective"] == 0.65
 
 
 def test_a_run_of_an_older_version_is_not_logged_again_under_its_new_name(tracker, run) -> None:
@@ -337,6 +405,21 @@ def test_a_server_with_a_password_is_remembered_and_named_without_it(
         tracker.log_trial(records[0])
     assert "will be sent again" in caplog.text
     assert SECRET not in caplog.text
+
+
+def test_the_environment_says_where_a_new_study_logs_and_an_old_one_goes_on_where_it_was(
+    run, monkeypatch, caplog
+) -> None:
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    assert uri_of_study(run, None) is None
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://me:{SECRET}@tracker")
+    with caplog.at_level(logging.INFO):
+        assert uri_of_study(run, None) == f"http://me:{SECRET}@tracker"
+    assert "MLFLOW_TRACKING_URI" in caplog.text
+    assert SECRET not in caplog.text
+    assert uri_of_study(run, "http://elsewhere") == "http://elsewhere"
+    Tracker(run).sync()
+    assert uri_of_study(run, None) is None, "its records are in its own folder"
 
 
 def test_nothing_is_printed_on_standard_output(run, capfd) -> None:

@@ -5,8 +5,17 @@ import subprocess
 import sys
 from pathlib import Path
 
-from taskgroup.export.model_registry import register_bundle
-from taskgroup.tracking import Tracker, TrialRecord, append_record, follow_move, tracking_uri
+from taskgroup.tracking import (
+    FinalRecord,
+    Interval,
+    Tracker,
+    TrialRecord,
+    append_record,
+    follow_move,
+    read_final,
+    tracking_uri,
+    write_final,
+)
 from taskgroup.tracking.mlflow_client import child_runs, connect
 
 
@@ -37,26 +46,32 @@ def test_a_copied_run_writes_to_its_new_place(
     assert follow_move(new) == 0
 
 
-def test_a_registered_bundle_of_a_moved_run_is_found(run: Path, tmp_path: Path, monkeypatch):
-    Tracker(run).sync()
-    monkeypatch.setattr(
-        "taskgroup.export.model_registry._save_pyfunc",
-        lambda bundle, path: shutil.copytree(bundle, path),
-    )
-    bundle = tmp_path / "bundle"
-    bundle.mkdir()
-    (bundle / "bundle.json").write_text("{}")
-    register_bundle(bundle, "model", tracking_uri(run), run / "mlartifacts")
+def test_a_registered_model_of_a_moved_run_is_found(
+    run: Path, records: list[TrialRecord], tmp_path: Path
+):
+    def save(path: Path) -> None:
+        path.mkdir()
+        (path / "MLmodel").write_text("flavors: {}\n")
+
+    def register(folder: Path) -> int:
+        tracker = Tracker(folder)
+        tracker.sync()
+        tracker.log_model(save)
+        return tracker.register_model("model", "")
+
+    value = Interval(0.6, 0.5, 0.7, 3)
+    write_final(run, FinalRecord(records[5].grouping, records[5].name, 0.65, value, value, {}, {}))
+    Tracker(run).log_final(read_final(run))
+    assert register(run) == 1
     new = tmp_path / "moved"
     shutil.move(run, new)
-    follow_move(new)
-    register_bundle(bundle, "model", tracking_uri(new), new / "mlartifacts")
+    assert register(new) == 2
     assert not run.exists()
     client = connect(tracking_uri(new))
     for version in ("1", "2"):
         address = client.get_model_version("model", version).source
         assert address.startswith((new / "mlartifacts").as_uri())
-        assert Path(address.removeprefix("file://"), "bundle.json").exists()
+        assert Path(address.removeprefix("file://"), "MLmodel").exists()
 
 
 def test_a_run_without_a_database_has_nothing_to_follow(tmp_path: Path):

@@ -32,3 +32,13 @@ def test_one_network_per_property_is_no_joining() -> None:
     assert sentence == (
         "{a} | {b}: 2 networks for 2 properties, each alone; joining is not shown to help here."
     )
+
+
+def test_the_odds_against_other_groupings_are_part_of_the_sentence() -> None:
+    odds = {"singles": 0.97, "together": 0.999, "correlation": 0.004}
+    sentence = grouping_verdict(JOINT, Interval(0.02, 0.01, 0.03, 9), odds)
+    assert sentence == (
+        "{a, b} | {c}: 2 networks for 3 properties, expected to beat one network per property (97 %), one network for "
+        "all (over 99 %) and the correlation grouping (under 1 %); +0.020 [+0.010, +0.030] mean skill on test rows "
+        "compared with one network per property: joining helps."
+    )

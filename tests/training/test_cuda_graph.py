@@ -29,6 +29,7 @@ NETWORKS = {
     "cartesian": {"view": "cartesian"},
     "attention": {"pooling": "attention"},
     "mean_max": {"pooling": "mean_max"},
+    "radial3d": {"backbone": "radial3d", "reader": 8},
     **{name: {"backbone": name} for name in ("resnet3d", "convnext3d", "descriptors", "peaks")},
 }
 

@@ -19,9 +19,10 @@ import numpy as np
 from elasticity import hill_shear, is_stable
 from jobs import write_whole
 
-from taskgroup.densities import Density, standardise
+from taskgroup.datasets.crystals import packed_densities
+from taskgroup.densities import DEFAULT_SPACING, Density, standard_form
 
-SIGMA, GRID = 0.20, 32  # Å, points an axis
+SIGMA = 0.20  # Å
 ROUGHEST = 3e-3  # eV/atom by which an equation of state may miss its points
 GAP, MOMENT = 0.05, 0.1  # eV, and Bohr magnetons per atom: less is a metal, or not magnetic
 LOOSEST, LOOSEST_SHARE = (
@@ -62,7 +63,7 @@ MORE = {
 
 Packed = dict[
     str, tuple[dict[str, Any], np.ndarray]
-]  # name -> record, density float16 [32, 32, 32] or [2, 32, 32, 32]
+]  # name -> record, density float16 [1 or 2, n1, n2, n3] in its standard form
 
 
 def packed_record(raw: dict[str, Any]) -> dict[str, Any]:
@@ -111,7 +112,11 @@ def computed(folder: Path, known: set[str]) -> tuple[Packed, dict[str, str]]:
         if reason:
             left_out[raw["name"]] = reason
             continue
-        found[raw["name"]] = packed_record(raw), small_density(raw, path.with_suffix(".npz"))
+        density, reason = small_density(raw, path.with_suffix(".npz"))
+        if reason:
+            left_out[raw["name"]] = reason
+            continue
+        found[raw["name"]] = with_density(packed_record(raw), density)
     return found, left_out
 
 
@@ -151,16 +156,26 @@ def _differs(coarse: dict[str, float], fine: dict[str, float]) -> float:
     )
 
 
-def small_density(raw: dict[str, Any], path: Path) -> np.ndarray:
-    """The standardised density, float16: [32, 32, 32], or [2, 32, 32, 32] of a magnet."""
+def small_density(raw: dict[str, Any], path: Path) -> tuple[Density, str]:
+    """The density in the form that stores keep, and why the crystal is left out: its labels may count another cell."""
     with np.load(path, allow_pickle=False) as arrays:
         values = arrays["density"].astype(float)
     blocks = values if values.ndim == 4 else values[None]
     density = Density(
         blocks, raw["cell"], tuple(raw["symbols"]), raw["scaled_positions"], source=str(path)
     )
-    small = standardise(density, n=GRID, sigma=SIGMA).values.astype(np.float16)
-    return small if values.ndim == 4 else small[0]
+    small, report = standard_form(density, sigma=SIGMA, spacing=DEFAULT_SPACING)
+    return small, f"computed in a {report}" if report.repeats > 1 else ""
+
+
+def with_density(record: dict[str, Any], density: Density) -> tuple[dict[str, Any], np.ndarray]:
+    """The record of a crystal in the cell and at the origin of its density, and the values as they are packed."""
+    cell = {
+        "species": list(density.species),
+        "lattice": density.lattice.tolist(),
+        "frac_coords": density.frac_coords.tolist(),
+    }
+    return record | cell, density.values.astype(np.float16)
 
 
 def packed(folder: Path) -> Packed:
@@ -168,8 +183,7 @@ def packed(folder: Path) -> Packed:
     if not (folder / "crystals.json.gz").exists():
         return {}
     records = json.loads(gzip.decompress((folder / "crystals.json.gz").read_bytes()))
-    with np.load(folder / "densities.npz", allow_pickle=False) as arrays:
-        densities = arrays["density"]
+    densities = packed_densities(folder / "densities.npz")
     return {
         record["name"]: (record, density)
         for record, density in zip(records, densities, strict=True)
@@ -200,12 +214,16 @@ def write(crystals: Packed, molecules: dict[str, float], folder: Path) -> dict[s
     """
     rows = [crystals[name] for name in sorted(crystals)]
     records = [record for record, _ in rows]
-    densities = np.array([density for _, density in rows])
-    magnetic = densities.ndim == 5
+    densities = [density for _, density in rows]
+    magnetic = len(densities[0]) == 2
     if not magnetic:
         set_formation_energies(records, molecules)
     arrays = io.BytesIO()
-    np.savez_compressed(arrays, density=densities)
+    np.savez_compressed(
+        arrays,
+        shapes=np.array([density.shape for density in densities]),
+        values=np.concatenate([density.reshape(-1) for density in densities]),
+    )
     content = {
         "crystals.json.gz": gzip.compress(json.dumps(records).encode(), 9, mtime=0),
         "densities.npz": arrays.getvalue(),
@@ -215,7 +233,7 @@ def write(crystals: Packed, molecules: dict[str, float], folder: Path) -> dict[s
         **version_of(content, folder / "manifest.json"),
         "n": len(rows),
         "kind": "valence",
-        "grid": GRID,
+        "spacing": DEFAULT_SPACING,
         "sigma": SIGMA,
         "settings": SETTINGS | {"spin": "polarised, ferromagnetic" if magnetic else "paired"},
     }

@@ -31,13 +31,13 @@ class SpectrumView(View):
 
     @torch.no_grad()
     def prepare(self, crystals: CrystalBatch) -> PreparedRows:
-        """Return rows ``spectrum`` [B, shells] of the densities [B, C, N, N, N] of crystals."""
+        """Return rows ``spectrum`` [B, shells] of the densities [B, C, n1, n2, n3] of crystals."""
         density = crystals.density
         waves = torch.fft.fftn(density[:, 0].float(), dim=(1, 2, 3), norm="forward")
         power = waves.abs().square().flatten(1)
-        n = density.shape[-1]
-        steps = torch.fft.fftfreq(n, 1 / n, device=density.device)
-        indices = torch.cartesian_prod(steps, steps, steps)
+        # The grid follows the size of the cell, so its three axes may differ.
+        steps = [torch.fft.fftfreq(n, 1 / n, device=density.device) for n in density.shape[2:]]
+        indices = torch.cartesian_prod(*steps)
         reciprocal = 2 * math.pi * torch.linalg.inv(crystals.lattice.float()).transpose(1, 2)
         lengths = torch.linalg.vector_norm(indices @ reciprocal, dim=2)
         shell = (lengths * (_N_SHELLS / _LARGEST)).long().clamp_max(_N_SHELLS)

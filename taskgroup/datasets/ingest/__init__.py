@@ -20,11 +20,15 @@ from taskgroup.datasets.store import (
     StoreSettings,
     begin_store,
     finish_store,
+    read_manifest,
     read_progress,
     reopen_store,
 )
+from taskgroup.datasets.store.manifest import MANIFEST
 from taskgroup.datasets.tables import Properties, TargetsAsked, read_properties
-from taskgroup.errors import InputError, StoreError
+from taskgroup.densities import DEFAULT_SPACING
+from taskgroup.densities.standardise import check_grid
+from taskgroup.errors import ConfigError, InputError, StoreError
 from taskgroup.machine import available_cores
 
 if TYPE_CHECKING:
@@ -86,7 +90,8 @@ def ingest(
     id_column: str | None = None,
     targets: TargetsAsked = None,
     match: str | None = None,
-    grid: int = 32,
+    grid: int | None = None,
+    spacing: float | None = None,
     sigma: float = 0.20,
     all_electron: bool = False,
     workers: int | None = None,
@@ -99,7 +104,8 @@ def ingest(
     Args:
         id_column, targets: see ``read_properties``. A column ``electrons`` states the valence electrons of a row.
         match: where the id of a row stands in the path of its file, such as ``{id}/static``; guessed by default.
-        grid, sigma: points per axis and Gaussian width in Å, see ``densities.standardise``.
+        grid, spacing: points per axis, the same for every cell, or the distance of points in Å, by default 0.2.
+        sigma: Gaussian width in Å, see ``densities.standardise``.
         all_electron: take AECCAR0 + AECCAR2, and files that hold core electrons.
         workers: processes; 1 works in this one. By default one per CPU, and one for every 16 densities at most.
         retry: try again what was refused before.
@@ -110,7 +116,9 @@ def ingest(
 
     Raises InputError where the table, the folder or the store break a rule; a bad density file does not stop it.
     """
-    inputs = _find_inputs(folder, properties, id_column, targets, match, all_electron, grid, sigma)
+    kind = "all-electron" if all_electron else "valence"
+    settings = _settings(kind, grid, spacing, sigma, Path(out))
+    inputs = _find_inputs(folder, properties, id_column, targets, match, settings)
     return _build(Path(out), inputs, _Work(workers, retry, shard, progress))
 
 
@@ -121,29 +129,35 @@ def check(
     id_column: str | None = None,
     targets: TargetsAsked = None,
     match: str | None = None,
-    grid: int = 32,
+    grid: int | None = None,
+    spacing: float | None = None,
     sigma: float = 0.20,
     all_electron: bool = False,
     workers: int | None = None,
     progress: OnProgress = lambda done, total: None,
 ) -> IngestReport:
     """Do all that ``ingest`` does but write: read every density and report what would come in, and what not."""
-    inputs = _find_inputs(folder, properties, id_column, targets, match, all_electron, grid, sigma)
+    settings = _settings("all-electron" if all_electron else "valence", grid, spacing, sigma)
+    inputs = _find_inputs(folder, properties, id_column, targets, match, settings)
     inputs.properties.table.check()
     sources = inputs.matched.sources
-    batches = [
-        sources[at : at + _WORTH_A_PROCESS] for at in range(0, len(sources), _WORTH_A_PROCESS)
-    ]
-    jobs = [PartJob(Path(), number, batch, inputs.settings) for number, batch in enumerate(batches)]
     refused: list[Refused] = []
     row_notes: dict[str, str] = {}
     n_done = 0
     progress(0, len(sources))
-    for done in run_jobs(check_job, jobs, _n_workers(workers, len(sources))):
-        refused += done.refused
-        row_notes |= done.notes
-        n_done += done.n_sources
-        progress(n_done, len(sources))
+    todo = sources
+    while todo:
+        jobs = [
+            PartJob(Path(), number, batch, inputs.settings)
+            for number, batch in enumerate(_batches(todo, _WORTH_A_PROCESS))
+        ]
+        todo = ()
+        for done in run_jobs(check_job, jobs, _n_workers(workers, len(sources))):
+            refused += done.refused
+            row_notes |= done.notes
+            todo += done.left
+            n_done += done.n_sources
+            progress(n_done, len(sources))
     order = {source.id: place for place, source in enumerate(sources)}
     refused.sort(key=lambda entry: order[entry.id])
     refused_ids = {entry.id for entry in refused}
@@ -159,7 +173,8 @@ def promolecules(
     id_column: str | None = None,
     targets: TargetsAsked = None,
     match: str | None = None,
-    grid: int = 32,
+    grid: int | None = None,
+    spacing: float | None = None,
     sigma: float = 0.20,
     workers: int | None = None,
     retry: bool = False,
@@ -172,7 +187,7 @@ def promolecules(
     """
     table = read_properties(properties, id_column=id_column, targets=targets)
     matched = find_structures(Path(structures), dict.fromkeys(table.table.ids), match)
-    settings = StoreSettings("promolecule", grid, sigma)
+    settings = _settings("promolecule", grid, spacing, sigma, Path(out))
     inputs = _Inputs(table, _with_stated(matched, table), settings)
     return _build(Path(out), inputs, _Work(workers, retry, shard, progress))
 
@@ -183,15 +198,36 @@ def _find_inputs(
     id_column: str | None,
     targets: TargetsAsked,
     match: str | None,
-    all_electron: bool,
-    grid: int,
-    sigma: float,
+    settings: StoreSettings,
 ) -> _Inputs:
     properties = read_properties(tables, id_column=id_column, targets=targets)
     ids = dict.fromkeys(properties.table.ids)
-    matched = find_densities(Path(folder), ids, all_electron, match)
-    kind = "all-electron" if all_electron else "valence"
-    return _Inputs(properties, _with_stated(matched, properties), StoreSettings(kind, grid, sigma))
+    is_all_electron = settings.kind == "all-electron"
+    matched = find_densities(Path(folder), ids, is_all_electron, match)
+    return _Inputs(properties, _with_stated(matched, properties), settings)
+
+
+def _settings(
+    kind: str, grid: int | None, spacing: float | None, sigma: float, out: Path | None = None
+) -> StoreSettings:
+    """Return the settings of a store; without a grid or spacing those of the store ``out``, if it was begun.
+
+    Raises ConfigError: both a grid and a spacing are given, or impossible ones.
+    """
+    if grid is not None and spacing is not None:
+        raise ConfigError(
+            f"grid, spacing: give one of them, found grid {grid} and spacing {spacing}"
+        )
+    if grid is None and spacing is None:
+        grid, spacing = None, DEFAULT_SPACING
+        if out is not None and (out / MANIFEST).exists():
+            begun = read_manifest(out)
+            grid, spacing = begun.grid, begun.spacing
+    if grid is not None:
+        check_grid(grid, sigma)
+    elif not 0 < spacing < math.inf:
+        raise ConfigError(f"spacing: must be a length in Å above 0, found {spacing}")
+    return StoreSettings(kind, grid, spacing, sigma)
 
 
 def _with_stated(matched: Matched, properties: Properties) -> Matched:
@@ -221,21 +257,30 @@ def _build(out: Path, inputs: _Inputs, work: _Work) -> IngestReport:
         was_refused = source.id in begun.refused and not work.retry
         if source.id not in begun.rows and not was_refused:
             todo.append(source)
-    starts = range(0, len(todo), begun.part_rows)
-    batches = [tuple(todo[start : start + begun.part_rows]) for start in starts]
-    if batches:
+    if todo:
         reopen_store(out)
     n_done = len(share) - len(todo)
     work.progress(n_done, len(share))
-    parts = begun.next_parts(len(batches), work.shard)
-    jobs = [
-        PartJob(out, part, batch, inputs.settings)
-        for part, batch in zip(parts, batches, strict=True)
-    ]
-    for done in run_jobs(write_job, jobs, _n_workers(work.workers, len(todo))):
-        n_done += done.n_sources
-        work.progress(n_done, len(share))
+    while todo:
+        batches = _batches(todo, begun.part_rows)
+        parts = read_progress(out).next_parts(len(batches), work.shard)
+        jobs = [
+            PartJob(out, part, batch, inputs.settings)
+            for part, batch in zip(parts, batches, strict=True)
+        ]
+        workers = _n_workers(work.workers, len(todo))
+        # Densities of large cells that did not fit into their part come in another round.
+        todo = []
+        for done in run_jobs(write_job, jobs, workers):
+            todo += done.left
+            n_done += done.n_sources
+            work.progress(n_done, len(share))
     return _finish(out, inputs)
+
+
+def _batches(sources: Sequence[Source], size: int) -> list[tuple[Source, ...]]:
+    starts = range(0, len(sources), size)
+    return [tuple(sources[start : start + size]) for start in starts]
 
 
 def _n_workers(asked: int | None, n_sources: int) -> int:

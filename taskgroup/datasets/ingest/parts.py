@@ -11,7 +11,7 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import TypeVar
 
-from taskgroup.datasets.ingest.rows import make_rows
+from taskgroup.datasets.ingest.rows import Made, make_rows
 from taskgroup.datasets.ingest.sources import Source
 from taskgroup.datasets.store import Refused, StoreSettings, write_part
 from taskgroup.errors import TaskgroupError
@@ -31,24 +31,29 @@ class PartJob:
 
 @dataclass(frozen=True)
 class PartDone:
-    """Outcome of one part: how many sources, what was refused, and notes by row id."""
+    """Outcome of one part: how many sources, what was refused, notes by row id, and sources it had no space for."""
 
     n_sources: int
     refused: tuple[Refused, ...]
     notes: dict[str, str]
+    left: tuple[Source, ...]
 
 
 def write_job(job: PartJob) -> PartDone:
     """Make and write one part."""
     made = make_rows(job.sources, job.settings)
     write_part(job.path, job.part, made.rows, made.refused, made.notes)
-    return PartDone(len(job.sources), tuple(made.refused), made.notes)
+    return _done(job, made)
 
 
 def check_job(job: PartJob) -> PartDone:
     """Make one part and write nothing."""
-    made = make_rows(job.sources, job.settings)
-    return PartDone(len(job.sources), tuple(made.refused), made.notes)
+    return _done(job, make_rows(job.sources, job.settings))
+
+
+def _done(job: PartJob, made: Made) -> PartDone:
+    left = job.sources[made.n_sources :]
+    return PartDone(made.n_sources, tuple(made.refused), made.notes, left)
 
 
 def run_jobs(work: Callable[[PartJob], T], jobs: Sequence[PartJob], workers: int) -> Iterator[T]:

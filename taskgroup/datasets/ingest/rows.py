@@ -5,10 +5,10 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from taskgroup.datasets.dataset import to_float16
+from taskgroup.datasets.density_rows import to_float16
 from taskgroup.datasets.ingest.sources import Source
 from taskgroup.datasets.ingest.structure_checks import formula_note, read_checked_structure
-from taskgroup.datasets.store import Refused, Row, StoreSettings
+from taskgroup.datasets.store import LARGEST_PART_BYTES, Refused, Row, StoreSettings
 from taskgroup.densities import (
     CellReport,
     Density,
@@ -24,31 +24,43 @@ _LONGEST_REASON = 500
 
 @dataclass(frozen=True)
 class Made:
-    """Rows made of some sources, what was refused, and notes by row id."""
+    """Rows made of the first ``n_sources`` sources, what was refused, and notes by row id."""
 
     rows: list[Row]
     refused: list[Refused]
     notes: dict[str, str]
+    n_sources: int
 
 
 def make_rows(sources: Sequence[Source], settings: StoreSettings) -> Made:
-    """Make the rows of these sources; a source that breaks a rule never stops the others."""
-    made = Made([], [], {})
+    """Make the rows of these sources; a source that breaks a rule never stops the others.
+
+    Rows of large cells are made until they take 64 MB, so that a process holds no more.
+    """
+    rows: list[Row] = []
+    refused: list[Refused] = []
+    notes: dict[str, str] = {}
+    n_bytes = 0
+    n_sources = 0
     for source in sources:
+        if n_bytes >= LARGEST_PART_BYTES:
+            break
+        n_sources += 1
         try:
             row, note = _make_row(source, settings)
         except TaskgroupError as error:
-            made.refused.append(Refused(source.id, str(source), str(error)))
+            refused.append(Refused(source.id, str(source), str(error)))
         # Parsers of files from anywhere raise anything; what they say is the reason for this one file.
         except Exception as error:  # noqa: BLE001
             reason = " ".join(str(error).split())[:_LONGEST_REASON]
             reason = f"{source}: cannot be read ({type(error).__name__}: {reason})"
-            made.refused.append(Refused(source.id, str(source), reason))
+            refused.append(Refused(source.id, str(source), reason))
         else:
-            made.rows.append(row)
+            rows.append(row)
+            n_bytes += row.density.nbytes
             if note:
-                made.notes[source.id] = note
-    return made
+                notes[source.id] = note
+    return Made(rows, refused, notes, n_sources)
 
 
 def _make_row(source: Source, settings: StoreSettings) -> tuple[Row, str]:
@@ -76,7 +88,9 @@ def _read(source: Source, settings: StoreSettings) -> tuple[Density, str]:
     is_all_electron = settings.kind == "all-electron"
     density = read_density(files, electrons=source.electrons, all_electron=is_all_electron)
     # A property depends neither on the cell nor on the origin, so what is stored must not either.
-    standard, report = standard_form(density, settings.grid, settings.sigma)
+    standard, report = standard_form(
+        density, settings.grid, settings.sigma, spacing=settings.spacing
+    )
     _check_labels(source, report)
     return standard, report.note
 
@@ -87,7 +101,9 @@ def _read_promolecule(source: Source, settings: StoreSettings) -> tuple[Density,
         structure, note = read_checked_structure(source.files[0])
     else:
         structure = structure_of_line(source.line, str(source))
-    cell, report = standard_promolecule(structure, settings.grid, settings.sigma, str(source))
+    cell, report = standard_promolecule(
+        structure, settings.grid, settings.sigma, str(source), spacing=settings.spacing
+    )
     _check_labels(source, report)
     return cell, "; ".join(filter(None, (note, report.note)))
 

@@ -1,7 +1,7 @@
 """Completion of a store: its parts are joined with a table of labels."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from taskgroup import files
 from taskgroup.datasets.dataset import Dataset
 from taskgroup.datasets.store.manifest import (
+    FORMAT,
     PARTS,
     ROWS,
     disk_errors,
@@ -20,12 +21,11 @@ from taskgroup.datasets.store.manifest import (
 )
 from taskgroup.datasets.store.reading import read_rows
 from taskgroup.datasets.store.writing import (
+    LARGEST_PART_BYTES,
     Progress,
     Row,
     StoreSettings,
     begin_store,
-    length_with_part,
-    open_array,
     read_progress,
     reopen_store,
     write_part,
@@ -55,8 +55,6 @@ def finish_store(path: Path, table: TargetTable, name: str) -> None:
         columns = columns.append_column(f"target.{target}", [labels.column(target)])
     with disk_errors(path), files.atomic_path(path / ROWS) as temporary:
         reopen_store(path)
-        array = open_array(path)
-        array.resize((length_with_part(array, progress.last_part), *array.shape[1:]))
         pq.write_table(columns, temporary, row_group_size=len(labels))
     manifest = replace(
         read_manifest(path),
@@ -74,11 +72,41 @@ def _read_records(path: Path, progress: Progress, ids: Sequence[str]) -> "pa.Tab
     """Read the records of these rows, in their order, as columns: a tenth of what they take as Python objects."""
     import pyarrow as pa
 
+    schema = _schema(read_manifest(path).format)
+    wanted_ids = set(ids)
+    tables = []
+    for part in sorted({progress.rows[row_id] for row_id in ids}):
+        record = json.loads((path / PARTS / f"{part:06d}.json").read_text(encoding="utf-8"))
+        of_part = {"part": part, "chunks_in_part": record.get("chunks")}
+        newest = []
+        for row in record["rows"]:
+            # an older record of a row may stand in another part
+            if row["id"] in wanted_ids and progress.rows[row["id"]] == part:
+                newest.append(row | of_part)
+        tables.append(pa.Table.from_pylist(newest, schema))
+    table = pa.concat_tables(tables).combine_chunks()
+    place_by_id = {row_id: place for place, row_id in enumerate(table["id"].to_pylist())}
+    return table.take([place_by_id[row_id] for row_id in ids])
+
+
+def _schema(store_format: int) -> "pa.Schema":
+    """Return the columns that say which crystals the rows are, and where their densities lie."""
+    import pyarrow as pa
+
+    places = {"position": pa.int64()}
+    if store_format == FORMAT:
+        places = {
+            "part": pa.int64(),
+            "chunks_in_part": pa.int64(),
+            "first_chunk": pa.int64(),
+            "stored_channels": pa.int64(),
+            "shape": pa.list_(pa.int64()),
+        }
     numbers = pa.list_(pa.float64())
-    schema = pa.schema(
+    return pa.schema(
         {
             "id": pa.string(),
-            "position": pa.int64(),
+            **places,
             "formula": pa.string(),
             "chemical_system": pa.string(),
             "species": pa.list_(pa.string()),
@@ -88,19 +116,6 @@ def _read_records(path: Path, progress: Progress, ids: Sequence[str]) -> "pa.Tab
             "digest": pa.string(),
         }
     )
-    wanted_ids = set(ids)
-    tables = []
-    for part in sorted({progress.rows[row_id] for row_id in ids}):
-        record = json.loads((path / PARTS / f"{part:06d}.json").read_text(encoding="utf-8"))
-        newest = []
-        for row in record["rows"]:
-            # an older record of a row may stand in another part
-            if row["id"] in wanted_ids and progress.rows[row["id"]] == part:
-                newest.append(row)
-        tables.append(pa.Table.from_pylist(newest, schema))
-    table = pa.concat_tables(tables).combine_chunks()
-    place_by_id = {row_id: place for place, row_id in enumerate(table["id"].to_pylist())}
-    return table.take([place_by_id[row_id] for row_id in ids])
 
 
 def write_store(path: str | Path, dataset: Dataset) -> None:
@@ -109,21 +124,33 @@ def write_store(path: str | Path, dataset: Dataset) -> None:
     Written part by part, so a dataset larger than memory passes through; run again, it goes on where it stopped.
     """
     folder = Path(path)
-    settings = StoreSettings(dataset.kind, dataset.grid, dataset.sigma)
+    settings = StoreSettings(dataset.kind, dataset.grid, dataset.spacing, dataset.sigma)
     progress = begin_store(folder, settings, len(dataset))
     todo = [number for number, row_id in enumerate(dataset.ids) if row_id not in progress.rows]
-    batches = [
-        todo[start : start + progress.part_rows]
-        for start in range(0, len(todo), progress.part_rows)
-    ]
+    batches = list(_batches(dataset, np.array(todo, dtype=np.int64), progress.part_rows))
     reopen_store(folder)
     for part, batch in zip(progress.next_parts(len(batches)), batches, strict=True):
-        densities = dataset.read(np.array(batch))
+        densities = dataset.read(batch)
         rows = [
             _row(dataset, number, density) for number, density in zip(batch, densities, strict=True)
         ]
         write_part(folder, part, rows)
     finish_store(folder, dataset.targets, dataset.name)
+
+
+def _batches(
+    dataset: Dataset, rows: NDArray[np.int64], part_rows: int
+) -> Iterator[NDArray[np.int64]]:
+    """Yield these rows, in their order, as parts that a process can hold."""
+    bytes_per_point = dataset.n_channels * np.dtype(np.float16).itemsize
+    n_bytes = dataset.shapes.prod(axis=1) * bytes_per_point
+    start = 0
+    while start < len(rows):
+        candidates = rows[start : start + part_rows]
+        fitting = int((n_bytes[candidates].cumsum() <= LARGEST_PART_BYTES).sum())
+        batch = candidates[: max(1, fitting)]
+        yield batch
+        start += len(batch)
 
 
 def _row(dataset: Dataset, number: int, density: NDArray[np.float16]) -> Row:

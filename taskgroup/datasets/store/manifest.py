@@ -19,13 +19,17 @@ from taskgroup.errors import MissingDependency, StoreError, TargetError
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
 
-FORMAT = 1
+FORMAT = 2
+"""Form of the stores that are written; see the package's docstring for the earlier one."""
+# Points of a chunk: the smallest densities have one, and it decodes in some microseconds.
+CHUNK_POINTS = 4096
 MANIFEST, ROWS, DENSITY, PARTS = "manifest.json", "rows.parquet", "density", "parts"
 
 # A density of more points does not fit a network, and one of 1024^3 takes 2 GB.
 _LARGEST_GRID = 512
 _LARGEST_PART_ROWS = 1 << 16
 _LARGEST_SIGMA = 100.0
+_LARGEST_SPACING = 10.0
 # Targets of 20,000 columns take 3 MB.
 _LARGEST_MANIFEST = 64 << 20
 
@@ -37,7 +41,8 @@ class Manifest:
     format: int
     complete: bool
     kind: str
-    grid: int
+    grid: int | None
+    spacing: float | None
     sigma: float
     part_rows: int
     name: str = ""
@@ -50,6 +55,8 @@ class Manifest:
         """Return the content of the file."""
         fields = asdict(self)
         fields["targets"] = [target.to_dict() for target in self.targets]
+        # The file names one of the two.
+        del fields["spacing" if self.spacing is None else "grid"]
         if not self.hash:
             for name in ("name", "targets", "n_rows", "n_channels", "hash"):
                 del fields[name]
@@ -94,12 +101,20 @@ def _parse(fields: Any) -> Manifest:
         raise TypeError(f"complete must be true or false, found {complete!r:.50}")
     if fields["kind"] not in KINDS:
         raise ValueError(f"kind must be one of {', '.join(KINDS)}, found {fields['kind']!r:.50}")
+    grid, spacing = None, None
+    if "spacing" in fields:
+        spacing = _length(fields, "spacing", _LARGEST_SPACING)
+        if spacing == 0:
+            raise ValueError("spacing must be above 0 Å")
+    else:
+        grid = _whole(fields, "grid", 2, _LARGEST_GRID)
     manifest = Manifest(
         format=_whole(fields, "format", 0, FORMAT),
         complete=complete,
         kind=fields["kind"],
-        grid=_whole(fields, "grid", 2, _LARGEST_GRID),
-        sigma=_width(fields),
+        grid=grid,
+        spacing=spacing,
+        sigma=_length(fields, "sigma", _LARGEST_SIGMA),
         part_rows=_whole(fields, "part_rows", 1, _LARGEST_PART_ROWS),
     )
     if not manifest.complete:
@@ -123,12 +138,12 @@ def _whole(fields: dict[str, Any], name: str, least: int, most: int) -> int:
     return value
 
 
-def _width(fields: dict[str, Any]) -> float:
-    value = fields["sigma"]
+def _length(fields: dict[str, Any], name: str, most: float) -> float:
+    value = fields[name]
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise ValueError(f"sigma must be a width in Å, found {value!r:.50}")
-    if not 0 <= value <= _LARGEST_SIGMA:
-        raise ValueError(f"sigma must be in 0..{_LARGEST_SIGMA:g} Å, found {value!r:.50}")
+        raise ValueError(f"{name} must be a length in Å, found {value!r:.50}")
+    if not 0 <= value <= most:
+        raise ValueError(f"{name} must be in 0..{most:g} Å, found {value!r:.50}")
     return value
 
 

@@ -6,18 +6,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from taskgroup.datasets.dataset import Dataset, as_frac_coords
 from taskgroup.datasets.store.manifest import (
+    CHUNK_POINTS,
     DENSITY,
+    FORMAT,
     PARTS,
     ROWS,
     Manifest,
     file_system_of,
     read_manifest,
 )
-from taskgroup.datasets.store.shards import Shards
+from taskgroup.datasets.store.shards import Layout, Shards
 from taskgroup.datasets.target import TargetTable
 from taskgroup.errors import StoreError
 
@@ -61,7 +62,7 @@ def read_rows(path: str | Path, manifest: Manifest) -> Dataset:
         return _make_dataset(
             columns,
             manifest,
-            Shards(file_system, f"{root}/{DENSITY}", manifest.part_rows, manifest.grid),
+            Shards(file_system, f"{root}/{DENSITY}", _layout(columns, manifest)),
         )
     except (OSError, KeyError, TypeError, ValueError, pa.ArrowException) as error:
         reason = " ".join(str(error).split())[:300]
@@ -93,7 +94,6 @@ def _make_dataset(columns: "pa.Table", manifest: Manifest, shards: Shards) -> Da
     specs = manifest.targets
     labels = [columns[f"target.{spec.name}"].to_numpy() for spec in specs]
     ids = tuple(columns["id"].to_pylist())
-    positions = columns["position"].to_numpy()
     lattices = columns["lattice"].combine_chunks().flatten().to_numpy()
     return Dataset(
         name=manifest.name,
@@ -105,11 +105,44 @@ def _make_dataset(columns: "pa.Table", manifest: Manifest, shards: Shards) -> Da
         species=LazyCells(columns["species"], tuple),
         frac_coords=LazyCells(columns["frac_coords"], as_frac_coords),
         n_channels=manifest.n_channels,
+        shapes=shards.shapes,
         grid=manifest.grid,
+        spacing=manifest.spacing,
         sigma=manifest.sigma,
         kind=manifest.kind,
-        read=partial(_read_densities, shards, positions, manifest.n_channels),
+        read=partial(shards.read, n_channels=manifest.n_channels),
         density_digests=tuple(columns["digest"].to_pylist()),
+    )
+
+
+def _layout(columns: "pa.Table", manifest: Manifest) -> Layout:
+    """Return where the densities lie, in a store of this form or of the first."""
+    if manifest.format < FORMAT:
+        return _layout_of_format_1(columns, manifest)
+    shapes = columns["shape"].combine_chunks().flatten().to_numpy()
+    return Layout(
+        path_of_part=lambda part: f"{part:06d}/c/0",
+        parts=columns["part"].to_numpy(),
+        first_chunks=columns["first_chunk"].to_numpy(),
+        chunks_in_shard=columns["chunks_in_part"].to_numpy(),
+        shapes=shapes.reshape(-1, 3),
+        chunk_points=CHUNK_POINTS,
+        channel_counts=columns["stored_channels"].to_numpy(),
+    )
+
+
+def _layout_of_format_1(columns: "pa.Table", manifest: Manifest) -> Layout:
+    """Return where the densities lie in one array [positions, 2, n, n, n] with a chunk per channel."""
+    parts, places = np.divmod(columns["position"].to_numpy(), manifest.part_rows)
+    n_rows = len(parts)
+    return Layout(
+        path_of_part=lambda part: f"c/{part}/0/0/0/0",
+        parts=parts,
+        first_chunks=2 * places,
+        chunks_in_shard=np.full(n_rows, 2 * manifest.part_rows),
+        shapes=np.full((n_rows, 3), manifest.grid),
+        chunk_points=manifest.grid**3,
+        channel_counts=np.full(n_rows, 2),
     )
 
 
@@ -125,12 +158,6 @@ class LazyCells(Sequence):
 
     def __getitem__(self, row: int) -> Any:
         return self._convert(self._column[int(row)].as_py())
-
-
-def _read_densities(
-    shards: Shards, positions: NDArray[np.int64], n_channels: int, rows: NDArray[np.int64]
-) -> NDArray[np.float16]:
-    return shards.read(positions[rows], n_channels)
 
 
 def verify_store(path: str | Path) -> None:

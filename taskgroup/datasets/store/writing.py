@@ -1,7 +1,7 @@
 """Writing a store part by part: by many processes, killed at any moment, gone on with later.
 
-- A part is one shard of the density array and one JSON record, which is written last: a part without its record is not
-  there. Parts share no file, so processes, and machines, need no lock. Of N machines each numbers its parts
+- A part is one array of densities and one JSON record, which is written last: a part without its record is not there.
+  Parts share no file, so processes, and machines, need no lock. Of N machines each numbers its parts
   k, k + N, k + 2 N, ...: folders filled apart can be copied into one.
 - Which rows are done, and which were refused and why, is read from the records; a later record wins, so a row refused
   once and accepted later is in.
@@ -15,15 +15,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from uuid import uuid4
 
 import numpy as np
 from numpy.typing import NDArray
 
 from taskgroup import files
-from taskgroup.datasets.dataset import digest_density
+from taskgroup.datasets.density_rows import digest_density
 from taskgroup.datasets.store.manifest import (
+    CHUNK_POINTS,
     DENSITY,
     FORMAT,
     MANIFEST,
@@ -33,30 +34,32 @@ from taskgroup.datasets.store.manifest import (
     read_manifest,
     write_manifest,
 )
-from taskgroup.datasets.store.shards import CHANNELS
 from taskgroup.errors import StoreError
 
-if TYPE_CHECKING:
-    import zarr
-
-# densities; 8 MB at 32^3, what one process holds while it writes
+# Densities; small cells of one channel take 2 MB.
 LARGEST_PART = 128
+# What one process holds while it makes a part: fewer densities of large cells.
+LARGEST_PART_BYTES = 64 << 20
 # A small store still has parts enough for a few processes.
 _FEWEST_PARTS = 16
 
 
 @dataclass(frozen=True)
 class StoreSettings:
-    """Settings that all densities of a store share: their kind, grid points per axis, and smoothing width in Å."""
+    """Settings that all densities of a store share.
+
+    Their kind, either the points of the ``grid`` per axis or their ``spacing`` in Å, and the smoothing width in Å.
+    """
 
     kind: str
-    grid: int
+    grid: int | None
+    spacing: float | None
     sigma: float
 
 
 @dataclass(frozen=True, eq=False)
 class Row:
-    """One crystal on its way into a store: ``density`` is float16 [C, n, n, n], e/Å^3; the rest as in a Dataset."""
+    """One crystal on its way into a store: ``density`` is float16 [C, n1, n2, n3], e/Å^3; the rest as in a Dataset."""
 
     id: str
     formula: str
@@ -122,7 +125,7 @@ def _create(path: Path, settings: StoreSettings, part_rows: int) -> None:
     draft = absolute.with_name(f".{absolute.name}-{uuid4().hex[:8]}")
     (draft / PARTS).mkdir(parents=True)
     try:
-        _create_array(draft, settings.grid, part_rows)
+        _create_group(draft)
         write_manifest(
             draft,
             Manifest(
@@ -130,6 +133,7 @@ def _create(path: Path, settings: StoreSettings, part_rows: int) -> None:
                 complete=False,
                 kind=settings.kind,
                 grid=settings.grid,
+                spacing=settings.spacing,
                 sigma=settings.sigma,
                 part_rows=part_rows,
             ),
@@ -142,20 +146,10 @@ def _create(path: Path, settings: StoreSettings, part_rows: int) -> None:
             raise
 
 
-def _create_array(folder: Path, grid: int, part_rows: int) -> None:
+def _create_group(folder: Path) -> None:
     import zarr
-    from zarr.codecs import BloscCodec
 
-    density_shape = (grid, grid, grid)
-    # Always two channels: a spin-paired crystal leaves the second all zero, which takes no space.
-    zarr.open_group(folder, mode="w-").create_array(
-        DENSITY,
-        shape=(0, CHANNELS, *density_shape),
-        chunks=(1, 1, *density_shape),
-        shards=(part_rows, CHANNELS, *density_shape),
-        dtype="float16",
-        compressors=BloscCodec(cname="zstd", clevel=3, shuffle="shuffle"),
-    )
+    zarr.open_group(folder, mode="w-").create_group(DENSITY)
 
 
 def read_progress(path: Path) -> Progress:
@@ -194,65 +188,82 @@ def write_part(
     refused: Sequence[Refused] = (),
     notes: Mapping[str, str] = MappingProxyType({}),
 ) -> None:
-    """Write part number ``part`` of a store. Raises StoreError: the disk does not take it."""
-    array = _array_with_room(path, part)
-    first = part * array.shards[0]
-    block = np.zeros((len(rows), *array.shape[1:]), dtype=np.float16)
-    for number, row in enumerate(rows):
-        n_channels = len(row.density)
-        block[number, :n_channels] = row.density
+    """Write part number ``part`` of a store. Raises StoreError: the disk is full, or the store is an old one."""
+    check_format(path)
+    starts, values = _joined_values([row.density for row in rows])
     record = {
-        "rows": [_row_record(row, first + number) for number, row in enumerate(rows)],
+        "chunks": len(values) // CHUNK_POINTS,
+        "rows": [_row_record(row, start) for row, start in zip(rows, starts, strict=True)],
         "refused": [asdict(entry) for entry in refused],
         "notes": dict(notes),
     }
     with disk_errors(path):
         if rows:
-            array[first : first + len(rows)] = block
+            _write_array(path / DENSITY / f"{part:06d}", values)
         files.write_json(path / PARTS / f"{part:06d}.json", record)
 
 
-def open_array(path: Path) -> "zarr.Array":
-    """Open the density array to write. Raises StoreError: it is not one that we made."""
-    import zarr
-
-    manifest = read_manifest(path)
-    grid = (manifest.grid,) * 3
-    try:
-        array = zarr.open_group(path, mode="r+")[DENSITY]
-        is_ours = (
-            array.dtype == np.float16
-            and array.shape[1:] == (CHANNELS, *grid)
-            and array.chunks == (1, 1, *grid)
-            and array.shards == (manifest.part_rows, CHANNELS, *grid)
+def check_format(path: Path) -> None:
+    """Refuse to add to a store of an earlier form. Raises StoreError."""
+    version = read_manifest(path).format
+    if version != FORMAT:
+        raise StoreError(
+            f"{path}: was begun by an earlier version (store format {version}, this one writes {FORMAT}); "
+            "choose another folder"
         )
-    # zarr raises what its parsers meet, of many kinds
-    except Exception as error:  # noqa: BLE001
-        raise StoreError(f"{path}: damaged, no density array ({error!r:.200})") from None
-    if not is_ours:
-        raise StoreError(f"{path}: damaged, its density array is not the one of its manifest")
-    return array
 
 
-def _array_with_room(path: Path, part: int) -> "zarr.Array":
-    """Return the density array, long enough for a part: in this process only, as all share the file of its shape."""
+def _joined_values(
+    densities: Sequence[NDArray[np.float16]],
+) -> tuple[list[int], NDArray[np.float16]]:
+    """Return the number of the first chunk of each density, and the values of all, each channel from a new chunk on."""
+    starts = []
+    n_chunks = 0
+    for density in densities:
+        starts.append(n_chunks)
+        n_chunks += len(_stored_channels(density)) * _chunks_per_channel(density)
+    values = np.zeros((n_chunks, CHUNK_POINTS), dtype=np.float16)
+    for start, density in zip(starts, densities, strict=True):
+        place = start
+        step = _chunks_per_channel(density)
+        for channel in _stored_channels(density):
+            values[place : place + step].reshape(-1)[: channel.size] = channel.reshape(-1)
+            place += step
+    return starts, values.reshape(-1)
+
+
+def _stored_channels(density: NDArray[np.float16]) -> NDArray[np.float16]:
+    """Return the density without a magnetisation of zeros."""
+    return density if density[1:].any() else density[:1]
+
+
+def _chunks_per_channel(density: NDArray[np.float16]) -> int:
+    return math.ceil(density[0].size / CHUNK_POINTS)
+
+
+def _write_array(path: Path, values: NDArray[np.float16]) -> None:
+    """Write the array of a part, in place of what a process that was killed may have left there."""
     import zarr
+    from zarr.codecs import BloscCodec
 
-    array = open_array(path)
-    shape = (length_with_part(array, part), *array.shape[1:])
-    metadata = array.metadata.to_dict() | {"shape": shape}
-    return zarr.Array.from_dict(array.store_path, metadata)
+    array = zarr.create_array(
+        path,
+        shape=values.shape,
+        chunks=(CHUNK_POINTS,),
+        shards=values.shape,
+        dtype="float16",
+        compressors=BloscCodec(cname="zstd", clevel=3, shuffle="shuffle"),
+        overwrite=True,
+    )
+    array[:] = values
 
 
-def length_with_part(array: "zarr.Array", last_part: int) -> int:
-    """Return the length that the density array needs to hold part ``last_part``."""
-    return max(array.shape[0], (last_part + 1) * array.shards[0])
-
-
-def _row_record(row: Row, position: int) -> dict[str, Any]:
+def _row_record(row: Row, first_chunk: int) -> dict[str, Any]:
     return {
         "id": row.id,
-        "position": position,
+        "first_chunk": first_chunk,
+        "shape": list(row.density.shape[1:]),
+        "stored_channels": len(_stored_channels(row.density)),
         "formula": row.formula,
         "chemical_system": row.chemical_system,
         "species": list(row.species),

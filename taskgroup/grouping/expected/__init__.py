@@ -23,6 +23,7 @@ from taskgroup.grouping.expected.assembly import (
     Assembled,
     ExpectedAssembly,
     expected_assembly,
+    hoped_assembly,
 )
 from taskgroup.grouping.expected.proposals import Proposal
 from taskgroup.grouping.expected.verdict import certainty, verdict
@@ -33,5 +34,6 @@ __all__ = [
     "Proposal",
     "certainty",
     "expected_assembly",
+    "hoped_assembly",
     "verdict",
 ]

@@ -1,6 +1,6 @@
 """The choice among trained networks by what they are expected to reach with new seeds, and how sure it is."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -70,6 +70,7 @@ def expected_assembly(
     prices: Sequence[float] | float = 0.0,
     costs: Sequence[float] | None = None,
     alternatives: Mapping[str, Grouping] | None = None,
+    choose_from: Collection[Network] | None = None,
     include_untrained: bool = False,
     n_proposals: int = 10,
     tolerance: float = _TOLERANCE,
@@ -85,6 +86,7 @@ def expected_assembly(
         prices: what each network of the assembly must bring in mean skill, one for all or one per network.
         costs: of training each network once, in any unit; proposals are ranked by value per cost.
         alternatives: groupings to compare with, e.g. ``{"correlation": ...}``.
+        choose_from: networks that may be chosen; default: all trained ones. Alternatives and proposals are of all.
         include_untrained: choose among networks that were never trained too.
         n_proposals: number of proposals at most.
         tolerance: gain in mean skill that is not worth a training.
@@ -101,7 +103,11 @@ def expected_assembly(
     available = everything if include_untrained else trained
     if not len(available):
         raise InfeasibleError("an assembly needs at least one trained network, found none")
-    serving = problem.choose(available)
+    rows = available
+    if choose_from is not None:
+        allowed = [posterior.networks[row] in choose_from for row in available]
+        rows = available[np.array(allowed, dtype=bool)]
+    serving = problem.choose(rows, posterior.mean)
     draws = posterior.sample(_DRAWS, seed)
     totals = problem.totals(draws, serving)
     singles = problem.best_of_grouping(Grouping.singles(posterior.tasks), available)
@@ -131,6 +137,36 @@ def expected_assembly(
     )
 
 
+def hoped_assembly(
+    posterior: SkillPosterior,
+    *,
+    networks: int | None = None,
+    disjoint: bool = False,
+    weights: Mapping[str, float] | None = None,
+    prices: Sequence[float] | float = 0.0,
+    boldness: float = 1.0,
+    seed: int = 0,
+) -> tuple[Assembled, ...]:
+    """Return the best assembly of all networks, trained or not, if a draw of their skills were true.
+
+    A network is chosen about as often as it is probable that it belongs to the best assembly (Thompson sampling,
+    doi:10.1561/2200000070).
+
+    Args:
+        posterior: of all networks to consider.
+        networks, disjoint, weights, prices: as in ``expected_assembly``.
+        boldness: factor on the distance of a draw from the expected skills: 0 takes what is expected.
+        seed: of the draw.
+
+    Raises GroupingError, InfeasibleError: as ``expected_assembly``.
+    """
+    problem = _Problem(posterior, networks, disjoint, weights, prices, None)
+    draw = posterior.sample(1, seed)[0]
+    skills = posterior.mean + boldness * (draw - posterior.mean)
+    serving = problem.choose(np.arange(len(posterior.networks)), skills)
+    return problem.groups(serving)
+
+
 class _Problem:
     """A checked request: weights that sum to one, a price and a cost per network."""
 
@@ -155,11 +191,11 @@ class _Problem:
         if (self.costs <= 0).any():
             raise GroupingError(f"costs must be positive, found {self.costs.min():g}")
 
-    def choose(self, available: np.ndarray) -> np.ndarray:
-        """Return the network that serves each target in the best assembly by expected skills."""
+    def choose(self, available: np.ndarray, skills: np.ndarray) -> np.ndarray:
+        """Return the network that serves each target in the best assembly by skills [networks, targets]."""
         rows = available
         while True:
-            serving = self.cover(self._posterior.mean[None], rows)[0]
+            serving = self.cover(skills[None], rows)[0]
             weaker = self._weaker_twins(serving)
             if not weaker:
                 return serving

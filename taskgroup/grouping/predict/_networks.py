@@ -10,6 +10,10 @@ from taskgroup.errors import GroupingError
 Items = tuple[tuple[str, Any], ...]
 
 
+class _FlatItems(tuple):
+    """Hyper-parameters that were flattened and sorted."""
+
+
 @dataclass(frozen=True)
 class Network:
     """Targets trained together with one recipe.
@@ -32,7 +36,10 @@ class Network:
             raise GroupingError("tasks of a network must hold at least one name, found none")
         if len(set(tasks)) < len(tasks):
             raise GroupingError(f"tasks of a network must be named once, found {list(tasks)}")
-        items = tuple(sorted(_flattened(dict(self.recipe))))
+        items = self.recipe
+        # That of another network is flat already; a search makes hundreds of networks of one recipe.
+        if not isinstance(items, _FlatItems):
+            items = _FlatItems(sorted(_flattened(dict(items))))
         object.__setattr__(self, "tasks", tasks)
         object.__setattr__(self, "recipe", items)
 

@@ -105,6 +105,11 @@ class TargetProcess:
         covariance = prior - whole @ whole.T + reduced.T @ reduced
         return whole @ mean_weights, self.inflation * covariance
 
+    def expect_mean(self, rows: Rows) -> np.ndarray:
+        """Return the mean of ``expect`` without a fold, [networks]."""
+        mean_weights, _ = self._posterior()
+        return self._features(rows) @ mean_weights[self._n_folds :]
+
     def _posterior(self) -> tuple[np.ndarray, np.ndarray]:
         """Return the mean of the weights, and the Cholesky factor of their precision."""
         if self._solved is None:

@@ -71,6 +71,11 @@ class SkillPosterior:
             spread[self.member[:, task], task] = np.sqrt(variance)
         return spread
 
+    @cached_property
+    def _roots(self) -> list[np.ndarray]:
+        """Square roots of the covariances: most of the cost of a draw."""
+        return [_root(covariance) for covariance in self.covariances]
+
     def single_spread(self) -> np.ndarray:
         """Return standard deviations [networks, tasks] of one more training: noise included."""
         return np.sqrt(self.spread**2 + self.noise)
@@ -79,9 +84,8 @@ class SkillPosterior:
         """Return draws [draws, networks, tasks] of the expected skills; NaN where a target is not in the network."""
         random = np.random.default_rng(seed)
         draws = np.full((n_draws, *self.mean.shape), np.nan)
-        for task, covariance in enumerate(self.covariances):
+        for task, root in enumerate(self._roots):
             rows = np.flatnonzero(self.member[:, task])
-            root = _root(covariance)
             normal = random.standard_normal((n_draws, len(rows)))
             draws[:, rows, task] = self.mean[rows, task] + normal @ root.T
         return draws
@@ -151,13 +155,7 @@ class SkillModel:
 
         Raises GroupingError for a target that no result has.
         """
-        for network in networks:
-            for task in network.tasks:
-                if task not in self.tasks:
-                    raise GroupingError(
-                        f"no trained network holds the target '{task}', {did_you_mean(task, self.tasks)}"
-                    )
-        rows = self._kernel.rows(networks)
+        rows = self._rows(networks)
         place = None if fold is None else self._fold_places.get(fold, -1)
         mean = np.full(rows.member.shape, np.nan)
         covariances = []
@@ -172,6 +170,28 @@ class SkillModel:
             self.tasks, tuple(networks), np.array(counts, dtype=int), mean, tuple(covariances),
             self._spread**2 * noise,
         )  # fmt: skip
+
+    def posterior_mean(self, networks: Sequence[Network]) -> np.ndarray:
+        """Return the ``mean`` of the posterior of networks, [networks, tasks], in a fraction of its time.
+
+        Raises GroupingError for a target that no result has.
+        """
+        rows = self._rows(networks)
+        mean = np.full(rows.member.shape, np.nan)
+        for task, process in enumerate(self._processes):
+            members = np.flatnonzero(rows.member[:, task])
+            standard = process.expect_mean(rows[members])
+            mean[members, task] = self._level[task] + self._spread[task] * standard
+        return mean
+
+    def _rows(self, networks: Sequence[Network]) -> Rows:
+        for network in networks:
+            for task in network.tasks:
+                if task not in self.tasks:
+                    raise GroupingError(
+                        f"no trained network holds the target '{task}', {did_you_mean(task, self.tasks)}"
+                    )
+        return self._kernel.rows(networks)
 
     def _must_learn(self, new: Sequence[Observation]) -> bool:
         if len(self._observations) >= _GROWTH * self._n_learned:

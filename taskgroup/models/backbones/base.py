@@ -46,9 +46,14 @@ class Lesson:
 
     ``pupils`` are the modules that the lesson changes. Networks whose pupils begin with equal weights share what the
     first of them has learnt.
+
+    ``steps``, ``batch_size`` (examples per step) and ``lr`` (AdamW's highest learning rate) say how it is learnt.
     """
 
     name: str
+    steps: ClassVar[int] = 1000
+    batch_size: ClassVar[int] = 256
+    lr: ClassVar[float] = 0.003
     pupils: nn.ModuleDict
 
     def examples(
@@ -86,6 +91,7 @@ class Backbone(nn.Module):
     version: raised whenever equal settings would give other numbers; part of the key of every trained network.
     autocast: whether ``forward`` may run in bfloat16 autocast, which pays for convolutions.
     uses_statistics: whether it reads the distribution (``statistics``) itself; else a branch beside it does.
+    takes_atoms: whether it may be used with ``model.atoms: structure``.
     n_features: F, the length of the features.
     n_plain: how many of the last features are plain sums, which heads also see as they are.
 
@@ -98,6 +104,7 @@ class Backbone(nn.Module):
     version: ClassVar[int] = 1
     autocast: ClassVar[bool] = True
     uses_statistics: ClassVar[bool] = False
+    takes_atoms: ClassVar[bool] = False
     n_features: int
     n_plain: int = 0
 

@@ -10,11 +10,13 @@ from torch import Tensor, nn
 from taskgroup.datasets.composition import PROPERTIES
 from taskgroup.models.backbones.base import Backbone, BackboneSettings
 from taskgroup.models.backbones.element_lesson import ElementLesson
+from taskgroup.models.backbones.known_elements import N_KNOWN, KnownElements
 from taskgroup.models.lattice import volume
 from taskgroup.models.neighbours import DISTANCES
 from taskgroup.models.peak_finding import USUAL_PEAKS
 from taskgroup.models.peak_table import NEAR
-from taskgroup.models.views import PeakView, PreparedRows, View
+from taskgroup.models.views import AtomView, PeakView, PreparedRows, View
+from taskgroup.models.views.atoms import NUMBER
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -111,6 +113,8 @@ class ElementNetwork(nn.Module):
 class PeakNetwork(Backbone):
     """A perceptron embeds each peak by element and surroundings, neighbours tell it theirs; then all are pooled.
 
+    With ``atoms: structure`` the peaks are the atoms of the structure, and their elements are known.
+
     Pooled are mean, deviation, maximum, attention and number per volume. Sets of any size (Zaheer et al.,
     arXiv:1703.06114), with attention over the peaks (Ilse et al., arXiv:1802.04712) and messages between them by
     distance (Schütt et al., doi:10.1063/1.5019779).
@@ -119,14 +123,17 @@ class PeakNetwork(Backbone):
     Settings = PeakSettings
     version = 1
     autocast = False
+    takes_atoms = True
 
-    def __init__(self, config: ModelConfig, view: PeakView) -> None:
+    def __init__(self, config: ModelConfig, view: PeakView | AtomView) -> None:
         super().__init__(config, view)
         width = 8 * config.backbone.width
         self.scale = PeakScale(view.n_columns)
-        self.element = ElementNetwork()
+        self.knows_elements = view.uses_atoms
+        self.element = KnownElements() if self.knows_elements else ElementNetwork()
+        n_element = N_KNOWN if self.knows_elements else len(PROPERTIES)
         self.embed = nn.Sequential(
-            nn.Linear(view.n_columns + len(PROPERTIES), width),
+            nn.Linear(view.n_columns + n_element, width),
             nn.SiLU(),
             nn.Dropout(config.dropout),
             nn.Linear(width, width),
@@ -140,24 +147,33 @@ class PeakNetwork(Backbone):
 
     @classmethod
     def view_class(cls, config: ModelConfig) -> type[View]:
-        """Return the view of the peaks."""
-        return PeakView
+        """Return the view of the peaks, or of the atoms where they are given."""
+        return PeakView if config.atoms == "density" else AtomView
 
     def lessons(self) -> Sequence[Lesson]:
-        """Return the lesson on the elements at the peaks."""
+        """Return the lesson on the elements at the peaks; known elements need none."""
+        if self.knows_elements:
+            return ()
         return (ElementLesson(self.element, self.scale),)
 
     def forward(self, rows: PreparedRows, lattice: Tensor) -> Tensor:
         """Return features [B, F] of peaks, the first column 1 for those that are there, and how near they are."""
         listed = _ListedPeaks(rows)
         scaled = self.scale(listed.columns, listed.present)
-        embedded = self.embed(torch.cat([scaled, self.element(scaled)], dim=1)).float()
+        element = self._elements(listed.columns, scaled)
+        embedded = self.embed(torch.cat([scaled, element], dim=1)).float()
         for messages in self.rounds:
             embedded = messages(embedded, listed)
         count = listed.totals(listed.present).clamp_min(1)
         pooled = self._pooled(embedded, listed, count)
         plain = self._sums_per_volume(embedded, listed, count, lattice)
         return torch.cat([*pooled, *plain], dim=1)
+
+    def _elements(self, columns: Tensor, scaled: Tensor) -> Tensor:
+        """Return numbers of the elements [R, W] of listed columns [R, columns], and of the same scaled."""
+        if self.knows_elements:
+            return self.element(columns[:, NUMBER])
+        return self.element(scaled)
 
     def _pooled(self, embedded: Tensor, listed: _ListedPeaks, count: Tensor) -> list[Tensor]:
         """Return mean, deviation, maximum and attention over the peaks of each crystal, [B, W] each."""

@@ -1,5 +1,6 @@
 """Views: what a network sees of a stored density, one class per module."""
 
+from taskgroup.models.views.atoms import AtomView
 from taskgroup.models.views.base import View
 from taskgroup.models.views.cartesian import CartesianView
 from taskgroup.models.views.crystal_batch import AtomBatch, CrystalBatch
@@ -11,6 +12,7 @@ from taskgroup.models.views.rows import PreparedRows
 
 __all__ = [
     "AtomBatch",
+    "AtomView",
     "CartesianView",
     "CrystalBatch",
     "DistributionView",

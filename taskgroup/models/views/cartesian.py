@@ -15,7 +15,7 @@ class CartesianView(GridView):
     training any orientation (rotations and reflections alike) of the cell is drawn; its grid keeps its axes.
     """
 
-    version = 1
+    version = 2
 
     def _turned(
         self, lattice: Tensor, generator: torch.Generator | None

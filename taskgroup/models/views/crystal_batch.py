@@ -15,6 +15,9 @@ from taskgroup.densities.elements import ATOMIC_NUMBERS
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
+STORED_SIGMA = 0.20
+"""Width (Å) of the Gaussian that densities are smoothed with when they are stored, by default."""
+
 
 @dataclass(frozen=True, eq=False)
 class AtomBatch:
@@ -62,7 +65,8 @@ class AtomBatch:
 class CrystalBatch:
     """B crystals: ``density`` [B, C, n1, n2, n3] in e/Å^3, ``lattice`` [B, 3, 3] in Å (rows are vectors), ``atoms``.
 
-    ``atoms`` is None where nobody knows them. Views of the density alone do not look at them.
+    ``atoms`` is None where nobody knows them. Views of the density alone do not look at them. ``sigma`` is the width of
+    the Gaussian that the densities were smoothed with, Å.
 
     >>> crystals = CrystalBatch(torch.zeros(4, 1, 8, 8, 8), torch.eye(3).repeat(4, 1, 1))
     >>> len(crystals), crystals[1:3].density.shape
@@ -72,16 +76,22 @@ class CrystalBatch:
     density: Tensor
     lattice: Tensor
     atoms: AtomBatch | None = None
+    sigma: float = STORED_SIGMA
 
     @classmethod
     def of(
-        cls, density: ArrayLike, lattice: ArrayLike, atoms: AtomBatch | None = None
+        cls,
+        density: ArrayLike,
+        lattice: ArrayLike,
+        atoms: AtomBatch | None = None,
+        sigma: float = STORED_SIGMA,
     ) -> CrystalBatch:
         """Return crystals of arrays of any kind, in float32 on the CPU."""
         return cls(
             torch.tensor(np.asarray(density), dtype=torch.float32),
             torch.tensor(np.asarray(lattice), dtype=torch.float32),
             atoms,
+            sigma,
         )
 
     def __len__(self) -> int:
@@ -89,9 +99,9 @@ class CrystalBatch:
 
     def __getitem__(self, index: Any) -> CrystalBatch:
         atoms = None if self.atoms is None else self.atoms[index]
-        return CrystalBatch(self.density[index], self.lattice[index], atoms)
+        return CrystalBatch(self.density[index], self.lattice[index], atoms, self.sigma)
 
     def to(self, device: torch.device | str) -> CrystalBatch:
         """Return the crystals on a device."""
         atoms = None if self.atoms is None else self.atoms.to(device)
-        return CrystalBatch(self.density.to(device), self.lattice.to(device), atoms)
+        return CrystalBatch(self.density.to(device), self.lattice.to(device), atoms, self.sigma)

@@ -32,6 +32,6 @@ class DistributionView(View):
     @torch.no_grad()
     def prepare(self, crystals: CrystalBatch) -> PreparedRows:
         """Return rows of the densities of crystals."""
-        density = self._seen(crystals.density)
+        density = self._seen(crystals)
         fields = self._fields(density, crystals.lattice)
         return PreparedRows.of(statistics=distribution(fields, density))

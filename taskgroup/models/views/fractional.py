@@ -18,7 +18,7 @@ _ORDERS = ((0, 1, 2), (0, 2, 1), (1, 0, 2), (1, 2, 0), (2, 0, 1), (2, 1, 0))
 class FractionalView(GridView):
     """Fields on the cell's own grid, continued periodically; any order and sign of the lattice vectors is drawn."""
 
-    version = 1
+    version = 2
 
     def __init__(self, config: ModelConfig, in_channels: int) -> None:
         super().__init__(config, in_channels)

@@ -1,19 +1,21 @@
 """Views that keep where things are: a grid of field values, and their distribution beside it.
 
-Fields are computed on the stored grid, scaled, and averaged over blocks of points down to the view's grid. Averaging
+The density's Fourier series is evaluated at the least multiple of the view's points, along each vector, that holds the
+stored ones. Fields are computed there, scaled, and averaged over blocks of points down to the view's grid. Averaging
 maps blocks onto blocks under every shift by whole blocks, every reordering and reversal, so these stay exact. It keeps
 the mean of each channel (of the unscaled density: the charge). What it blurs inside a block, the distribution on the
-stored grid keeps.
+finer grid keeps.
 """
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
-from taskgroup.errors import ConfigError
+from taskgroup.models.fields import on_finer_grid
 from taskgroup.models.views.base import View
 from taskgroup.models.views.crystal_batch import CrystalBatch
 from taskgroup.models.views.rows import PreparedRows, channels_last, gather_rows
@@ -41,21 +43,13 @@ class GridView(View):
 
     @torch.no_grad()
     def prepare(self, crystals: CrystalBatch) -> PreparedRows:
-        """Return rows of the densities [B, C, N, N, N] of crystals; n = min(grid, N).
-
-        Raises ConfigError: n does not divide N, or the backbone takes no grid of n points.
-        """
-        density = self._seen(crystals.density)
-        stored = density.shape[-1]
-        n = min(self.config.grid, stored)
-        multiple = self.config.backbone.grid_multiple
-        if stored % n or n % multiple:
-            raise ConfigError(
-                f"model.grid, model.patch: the patch must divide the grid and the grid the stored {stored} points, "
-                f"found {n} and {multiple}"
-            )
+        """Return rows of the densities of crystals, whose grids may have any shape."""
+        n = self.config.grid
+        stored = self._seen(crystals)
+        blocks = [math.ceil(points / n) for points in stored.shape[2:]]
+        density = on_finer_grid(stored, [n * block for block in blocks])
         fields = self._fields(density, crystals.lattice)
-        grid = nn.functional.avg_pool3d(fields, stored // n) if n < stored else fields
+        grid = nn.functional.avg_pool3d(fields, blocks) if max(blocks) > 1 else fields
         if not self.n_statistics:
             return PreparedRows.of(grid=grid)
         return PreparedRows.of(grid=grid, statistics=distribution(fields, density))

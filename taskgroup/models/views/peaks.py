@@ -46,7 +46,7 @@ class PeakView(View):
     @torch.no_grad()
     def prepare(self, crystals: CrystalBatch) -> PreparedRows:
         """Return rows of the densities of crystals."""
-        density = self._seen(crystals.density)
+        density = self._seen(crystals)
         # The spheres around a peak hold finitely many points: turned with the crystal, they see the same of it.
         lattice = standard_orientation(crystals.lattice.double())
         peaks = find_peaks(density, lattice, places=_places(crystals))
@@ -62,13 +62,18 @@ class PeakView(View):
 
     def trimmed(self, rows: PreparedRows) -> PreparedRows:
         """Return rows with as many places for peaks as the crystal with the most peaks needs."""
-        present = rows["peaks"][:, :, 0]
-        most = max(1, int(present.sum(1).max()))
-        return rows.replace(
-            peaks=rows["peaks"][:, :most].clone(),
-            nearness=rows["nearness"][:, :most, :, :most].clone(),
-            positions=rows["positions"][:, :most].clone(),
-        )
+        return trimmed_places(rows)
+
+
+def trimmed_places(rows: PreparedRows) -> PreparedRows:
+    """Return rows with as many places as the crystal with the most peaks needs."""
+    present = rows["peaks"][:, :, 0]
+    most = max(1, int(present.sum(1).max()))
+    return rows.replace(
+        peaks=rows["peaks"][:, :most].clone(),
+        nearness=rows["nearness"][:, :most, :, :most].clone(),
+        positions=rows["positions"][:, :most].clone(),
+    )
 
 
 def _places(crystals: CrystalBatch) -> int:

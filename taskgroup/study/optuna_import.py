@@ -3,7 +3,7 @@
 A trial says its grouping by one of
 
 - a user attribute ``grouping``: lists of targets (``[["gap", "volume"], ["modulus"]]``), or a group per target
-  (``{"gap": 0, "volume": 0, "modulus": 1}``);
+  (``{"gap": 0, "volume": 0, "modulus": 1}``), or the words ``{gap, volume} | {modulus}``;
 - parameters ``group_<target>``, equal where targets are learnt together.
 
 Values per target, where there are any, stand in a user attribute ``skills`` (a mapping), or are the objectives of a
@@ -110,6 +110,8 @@ def _grouping(study: optuna.Study, trial: FrozenTrial) -> Grouping:
             targets_of_label[label].append(target)
         stated = list(targets_of_label.values())
     try:
+        if isinstance(stated, str):
+            return Grouping.from_words(stated)
         return Grouping.from_nested(stated)
     except (GroupingError, TypeError) as error:
         raise RunError(f"{where}: its grouping cannot be read ({error}); {_HOW}") from None

@@ -29,7 +29,6 @@ SHOWN = {
         "positions": 0.5172248,
         "statistics": 0.6950357,
     },
-    ("ScaleSpaceView", 1): {"grid": 0.3200808, "statistics": 0.695451},
 }
 
 

@@ -129,6 +129,11 @@ _VERBS = {
         "Look at a dataset and write a commented study file for it.",
         "taskgroup init crystals --out mine.yaml",
     ),
+    "spaces": _Verb(
+        "setup",
+        "List the search spaces and what each is for.",
+        "taskgroup spaces",
+    ),
     "schema": _Verb(
         "setup",
         "Print the JSON schema of study files.",

@@ -15,6 +15,7 @@ SPLIT = {"by": "random", "folds": 4, "seed": 0, "test_fold": 0, "validation_fold
 SHOWN = {
     ("FractionalView", 2): {"grid": 0.7184418, "statistics": 0.695451},
     ("CartesianView", 2): {"grid": 0.7041163, "statistics": 0.695451},
+    ("ScaleSpaceView", 1): {"grid": 0.3200808, "statistics": 0.695451},
     ("DistributionView", 1): {"statistics": 0.695451},
     ("PeakView", 3): {
         "peaks": 0.006753969,

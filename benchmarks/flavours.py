@@ -80,8 +80,10 @@ def train(crystals: Dataset, split: Split, settings: dict[str, Any], seed: int) 
     model = ModelConfig(**NETWORK | settings)
     pretrain = PRETRAIN if model.atoms == "density" else 0
     training = TrainConfig(**TRAINING, pretrain=pretrain)
-    named = {"by": "flavours"}
-    job = GroupJob(TARGETS, model, training, seed, crystals.name, crystals.hash, named)
+    # The split is none that a dataset makes; what a job says of its split has no influence on the training.
+    keys = {"by": "chemical_system", "folds": 5, "seed": 0, "test_fold": 0, "validation_fold": 1}
+    targets = tuple(sorted(TARGETS))
+    job = GroupJob(targets, model, training, seed, crystals.name, crystals.hash, keys)
     return fit(crystals, split, job).network
 
 

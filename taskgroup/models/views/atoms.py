@@ -109,7 +109,8 @@ def _far_from_atoms(points: Tensor, atoms: AtomBatch, lattice: Tensor, shifts: T
     is_none = (atoms.numbers == 0)[:, :, None]
     near_any = torch.zeros_like(nearest[..., 0], dtype=torch.bool)
     for shift in shifts.unbind(1):
-        near_any = near_any | ((nearest + shift[:, None, None]).square().sum(-1) <= CORE_RADIUS**2)
+        squared_distance = (nearest + shift[:, None, None]).square().sum(-1)
+        near_any = near_any | (squared_distance <= CORE_RADIUS**2)
     return (is_none | ~near_any).all(1)
 
 

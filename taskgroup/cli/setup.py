@@ -2,6 +2,7 @@
 
 import re
 import shlex
+from dataclasses import asdict
 from pathlib import Path
 
 import click
@@ -49,6 +50,29 @@ def init(store: str, out: Path, form: str) -> None:
     click.echo(f"Wrote {out}. Run it with: taskgroup run {shlex.quote(str(out))}")
     for note in notes:
         click.echo(printable(f"note: {note}"), err=True)
+
+
+@click.command()
+@output_format("table", "json")
+def spaces(form: str) -> None:
+    """List the search spaces that a study may name, with rows, targets, device and time they are made for.
+
+    Try a space on a study with: taskgroup run STUDY --set space=NAME
+    """
+    from taskgroup.cli._console import plain_table, print_json, print_table
+    from taskgroup.spec.space_check import ABOUT_FIELDS
+    from taskgroup.spec.spaces import named_spaces
+
+    found = named_spaces()
+    if form == "json":
+        print_json([{**asdict(space), "path": str(space.path)} for space in found])
+        return
+    table = plain_table("space", *ABOUT_FIELDS, ">recipes")
+    for space in found:
+        cells = [space.about.get(name, "") for name in ABOUT_FIELDS]
+        recipes = "a range" if space.recipes is None else str(space.recipes)
+        table.add_row(space.name, *cells, recipes)
+    print_table(table)
 
 
 @click.command()

@@ -75,9 +75,7 @@ class TrialRunner:
         except (InputError, TrainingFailed, ValidationError) as error:
             reason = str(error).splitlines()[0]
             return self._failed_record(trial, reason, time.monotonic() - start)
-        on_epoch = self._all_go_on
-        if not trial.is_baseline:
-            on_epoch = partial(self._go_on, trial.number)
+        on_epoch = partial(self._go_on, trial)
         evaluation = evaluator.evaluate(
             plan, evaluator.data.search_repeats, on_epoch, should_stop=self._stopping.is_set
         )
@@ -113,13 +111,22 @@ class TrialRunner:
         return Plan.uniform(grouping, Recipe(model, training))
 
     def _go_on(
-        self, number: int, epoch: int, skills: Mapping[Group, TargetSkills]
+        self, trial: TrialSettings, epoch: int, skills: Mapping[Group, TargetSkills]
     ) -> Collection[Group]:
-        """Return the groups of a trial that go on after an epoch; the evaluator asks."""
-        if self.is_stopping or self._should_prune(number, epoch, self._value_in_training(skills)):
+        """Return the groups of a trial that go on after an epoch; the evaluator asks.
+
+        Baselines are compared with, so they must end. So must what a model has proposed: it learns from ends only, and
+        would propose the likes of a stopped group again.
+        """
+        if self.is_stopping:
             return ()
-        if self._pruner is None:
-            return self._all_go_on(epoch, skills)
+        if trial.is_baseline:
+            return all_go_on(epoch, skills)
+        value = self._value_in_training(skills)
+        if self._should_prune(trial.number, epoch, value):
+            return ()
+        if self._pruner is None or trial.plan is not None:
+            return all_go_on(epoch, skills)
         stopped = self._pruner.stopped(epoch, skills)
         return [group for group in skills if group not in stopped]
 
@@ -131,10 +138,6 @@ class TrialRunner:
                 name: skill_of_target[name] for name in group.serves if name in skill_of_target
             }
         return self._objective.skill(served)
-
-    def _all_go_on(self, epoch: int, skills: Mapping[Group, TargetSkills]) -> Collection[Group]:
-        """Let all groups go on as long as the search does: baselines are compared with, so they must end."""
-        return () if self.is_stopping else all_go_on(epoch, skills)
 
     def _record(
         self, trial: TrialSettings, plan: Plan, evaluation: Evaluation, seconds: float

@@ -228,11 +228,7 @@ class StudyData:
 
     def labelled_rows(self, job: GroupJob) -> int:
         """Return the number of rows with a label of any target of a job; its training time grows with it."""
-        return self.labelled_rows_of(job.targets)
-
-    def labelled_rows_of(self, targets: Sequence[str]) -> int:
-        """Return the number of rows with a label of any of these targets."""
-        labelled = np.isfinite(self.targets.select(targets).values)
+        labelled = np.isfinite(self.targets.select(job.targets).values)
         return int(labelled.any(axis=1).sum())
 
 

@@ -8,6 +8,7 @@ from pydantic import BaseModel
 from taskgroup.models import BACKBONES, ModelConfig
 from taskgroup.spec.sections import StudyConfig
 from taskgroup.spec.space import GroupingSettings
+from taskgroup.spec.space_check import ABOUT, ABOUT_FIELDS
 from taskgroup.training import TrainConfig
 
 Schema = dict[str, Any]
@@ -31,6 +32,18 @@ def study_schema() -> Schema:
         definitions[f"backbone_{name}"] = _backbone(name, own)
     model_settings.pop("name", None)
     model_settings["backbone"] = _backbones(model_settings["backbone"])
+    text = {"type": "string"}
+    space[ABOUT] = {
+        "type": "object",
+        "description": "What the space is for, as taskgroup spaces shows it.",
+        "properties": dict.fromkeys(ABOUT_FIELDS, text),
+    }
+    search = definitions["SearchConfig"]["properties"]
+    by_name = {"type": "string", "description": "tpe, random, or a class of optuna.samplers"}
+    search["sampler"] = {
+        "description": search["sampler"].get("description", ""),
+        "anyOf": [by_name, {"$ref": "#/$defs/SamplerConfig"}],
+    }
     named = {"type": "string", "description": "name of a file in search_spaces/"}
     schema["properties"]["space"] = {
         "description": StudyConfig.model_fields["space"].description,

@@ -13,6 +13,8 @@ Settings of a backbone stand below its name, and each may be searched:
 They are parameters with dotted names, here ``backbone.name`` and ``backbone.stages``. One that the chosen backbone does
 not have is not asked for. In their ``when:`` they name each other without the dot.
 
+A section ``about`` says what the space is for; ``taskgroup spaces`` shows it.
+
 Values are best kept discrete: a group that comes again with equal hyper-parameters costs nothing.
 
 ``proposal`` in ``grouping`` says who makes the groups of a trial: ``cluster`` cuts a target graph, ``expected`` takes

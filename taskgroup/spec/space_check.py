@@ -13,6 +13,11 @@ from taskgroup.spec.parameter import Parameter, as_list
 from taskgroup.spec.space import SECTIONS, GroupingSettings, Space
 from taskgroup.training import TrainConfig
 
+ABOUT = "about"
+"""Section of a search space that says what it is for; it changes nothing."""
+ABOUT_FIELDS = ("use", "rows", "targets", "device", "network")
+"""What a space is for, rows and targets of the data, where to train, and how long one network takes."""
+
 _SETTINGS: dict[str, type[BaseModel]] = {
     "grouping": GroupingSettings,
     "model": ModelConfig,
@@ -27,6 +32,9 @@ def load_space(content: Mapping[str, Any], where: str = "space") -> Space:
     """
     flat: dict[str, Mapping[str, Any]] = {}
     for section, values in content.items():
+        if section == ABOUT:
+            _check_about(values, f"{where}.{ABOUT}")
+            continue
         if section not in SECTIONS:
             raise ConfigError(
                 f"{where}.{section}: unknown section; {did_you_mean(section, SECTIONS)}"
@@ -43,6 +51,15 @@ def load_space(content: Mapping[str, Any], where: str = "space") -> Space:
         raise ConfigError(f"{where}: {_message(error)}") from None
     _check_values(space, where)
     return space
+
+
+def _check_about(values: Any, where: str) -> None:
+    """Refuse a recommendation that ``taskgroup spaces`` could not show."""
+    if not isinstance(values, Mapping):
+        raise ConfigError(f"{where}: a mapping of texts is expected, found {values!r}")
+    for name in values:
+        if name not in ABOUT_FIELDS:
+            raise ConfigError(f"{where}.{name}: unknown key; {did_you_mean(name, ABOUT_FIELDS)}")
 
 
 def _check_section(section: str, values: Mapping[str, Any], where: str) -> None:

@@ -149,7 +149,7 @@ def _budget_lines(specs: Sequence[Target], device: str) -> list[str]:
         ("split:", "which rows train, choose and test"),
         ("  by: chemical_system", "near-copies of a test row are never trained on"),
         ("refit:", "the end: what decides, and what is exported"),
-        ("  top: 3", "groupings that are trained again with new seeds"),
+        ("  top: 3", "most trainings with new seeds before the choice, in whole groupings"),
         ("  members: 4", "networks per group of the exported bundle, each on other rows"),
         ("executor:", "where networks are trained"),
         ("  workers: 1", "trials at the same time; more on a large machine"),

@@ -10,6 +10,7 @@ race that was interrupted goes on as if it had not been.
 """
 
 import logging
+import math
 from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
@@ -32,8 +33,11 @@ _CONTENDERS = 8
 _ROUNDS = 3
 # Proposals of a round: some networks may have all their repeats.
 _PROPOSALS = 40
-# Gain in the value of the choice that is not worth a training.
-_WORTH = 5e-4
+# Costs of training are told apart by this factor; no training counts as shorter than this, in seconds.
+_COST_STEP = 4
+_SHORTEST = 1e-3
+# The choice is settled once it is expected to fall short of the best choice by less than this, in mean skill.
+_SETTLED = 1e-3
 
 
 class Race:
@@ -77,7 +81,7 @@ class Race:
             recipe = Recipe.of_job(result.job)
             network = network_of(result.targets, recipe)
             self._recipes[network] = recipe
-            self._seconds[network] = result.seconds
+            self._seconds.setdefault(network, result.seconds)
             observations.append(observation_of(result))
         if observations:
             self._model.update(observations)
@@ -130,17 +134,19 @@ class Race:
         """Train what would improve the choice most, until nothing is worth a training or the budget is used."""
         while True:
             assembly = self.expect()
-            most = self._config.refit.top * len(assembly.groups) * self._config.refit.members
+            # The choice itself is trained again in any case.
+            most = (self._config.refit.top - 1) * len(assembly.groups) * self._members
             proposal = self._first_possible(assembly.proposals)
-            if proposal is None or self.n_trained >= most:
+            # The value of one training alone says too little: often only several together can change the choice.
+            is_settled = assembly.expected_regret < _SETTLED
+            if is_settled or proposal is None or self.n_trained >= most:
                 return
             self._train(proposal.network, proposal.repeats)
 
     def _first_possible(self, proposals: Sequence[Proposal]) -> Proposal | None:
-        """Return the first proposal worth a training whose network has repeats left."""
+        """Return the first proposal whose network has repeats left."""
         for proposal in proposals:
-            is_worth = proposal.value >= _WORTH
-            if is_worth and self._n_repeats.get(proposal.network, 0) < self._members:
+            if self._n_repeats.get(proposal.network, 0) < self._members:
                 return proposal
         return None
 
@@ -195,7 +201,6 @@ class Race:
             alternatives=self._alternatives,
             choose_from=self._whole() if only_whole else None,
             n_proposals=_PROPOSALS,
-            tolerance=_WORTH,
             seed=self._config.search.seed,
         )
 
@@ -224,8 +229,14 @@ class Race:
         return [price.of(self._seconds[network]) for network in posterior.networks]
 
     def _costs(self, posterior: SkillPosterior) -> list[float]:
-        """Return a measure of the training time that is the same in every run: labelled rows."""
+        """Return training times in units of the shortest, rounded to powers of four.
+
+        So coarse, equal studies nearly always get equal costs, however busy the machine is.
+        """
+        shortest = min(self._seconds[network] for network in posterior.networks)
         costs = []
         for network in posterior.networks:
-            costs.append(float(self._data.labelled_rows_of(network.tasks)))
+            ratio = self._seconds[network] / max(shortest, _SHORTEST)
+            steps = round(math.log(max(ratio, 1.0), _COST_STEP))
+            costs.append(float(_COST_STEP**steps))
         return costs

@@ -220,7 +220,8 @@ def mean_skill(truth, pairs):
 
 def test_of_cases_said_eighty_per_cent_seventy_to_ninety_hold():
     said, held, inside = [], [], []
-    for seed in range(150):
+    # The model was developed on seeds below 1,000.
+    for seed in range(20_000, 20_150):
         results, grouping, truth = made_up_case(seed)
         networks = list(dict.fromkeys(result.network for result in results))
         posterior = SkillModel().fit(results).posterior(networks)

@@ -8,6 +8,7 @@ import pytest
 
 from taskgroup.errors import GroupingError
 from taskgroup.grouping.predict import Network, Observation, SkillModel
+from taskgroup.grouping.predict._kernel import SkillKernel
 
 TASKS = ("a", "b", "c", "d")
 SETS = [s for size in range(1, 5) for s in itertools.combinations(TASKS, size)]
@@ -221,3 +222,21 @@ def test_ten_thousand_results_are_no_trouble():
 def test_bad_requests_are_named(make, told):
     with pytest.raises(GroupingError, match=told):
         make()
+
+
+def test_the_covariance_is_the_sum_of_its_parts():
+    random = np.random.default_rng(0)
+    tasks = ("a", "b", "c", "d", "e")
+    recipes = [
+        {"lr": 0.001, "net": "x"}, {"lr": 0.1, "net": "x"}, {"lr": 0.1, "net": "y", "deep": 3},
+    ]  # fmt: skip
+    networks = []
+    for _ in range(40):
+        chosen = [task for task in tasks if random.random() < 0.6] or ["a"]
+        networks.append(Network(tuple(chosen), recipes[random.integers(3)]))
+    kernel = SkillKernel(tasks, [network.recipe for network in networks])
+    holding = [network for network in networks if "a" in network.tasks]
+    left, right = kernel.rows(holding), kernel.rows(holding[:7])
+    variances = random.random(len(kernel.parts))
+    summed = np.tensordot(variances, kernel.components(left, right, 0), axes=1)
+    assert np.allclose(kernel.matrix(left, right, 0, variances), summed, rtol=0, atol=1e-12)

@@ -102,8 +102,54 @@ class SkillKernel:
         )
 
     def matrix(self, left: Rows, right: Rows, task: int, variances: np.ndarray) -> np.ndarray:
-        """Return the covariance [left, right] for a target, given a variance per part."""
-        return np.tensordot(variances, self.components(left, right, task), axes=1)
+        """Return the covariance [left, right] for a target, given a variance per part.
+
+        It is the sum of ``components``. Only sums over sets are computed for every pair of networks. Sets differ
+        in few numbers of targets, and there are few different recipes, so the rest is looked up.
+        """
+        by_part = dict(zip(self.parts, variances, strict=True))
+        a = _helpers(left.member, task)
+        b = _helpers(right.member, task)
+        n_helpers = max(len(self.tasks) - 1, 1)
+        sizes_a = a.sum(axis=1)[:, None]
+        sizes_b = b.sum(axis=1)[None, :]
+        shared = a @ b.T
+        differing = (sizes_a + sizes_b - 2 * shared).astype(int)
+        divisors = np.maximum(sizes_a, 1) * np.maximum(sizes_b, 1)
+        covariance = shared * (by_part["summed"] / n_helpers + by_part["averaged"] / divisors)
+        like_set = np.exp(-np.arange(n_helpers + 1) / (_SET_LENGTH * n_helpers))
+        of_difference = by_part["level"] + by_part["like_set"] * like_set
+        of_difference[0] += by_part["own_set"]
+        covariance += of_difference[differing]
+        if self.scale.names:
+            covariance += self._recipe_part(left.codes, right.codes, differing, like_set, by_part)
+        return covariance
+
+    def _recipe_part(
+        self,
+        left: np.ndarray,
+        right: np.ndarray,
+        differing: np.ndarray,
+        like_set: np.ndarray,
+        by_part: dict[str, float],
+    ) -> np.ndarray:
+        """Return what recipes add to the covariance; ``like_set`` is by the number of targets that differ."""
+        left_recipes, left_places = _different(left)
+        right_recipes, right_places = _different(right)
+        squares = self.scale.distances(left_recipes, right_recipes) ** 2
+        effects = np.exp(-0.5 * squares / _RECIPE_LENGTH**2)
+        like_recipe = np.exp(-0.5 * squares.mean(axis=0) / _RECIPE_LENGTH**2)
+        same_recipe = squares.sum(axis=0) == 0
+        weights = np.array([by_part[name] for name in self.scale.names])
+        alone = np.tensordot(weights, effects, axes=1) + by_part["like_recipe"] * like_recipe
+        n_differences = len(like_set)
+        # For each number of targets that differ and each pair of recipes.
+        with_sets = like_set[:, None, None] * (by_part["set_by_recipe"] * like_recipe) + alone
+        with_sets[0] += by_part["cell"] * same_recipe
+        n_left, n_right = alone.shape
+        places = left_places[:, None] * n_right + right_places[None, :]
+        flat = with_sets.reshape(n_differences, n_left * n_right)
+        return flat[differing, places]
 
     def diagonal(self, rows: Rows, task: int, variances: np.ndarray) -> np.ndarray:
         """Return the variance of each network for a target."""
@@ -113,6 +159,14 @@ class SkillKernel:
         summed = by_part["summed"] * sizes / max(len(self.tasks) - 1, 1)
         averaged = np.where(sizes > 0, by_part["averaged"] / np.maximum(sizes, 1), 0.0)
         return constant + summed + averaged
+
+
+def _different(codes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the different rows of encoded recipes, and the place of each row among them."""
+    # NaN is no value, and not even equal to itself.
+    comparable = np.where(np.isnan(codes), -np.inf, codes)
+    _, first, places = np.unique(comparable, axis=0, return_index=True, return_inverse=True)
+    return codes[first], places.reshape(len(codes))
 
 
 def _helpers(member: np.ndarray, task: int) -> np.ndarray:

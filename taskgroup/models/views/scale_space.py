@@ -94,7 +94,7 @@ def scale_space(density: Tensor, lattice: Tensor, sigmas: tuple[float, ...], n: 
     For each width (Å) the four fields of the total density, then the signed cube roots of a magnetisation.
     """
     real, imaginary = waves(density)
-    vectors = wave_vectors((real, imaginary), lattice)
+    vectors = wave_vectors(density.shape[2:], lattice)
     square = vectors.square().sum(1, keepdim=True)
     fields = []
     for sigma in sigmas:

@@ -304,3 +304,20 @@ def test_init_tells_what_is_odd_about_the_labels(
     said = capsys.readouterr()
     assert "labels are -9999" in said.err
     assert "Wrote" in said.out
+
+
+def test_the_grid_follows_a_spacing_unless_points_are_asked_for(
+    taskgroup, inputs: list[str], tmp_path: Path
+) -> None:
+    by_spacing = inputs[:3] + inputs[5:]
+    both = taskgroup("ingest", *inputs, "--spacing", "0.3", "--out", tmp_path / "both")
+    assert both.code == 2
+    assert "grid, spacing: give one of them" in both.err
+    done = taskgroup("ingest", *by_spacing, "--spacing", "0.4", "--out", tmp_path / "store", "-q")
+    assert done.code == 0
+    store = load_dataset(tmp_path / "store")
+    assert (store.grid, store.spacing) == (None, 0.4)
+    # Without either, the same store goes on as it was begun.
+    assert taskgroup("ingest", *by_spacing, "--out", tmp_path / "store", "-q").code == 0
+    shown = taskgroup("info", tmp_path / "store").out
+    assert "a point every 0.4 Å" in " ".join(shown.split())

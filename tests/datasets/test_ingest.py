@@ -437,3 +437,26 @@ def test_a_line_that_is_no_crystal_is_refused_and_the_others_come_in(tmp_path: P
     assert [entry.id for entry in report.refused] == ["b"]
     assert "structure 'b'" in report.refused[0].source
     assert load_dataset(tmp_path / "store").ids == ("a", "c")
+
+
+def test_densities_that_do_not_fit_into_their_part_come_in_another_round(
+    folder: Path, table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # `ingest` is also the name of a function
+    rows = sys.modules["taskgroup.datasets.ingest.rows"]
+    monkeypatch.setattr(rows, "LARGEST_PART_BYTES", 1)
+    monkeypatch.setattr("taskgroup.datasets.store.writing._FEWEST_PARTS", 1)
+    done: list[int] = []
+    report = ingest(
+        folder,
+        table,
+        tmp_path / "store",
+        grid=GRID,
+        workers=1,
+        progress=lambda n, total: done.append(n),
+    )
+    n = len(names_in(folder))
+    assert report.n_rows == n
+    assert done == list(range(n + 1))
+    verify_store(tmp_path / "store")
+    assert len(list((tmp_path / "store" / "parts").iterdir())) == n

@@ -128,40 +128,19 @@ def test_a_program_of_a_network_that_knows_the_atoms_takes_them(
     assert_same_as_bundle(bundle, dataset, run)
 
 
-@pytest.mark.parametrize("form", ["pt2", "onnx"])
-def test_programs_convolve_with_radial_kernels_as_the_bundle_does(
-    make_together, dataset, tmp_path, form
+def test_the_pt2_program_convolves_with_radial_kernels_as_the_bundle_does(
+    make_together, dataset, tmp_path
 ) -> None:
-    bundle = make_together(
-        dataset,
-        1,
-        backbone="radial3d",
-        reader=4,
-        words=2,
-        heads=1,
-        stride=1,
-        sigmas=(0.0, 0.4),
-        descriptors=False,
-    )
-    assert_same_as_bundle(bundle, dataset, exported(bundle, tmp_path, form))
-
-
-def exported(bundle, folder, form):
-    """Return a function that runs the bundle's only program in a format."""
-    if form == "onnx":
-        pytest.importorskip("onnxscript")
-        onnxruntime = pytest.importorskip("onnxruntime")
-    export_programs(bundle, folder, form)
-    if form == "onnx":
-        session = onnxruntime.InferenceSession(folder / "group0.onnx")
-        return lambda rho, cell: session.run(["values", "stds"], {"density": rho, "lattice": cell})
-    program = torch.export.load(folder / "group0.pt2").module()
+    small = {"reader": 4, "words": 2, "heads": 1, "stride": 1, "sigmas": (0.0, 0.4)}
+    bundle = make_together(dataset, 1, backbone="radial3d", descriptors=False, **small)
+    export_programs(bundle, tmp_path, "pt2")
+    program = torch.export.load(tmp_path / "group0.pt2").module()
 
     def run(density, lattice):
         with torch.no_grad():
             return program(torch.tensor(density), torch.tensor(lattice))
 
-    return run
+    assert_same_as_bundle(bundle, dataset, run)
 
 
 def test_the_onnx_program_gives_the_numbers_of_the_bundle(programs, together, dataset) -> None:

@@ -4,7 +4,7 @@ BIN := $(VENV)/bin
 RUN := runs/quickstart
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: quickstart test test-faults models docs lint clean
+.PHONY: quickstart test test-faults fuzz models docs lint clean
 
 quickstart: $(VENV)/.installed  ## environment, install, then the main job from densities to predictions
 	@if [ -e $(RUN)/study.json ]; then $(BIN)/taskgroup resume $(RUN); else $(BIN)/taskgroup run studies/quickstart.yaml; fi
@@ -17,6 +17,9 @@ test: $(VENV)/.test-installed   ## environment with test extras, all tests
 
 test-faults: $(VENV)/.test-installed   ## real kills, outages and full disks: minutes; prints what is promised
 	$(BIN)/python -m pytest tests/faults -m faults
+
+fuzz: $(VENV)/.test-installed   ## 100,000 damaged density files, tables and structures: half an hour
+	$(BIN)/python tools/fuzz.py --count 100000
 
 models: $(VENV)/.installed       ## the studies on built-in data, from start to end, and their bundles in models/
 	for study in quickstart eight_properties elastic magnets; do \

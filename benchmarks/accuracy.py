@@ -10,6 +10,8 @@ density alone). Chemical systems are never shared between train and test. Number
 transform, AUC for classes, over all test rows of the folds together; the mean is of skills (2 AUC - 1 for classes), and
 the interval of a difference to every target alone is a paired bootstrap over test rows, fold by fold.
 
+The last table shows the skill by the size of the cell: on test rows with at most 12 atoms, 13 to 24, and more.
+
 ``--cut`` leaves a target N labels outside the test fold, drawn at random: what does a poor target gain from rich ones?
 ``--scored`` counts only test rows that are also in another store: train on all rows, compare on the usual ones.
 """
@@ -19,10 +21,12 @@ import json
 import re
 import time
 from collections.abc import Container, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
@@ -40,11 +44,15 @@ from taskgroup.spec import load_study
 from taskgroup.spec.plan import StudyData
 from taskgroup.study import Study
 from taskgroup.study.compare import compare, compare_unsearched, held_out_rows
+from taskgroup.study.release import skill_draws
 from taskgroup.training.metrics import weighted_metric
 
 Draws = dict[str, NDArray[np.float64]]
 FORESTS = ("composition forest", "descriptor forest")
-DRAWS = 1000
+# Most atoms of the cells in a class; the last class has no bound.
+SIZE_CLASSES = {"<= 12": 12, "13-24": 24, "> 24": np.inf}
+FEWEST_ROWS = 20
+"""Labels of a target in a class below which a skill says nothing."""
 
 
 def composition_numbers(formulas: Sequence[str]) -> NDArray[np.float64]:
@@ -55,21 +63,20 @@ def composition_numbers(formulas: Sequence[str]) -> NDArray[np.float64]:
     return np.column_stack([statistics, largest - least, counts])
 
 
-def forest_draws(
-    data: StudyData, numbers: NDArray, scored: Container[str] | None, extra: bool
-) -> Draws:
-    """Skill of a forest for each target on a test fold, then of bootstrap draws (the same as those of the networks)."""
-    rows = held_out_rows(data, scored)
+@dataclass(frozen=True)
+class Tested:
+    """A way to predict on one test fold: draws of each target's skill, and the skills by size class of the cells."""
+
+    draws: Draws
+    by_size: dict[str, dict[str, float]]
+
+
+def forest_predictions(
+    data: StudyData, numbers: NDArray, rows: NDArray, extra: bool
+) -> pd.DataFrame:
+    """Predictions of forests trained on all rows but the test fold's, a column a target."""
     known_rows = np.setdiff1d(np.arange(len(data.dataset)), held_out_rows(data))
-    weights = np.concatenate(
-        [
-            np.ones((1, len(rows))),
-            np.random.default_rng(0).multinomial(
-                len(rows), np.full(len(rows), 1 / len(rows)), size=DRAWS
-            ),
-        ]
-    )
-    found = {}
+    columns = {}
     for spec in data.targets.specs:
         column = data.targets.column(spec.name)
         train = known_rows[np.isfinite(column[known_rows])]
@@ -82,17 +89,42 @@ def forest_draws(
         }
         if spec.kind == "classification":
             forest = (ExtraTreesClassifier if extra else RandomForestClassifier)(**settings)
-            predicted = forest.fit(numbers[train], column[train]).predict_proba(numbers[rows])[:, 1]
+            forest.fit(numbers[train], column[train])
+            columns[spec.name] = forest.predict_proba(numbers[rows])[:, 1]
         else:
             forest = (ExtraTreesRegressor if extra else RandomForestRegressor)(**settings)
-            predicted = spec.inverse(
-                forest.fit(numbers[train], spec.forward(column[train])).predict(numbers[rows])
-            )
-        there = np.isfinite(column[rows])
-        found[spec.name] = weighted_metric(
-            spec, "skill", column[rows][there], predicted[there], weights[:, there]
-        )
-    return found
+            forest.fit(numbers[train], spec.forward(column[train]))
+            columns[spec.name] = spec.inverse(forest.predict(numbers[rows]))
+    frame = pd.DataFrame(columns)
+    frame.attrs["units"] = {spec.name: spec.unit for spec in data.targets.specs}
+    return frame
+
+
+def tested(predictions: pd.DataFrame, data: StudyData, rows: NDArray) -> Tested:
+    """What predictions for these rows are worth, in all and by size class."""
+    n_atoms = np.array([len(data.dataset.species[row]) for row in rows])
+    by_size: dict[str, dict[str, float]] = {}
+    least = 0
+    for name, most in SIZE_CLASSES.items():
+        chosen = np.flatnonzero((n_atoms > least) & (n_atoms <= most))
+        by_size[name] = _skills(predictions.iloc[chosen], data, rows[chosen])
+        least = most
+    return Tested(skill_draws(predictions, data, rows), by_size)
+
+
+def _skills(predictions: pd.DataFrame, data: StudyData, rows: NDArray) -> dict[str, float]:
+    """Skill of each target on these rows; NaN where too few are labelled."""
+    skills = {}
+    for spec in data.targets.specs:
+        truth = data.dataset.targets.column(spec.name)[rows]
+        labelled = np.isfinite(truth)
+        skills[spec.name] = np.nan
+        if labelled.sum() >= FEWEST_ROWS:
+            predicted = predictions[spec.name].to_numpy(dtype=float)[labelled]
+            once = np.ones((1, int(labelled.sum())))
+            found = weighted_metric(spec, "skill", truth[labelled], predicted, once)
+            skills[spec.name] = float(found[0])
+    return skills
 
 
 def run_fold(
@@ -103,7 +135,7 @@ def run_fold(
     search: bool,
     cuts: dict[str, int],
     scored: Container[str] | None,
-) -> dict[str, Draws]:
+) -> dict[str, Tested]:
     """Everything that is compared on one test fold, by name; the study stays in ``out/fold-N``."""
     folder = out / f"fold-{fold}"
     folds = load_study(source, overrides).split.folds
@@ -121,24 +153,21 @@ def run_fold(
     if search:
         (study.resume if (folder / "study.json").exists() else study.run)()
     data = StudyData(study.config)
-    found = {
-        each.name: each.draws
-        for each in (
-            compare(folder, scored) if search else compare_unsearched(folder, study.config, scored)
-        )
-    }
-    dataset = data.dataset
+    rows = held_out_rows(data, scored)
+    compared = (
+        compare(folder, scored) if search else compare_unsearched(folder, study.config, scored)
+    )
+    magnetisation = study.config.space.model.get("magnetisation", True)
     forests = {
-        "composition forest": (composition_numbers(dataset.formulas), False),
-        "descriptor forest": (
-            _descriptors(data, out, study.config.space.model.get("magnetisation", True)),
-            True,
-        ),
+        "composition forest": (composition_numbers(data.dataset.formulas), False),
+        "descriptor forest": (_descriptors(data, out, magnetisation), True),
     }
-    return {
-        name: forest_draws(data, numbers, scored, extra)
+    predictions = {
+        name: forest_predictions(data, numbers, rows, extra)
         for name, (numbers, extra) in forests.items()
-    } | found
+    }
+    predictions |= {each.name: each.predictions for each in compared}
+    return {name: tested(frame, data, rows) for name, frame in predictions.items()}
 
 
 def _cut(data: StudyData, cuts: dict[str, int], path: Path) -> Path:
@@ -167,15 +196,18 @@ def _descriptors(data: StudyData, out: Path, magnetisation: bool) -> NDArray:
     return np.load(path, allow_pickle=False)
 
 
-def summary(folds: list[dict[str, Draws]]) -> dict[str, Any]:
-    """Per strategy: mean over folds of each target's skill, of the mean skill, and its difference to ``singles``."""
+def summary(folds: list[dict[str, Tested]]) -> dict[str, Any]:
+    """Per strategy: mean over folds of each target's skill, of the mean skill, and its difference to ``singles``.
+
+    ``by_size``: the same skills by size class of the cells, and their mean.
+    """
     names = [name for name in folds[0] if all(name in fold for fold in folds)]
-    targets = list(folds[0][names[0]])
+    targets = list(folds[0][names[0]].draws)
 
     def mean_draws(name: str) -> NDArray:
         return np.mean(
             [
-                np.nanmean([np.clip(fold[name][t], -1, None) for t in targets], axis=0)
+                np.nanmean([np.clip(fold[name].draws[t], -1, None) for t in targets], axis=0)
                 for fold in folds
             ],
             axis=0,
@@ -183,13 +215,14 @@ def summary(folds: list[dict[str, Draws]]) -> dict[str, Any]:
 
     found = {}
     for name in names:
-        skills = {t: float(np.nanmean([fold[name][t][0] for fold in folds])) for t in targets}
+        skills = {t: float(np.nanmean([fold[name].draws[t][0] for fold in folds])) for t in targets}
         mean = mean_draws(name)
         row = {
             "skills": skills,
             "mean": float(mean[0]),
             "low": _at(mean, 0.025),
             "high": _at(mean, 0.975),
+            "by_size": {size: _size_skills(folds, name, size) for size in SIZE_CLASSES},
         }
         if "singles" in names:
             gain = mean - mean_draws("singles")
@@ -200,6 +233,16 @@ def summary(folds: list[dict[str, Draws]]) -> dict[str, Any]:
             }
         found[name] = row
     return found
+
+
+def _size_skills(folds: list[dict[str, Tested]], name: str, size: str) -> dict[str, float]:
+    """Mean over folds of the skills in one size class, without targets that have too few labels there."""
+    skills = {}
+    for target in folds[0][name].draws:
+        of_folds = [fold[name].by_size[size][target] for fold in folds]
+        if np.isfinite(of_folds).any():
+            skills[target] = float(np.nanmean(of_folds))
+    return skills
 
 
 def _at(draws: NDArray, level: float) -> float:
@@ -224,7 +267,23 @@ def show(found: dict[str, Any], seconds: float) -> None:
         table.add_row("against singles", *cells)
     console = Console(width=200)
     console.print(table)
+    console.print(size_table(found))
     console.print(f"{seconds:.0f} s")
+
+
+def size_table(found: dict[str, Any]) -> Table:
+    """Skill by size class of the last strategy, a row a target, and the mean over targets that all classes have."""
+    name, row = list(found.items())[-1]
+    table = Table(f"skill of {name}, atoms:", *SIZE_CLASSES, box=None)
+    for target in row["skills"]:
+        cells = [row["by_size"][size].get(target, np.nan) for size in SIZE_CLASSES]
+        table.add_row(target, *(f"{skill:.3f}" for skill in cells))
+    shared = set.intersection(*(set(skills) for skills in row["by_size"].values()))
+    if shared:
+        means = [np.mean([row["by_size"][s][t] for t in shared]) for s in SIZE_CLASSES]
+        table.add_section()
+        table.add_row(f"mean of {len(shared)}", *(f"{mean:.3f}" for mean in means))
+    return table
 
 
 def main() -> None:

@@ -42,6 +42,7 @@ EPOCHS = (
     (32, 8, 250),
 )  # grid points an axis, width, crystals
 N_EPOCHS = 5
+VALENCE_ELECTRONS = 12
 BATCH = 64
 _MS_SYNC, _MADV_PAGEOUT = 4, 21  # of Linux 5.4
 _FCC = 0.5 * (1 - np.eye(3))
@@ -72,7 +73,7 @@ def seconds(work: Callable[[], Any]) -> float:
 
 
 def make_chgcar(path: Path, grid: int) -> None:
-    """An fcc aluminium cell of four atoms with this many points an axis."""
+    """An fcc aluminium cell of four atoms, with their valence electrons on this many points an axis."""
     from pymatgen.io.vasp.inputs import Poscar
     from pymatgen.io.vasp.outputs import Chgcar
 
@@ -80,9 +81,8 @@ def make_chgcar(path: Path, grid: int) -> None:
 
     places = [[0, 0, 0], [0.5, 0.5, 0], [0.5, 0, 0.5], [0, 0.5, 0.5]]
     density = promolecule((4.05 * np.eye(3), ["Al"] * 4, places), n=grid)
-    Chgcar(Poscar(density.structure), {"total": density.values[0] * density.volume}).write_file(
-        path
-    )
+    values = density.values[0] * density.volume * VALENCE_ELECTRONS / density.charge
+    Chgcar(Poscar(density.structure), {"total": values}).write_file(path)
 
 
 def make_inputs(folder: Path, chgcar: Path, copies: int) -> tuple[Path, Path]:

@@ -1,11 +1,14 @@
 """How much predictions depend on the description of a crystal: cell, origin, orientation, native grid, smoothness.
 
     python benchmarks/invariance.py BUNDLE [--densities FILE...] [--repeats N] [--json]
+    python benchmarks/invariance.py --flavours [--seeds N] [--json]
 
 Each density is described in other ways, at random, that are exactly the same crystal (supercells up to 3x3x3, another
 basis, origin, order and sign of the vectors, rotation, a finer native grid). A further low-pass is not the same
 density, but what a coarser grid or softer cores of another code make of it. Printed is, for each way and target, the
 largest change of the prediction in units of the standard deviation of that target over the bundle's dataset.
+
+With ``--flavours`` networks are trained, minutes each, and read densities of other codes; see ``flavours.py``.
 """
 
 import argparse
@@ -14,6 +17,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+from flavours import flavour_table
 
 from taskgroup.datasets import load_dataset
 from taskgroup.densities import Density, equivalent_descriptions, read_density, standardise
@@ -66,13 +70,31 @@ def changes(bundle: Bundle, densities: list[Density], repeats: int) -> dict[str,
     return largest
 
 
+def _print_flavours(table: dict[str, dict[str, str]], as_json: bool) -> None:
+    if as_json:
+        print(json.dumps(table))
+        return
+    columns = list(next(iter(table.values())))
+    print("| mean skill | " + " | ".join(columns) + " |")
+    print("|---" * (1 + len(columns)) + "|")
+    for mode, by_column in table.items():
+        print(f"| {mode} | " + " | ".join(by_column.values()) + " |")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("bundle")
+    parser.add_argument("bundle", nargs="?")
+    parser.add_argument("--flavours", action="store_true")
+    parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--densities", nargs="+", type=Path, default=sorted(CHGCARS.iterdir()))
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
+    if arguments.flavours:
+        _print_flavours(flavour_table(range(arguments.seeds)), arguments.json)
+        return
+    if arguments.bundle is None:
+        parser.error("give a bundle, or --flavours")
     bundle = load_bundle(arguments.bundle)
     densities = [read_density(path) for path in arguments.densities]
     largest = changes(bundle, densities, arguments.repeats)

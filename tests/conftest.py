@@ -34,6 +34,8 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory):
     """Prepared rows of tests stay out of the user's cache; workers inherit the environment."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TASKGROUP_CACHE", str(tmp_path_factory.mktemp("cache")))
+        # Studies of tests log to their own folders, wherever the developer's log to.
+        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
         yield
 
 

@@ -3,6 +3,7 @@
 mkdocs calls ``on_page_markdown`` for each page. A page asks for a reference with one of the marks in ``_MADE``.
 """
 
+import inspect
 import re
 from collections.abc import Callable, Iterator
 from importlib import import_module
@@ -31,7 +32,9 @@ def python_reference() -> str:
     blocks = []
     for name in sorted(taskgroup.__all__, key=str.lower):
         value = getattr(taskgroup, name)
-        if hasattr(value, "__qualname__"):
+        if inspect.ismodule(value):
+            blocks.append(f"::: {value.__name__}\n")
+        elif hasattr(value, "__qualname__"):
             blocks.append(f"::: {value.__module__}.{value.__qualname__}\n")
     return "\n".join(blocks)
 
@@ -74,8 +77,15 @@ def _table(properties: dict[str, Any], definitions: dict[str, Any]) -> Iterator[
         referred = definitions.get(field.get("$ref", "").split("/")[-1], {})
         meaning = field.get("description", referred.get("description", ""))
         default = field.get("default", "")
-        shown = "" if isinstance(default, dict) or default == "" else f"`{default}`"
-        yield f"| `{name}` | {shown} | {meaning.replace('|', '&#124;')} |"
+        # Of a section the page shows its keys; that of a key without a default is said in words.
+        is_shown = not isinstance(default, dict) and default not in ("", None)
+        shown = f"`{default}`" if is_shown else ""
+        yield f"| `{name}` | {shown} | {_escaped(meaning)} |"
+
+
+def _escaped(text: str) -> str:
+    """Return text for a cell of a table."""
+    return text.replace("<", "&lt;").replace("|", "&#124;")
 
 
 def _without_links_out(markdown: str, depth: int) -> str:

@@ -4,6 +4,7 @@
 ``taskgroup --help`` answers at once.
 """
 
+import keyword
 import sys
 from importlib import import_module
 from typing import NamedTuple
@@ -58,6 +59,11 @@ _VERBS = {
         "solve",
         "Choose the best networks out of a table of set results, exactly.",
         "taskgroup solve sets.csv --budget 3",
+    ),
+    "import": _Verb(
+        "importing",
+        "Make a run of a table of set results or of a plain Optuna study.",
+        "taskgroup import sets.csv --name sets --higher-is-better",
     ),
     "leaderboard": _Verb(
         "results",
@@ -168,7 +174,9 @@ class _LazyGroup(click.Group):
             return None
         verb = _VERBS[name]
         module = import_module(f"taskgroup.cli.{verb.module}")
-        command = getattr(module, name.replace("-", "_"))
+        function = name.replace("-", "_")
+        # Python's own words cannot be names of functions.
+        command = getattr(module, f"{function}_" if keyword.iskeyword(function) else function)
         # \b keeps click from joining the lines.
         command.epilog = f"\b\nExample:\n  {verb.example}"
         add_json_option(command)

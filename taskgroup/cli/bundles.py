@@ -67,12 +67,24 @@ def export(
 
 @click.command()
 @click.argument("bundle", type=click.Path(path_type=Path))
-@click.argument("inputs", metavar="FILE...|FOLDER|STORE", nargs=-1, required=True)
+@click.argument("inputs", metavar="FILE...|FOLDER|ARCHIVE|STORE", nargs=-1, required=True)
 @output_format("table", "csv", "json")
 @click.option(
     "--coverage",
     type=click.Choice(["0.5", "0.68", "0.9", "0.95"]),
     help="Also give the interval that holds so large a share of true values.",
+)
+@click.option(
+    "--electrons",
+    type=click.FloatRange(0, min_open=True),
+    metavar="N",
+    help="The valence electrons in each file, within 1 %: charged or doped cells, strided cubes.",
+)
+@click.option(
+    "--frame",
+    type=int,
+    metavar="N",
+    help="Which of several configurations in a file: 0 is the first, -1 the last.",
 )
 @BATCH_SIZE
 @DEVICE
@@ -82,11 +94,13 @@ def predict(
     inputs: tuple[str, ...],
     form: str,
     coverage: str | None,
+    electrons: float | None,
+    frame: int | None,
     batch_size: int | None,
     device: str | None,
     check: bool,
 ) -> int:
-    """Predict the properties of densities: files, all files under a folder, or all rows of a store.
+    """Predict the properties of densities: files, all files of a folder or an archive, or all rows of a store.
 
     A file that cannot be used is reported, the others are predicted, and the exit code is 1.
     """
@@ -104,19 +118,25 @@ def predict(
     if len(inputs) == 1 and not Path(inputs[0]).is_file():
         source = inputs[0]
     share = None if coverage is None else float(coverage)
-    frame = load_bundle(bundle, check=check).predict(
-        source, batch_size=batch_size, device=device, coverage=share, on_error=on_error
+    predicted = load_bundle(bundle, check=check).predict(
+        source,
+        batch_size=batch_size,
+        device=device,
+        coverage=share,
+        on_error=on_error,
+        electrons=electrons,
+        frame=frame,
     )
-    for name, note in frame.attrs["notes"].items():
+    for name, note in predicted.attrs["notes"].items():
         click.echo(f"{name}: {note}", err=True)
     if form == "json":
-        print_json(prediction_rows(frame))
+        print_json(prediction_rows(predicted))
     elif form == "csv":
         from taskgroup.export.served import with_units
 
-        click.echo(csv_text(with_units(frame), index=True), nl=False)
+        click.echo(csv_text(with_units(predicted), index=True), nl=False)
     else:
-        print_table(_prediction_table(frame))
+        print_table(_prediction_table(predicted))
     return 1 if refused else 0
 
 

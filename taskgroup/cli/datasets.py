@@ -1,4 +1,4 @@
-"""Verbs that make and show datasets: data ingest, check, promolecule, fetch-mp, info."""
+"""Verbs that make and show datasets: data ingest, check, promolecule, fetch-mp, info, show."""
 
 import re
 import sys
@@ -90,23 +90,31 @@ _WRITING = [
         help="Do the share of machine K of N; the last to end completes the store.",
     ),
 ]
-_ALL_ELECTRON = click.option(
-    "--all-electron",
-    is_flag=True,
-    help="Take AECCAR0 + AECCAR2, and files that hold core electrons.",
-)
+_OF_DENSITIES = [
+    click.option(
+        "--all-electron",
+        is_flag=True,
+        help="Take AECCAR0 + AECCAR2, and files that hold core electrons.",
+    ),
+    click.option(
+        "--frame",
+        type=int,
+        metavar="N",
+        help="Which of several configurations in a file: 0 is the first, -1 the last.",
+    ),
+]
 
 
-def _reading(command: Callable) -> Callable:
-    for option in reversed(_READING):
-        command = option(command)
-    return command
+def _with(*option_lists: list[Callable]) -> Callable[[Callable], Callable]:
+    """Return a decorator that adds options, in their order."""
 
+    def add(command: Callable) -> Callable:
+        options = [option for options in option_lists for option in options]
+        for option in reversed(options):
+            command = option(command)
+        return command
 
-def _writing(command: Callable) -> Callable:
-    for option in reversed(_WRITING):
-        command = option(command)
-    return _reading(command)
+    return add
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -115,14 +123,14 @@ def data() -> None:
 
 
 @data.command()
-@click.argument("folder", metavar="DIR")
-@_writing
-@_ALL_ELECTRON
+@click.argument("folder", metavar="DIR|ARCHIVE")
+@_with(_READING, _OF_DENSITIES, _WRITING)
 def ingest(folder: str, properties: tuple[str, ...], out: str, **options: Any) -> None:
     """Build a store from density files (CHGCAR, cube, ...) and one or several property tables.
 
     A file belongs to the row whose id is its name without endings (mp-19.CHGCAR.gz) or a folder above it
-    (mp-19/CHGCAR, mp-19/static/CHGCAR). A column 'electrons' states the valence electrons of a row.
+    (mp-19/CHGCAR, mp-19/static/CHGCAR). Archives (tar, zip) are read as if they were folders. A column 'electrons'
+    states the valence electrons of a row.
 
     \b
     Example: taskgroup data ingest calcs --properties table.xlsx --out mydata
@@ -136,9 +144,8 @@ def ingest(folder: str, properties: tuple[str, ...], out: str, **options: Any) -
 
 
 @data.command()
-@click.argument("folder", metavar="DIR")
-@_reading
-@_ALL_ELECTRON
+@click.argument("folder", metavar="DIR|ARCHIVE")
+@_with(_READING, _OF_DENSITIES)
 def check(folder: str, properties: tuple[str, ...], **options: Any) -> None:
     """Do all of ingest but write: read every file, and print what would come in and what not, with reasons.
 
@@ -155,7 +162,7 @@ def check(folder: str, properties: tuple[str, ...], **options: Any) -> None:
 
 @data.command()
 @click.argument("structures")
-@_writing
+@_with(_READING, _WRITING)
 def promolecule(structures: str, properties: tuple[str, ...], out: str, **options: Any) -> None:
     """Build a store of densities of free atoms from STRUCTURES, where there is no DFT.
 
@@ -358,17 +365,64 @@ def info(dataset: str, form: str, verify: bool) -> None:
     Example: taskgroup data info crystals
     """
     from taskgroup.cli._console import print_json
-    from taskgroup.datasets import describe, load_dataset, quality_notes, verify_store
+    from taskgroup.datasets import (
+        describe,
+        load_dataset,
+        quality_notes,
+        vacuum_notes,
+        verify_store,
+    )
     from taskgroup.datasets.load import BUILT_IN
 
     if verify and dataset not in BUILT_IN:
         verify_store(dataset)
     opened = load_dataset(dataset)
-    facts = describe(opened) | {"notes": quality_notes(opened)}
+    facts = describe(opened) | {"notes": [*quality_notes(opened), *vacuum_notes(opened)]}
     if form == "json":
         print_json(facts)
     else:
         _show_facts(facts)
+
+
+@data.command()
+@click.argument("source", metavar="FILE|STORE")
+@click.option("--id", "row_id", metavar="ID", help="The row of a store to show.")
+@click.option(
+    "--html",
+    "page",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="Write a page with slices, projections and spectrum.",
+)
+@click.option(
+    "--electrons",
+    type=click.FloatRange(0, min_open=True),
+    metavar="N",
+    help="The valence electrons in the file, within 1 %.",
+)
+@_with(_OF_DENSITIES)
+@output_format("text", "json")
+def show(source: str, row_id: str | None, page: Path | None, form: str, **stated: Any) -> None:
+    """Show one density: numbers, spectrum, a projection, what a network sees, and its peaks beside its atoms.
+
+    \b
+    Example: taskgroup data show mp-1/CHGCAR --html density.html
+             taskgroup data show crystals --id Si-diamond
+    """
+    from taskgroup import files
+    from taskgroup.cli._console import print_json
+    from taskgroup.cli._portrait import as_json, lines_of, page_of, shown_file, shown_row
+
+    shown = shown_file(source, **stated) if row_id is None else shown_row(source, row_id)
+    if page is not None:
+        files.write_text(page, page_of(shown))
+    if form == "json":
+        print_json(as_json(shown))
+        return
+    for line in lines_of(shown):
+        click.echo(line)
+    if page is not None:
+        click.echo(f"\nWrote {page}")
 
 
 def _show_facts(facts: dict[str, Any]) -> None:

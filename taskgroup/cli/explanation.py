@@ -18,7 +18,7 @@ _SLICE_WIDTH, _SLICE_HEIGHT = 2.6, 2.8
 
 @click.command()
 @click.argument("bundle", type=click.Path(path_type=Path))
-@click.argument("density", metavar="FILE", type=click.Path(exists=True))
+@click.argument("density", metavar="FILE")
 @click.option(
     "--width",
     type=click.FloatRange(min=0, min_open=True),

@@ -13,6 +13,7 @@ True
 """
 
 from taskgroup.datasets.dataset import Dataset
+from taskgroup.datasets.empty_space import vacuum_notes
 from taskgroup.datasets.ingest import IngestReport, check, ingest, promolecules
 from taskgroup.datasets.load import load_dataset
 from taskgroup.datasets.quality import quality_notes
@@ -48,6 +49,7 @@ __all__ = [
     "promolecules",
     "quality_notes",
     "read_properties",
+    "vacuum_notes",
     "verify_store",
     "write_store",
 ]

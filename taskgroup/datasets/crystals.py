@@ -106,6 +106,15 @@ def load_magnets() -> Dataset:
     return _load("magnets", MAGNETIC_TARGETS)
 
 
+@cache
+def load_flavours() -> Dataset:
+    """Load densities of some of the crystals as other codes and pseudopotentials give them; once per process.
+
+    Ids are ``CRYSTAL--FLAVOUR``; labels are those of the crystal in ``crystals``. They are for tests, not for training.
+    """
+    return _load("flavours", TARGETS)
+
+
 def _load(name: str, targets: tuple[Target, ...]) -> Dataset:
     folder = data_folder(name)
     manifest = json.loads((folder / "manifest.json").read_text())

@@ -159,7 +159,10 @@ class Dataset:
 
     def __repr__(self) -> str:
         channels = "1 channel" if self.n_channels == 1 else f"{self.n_channels} channels"
-        grid = f"{channels} of {self.grid}^3"
+        points = f"{self.grid}^3 points"
+        if self.grid is None:
+            points = f"points every {self.spacing:g} Å"
+        grid = f"{channels} of {points}"
         names = ", ".join(self.targets.names)
         return f"Dataset({self.name}: {len(self)} rows, {self.kind} densities, {grid}; targets {names})"
 

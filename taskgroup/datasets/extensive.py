@@ -6,7 +6,7 @@ correlated, and multiplied again where a prediction is given back.
 """
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import reduce
 from math import gcd
@@ -53,6 +53,18 @@ def per_atom_table(table: TargetTable, species: Sequence[Sequence[str]]) -> Targ
             values[:, column] /= atom_counts(spec, species)
     specs = tuple(per_atom_target(spec) for spec in table.specs)
     return TargetTable(specs, table.ids, values)
+
+
+def per_primitive_cell(table: TargetTable, cells_by_id: Mapping[str, int]) -> TargetTable:
+    """Return values per cell as those of a primitive cell; ``cells_by_id`` are the primitive cells that they count."""
+    if not any(spec.per == "cell" for spec in table.specs):
+        return table
+    values = table.values.copy()
+    cells = np.array([cells_by_id.get(row_id, 1) for row_id in table.ids], dtype=float)
+    for column, spec in enumerate(table.specs):
+        if spec.per == "cell":
+            values[:, column] /= cells
+    return TargetTable(table.specs, table.ids, values)
 
 
 def atom_counts(target: Target, species: Sequence[Sequence[str]]) -> NDArray[np.float64]:

@@ -2,15 +2,15 @@
 
 from pathlib import Path
 
-from taskgroup.datasets.crystals import load_crystals, load_magnets
+from taskgroup.datasets.crystals import load_crystals, load_flavours, load_magnets
 from taskgroup.datasets.dataset import Dataset
 from taskgroup.errors import StoreError, did_you_mean
 
-BUILT_IN = {"crystals": load_crystals, "magnets": load_magnets}
+BUILT_IN = {"crystals": load_crystals, "magnets": load_magnets, "flavours": load_flavours}
 
 
 def load_dataset(name_or_path: str | Path) -> Dataset:
-    """Load a built-in dataset (``"crystals"``, ``"magnets"``), or a store by folder or fsspec URL (``"s3://bucket/store"``).
+    """Load a built-in dataset (``"crystals"``, ``"magnets"``, ``"flavours"``), or a store by folder or fsspec URL (``"s3://bucket/store"``).
 
     Raises StoreError where there is neither, or the store is half written or damaged.
     """

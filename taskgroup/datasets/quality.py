@@ -4,13 +4,14 @@ A note never changes anything. Each says which target or rows, what was found, a
 """
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from taskgroup.datasets.dataset import Dataset
 from taskgroup.datasets.target import Target
+from taskgroup.densities.elements import is_element
 
 # 999, -9999.0, 99999 and so on, and the large numbers that programs write in place of nothing
 _NINES = re.compile(r"-?9{3,}(?:\.0*|\.9+)?")
@@ -24,10 +25,15 @@ _NOT_NEGATIVE = frozenset(
     {"volume", "vol", "density", "mass", "gap", "bandgap", "bandwidth", "modulus", "refractive", "dielectric", "debye"}
 )  # fmt: skip
 _LIMITS = {"poisson": (-1.0, 0.5), "probability": (0.0, 1.0)}
-# Volumes that a column may mean by mistake, as multiples of the cell's volume in Å^3.
+_VOLUME_SPELLINGS = ("Å^3", "Å³", "A^3", "ang^3", "angstrom^3", "Å^3/atom", "A^3/atom")
+_DENSITY_SPELLINGS = ("g/cm^3", "g/cm3", "g/cc", "g/cm³")
+# What a column may mean by mistake, as multiples of the crystal's own volume in Å^3 or mass density in g/cm^3.
 _VOLUME_UNITS = {"nm^3": 1e-3, "bohr^3": 6.748334503, "m^3": 1e-30, "cm^3": 1e-24}
+_DENSITY_UNITS = {"kg/m^3": 1e3, "u/Å^3": 1 / 1.66053906892, "kg/cm^3": 1e-3}
+# g in 1e-24
+_DALTON = 1.66053906892
 # Tables come from other calculations than the densities: cells differ by some per cent.
-_VOLUME_TOLERANCE = 0.25
+_UNIT_TOLERANCE = 0.25
 _FEWEST_ROWS = 5
 # Densities compared with each other, at most; a larger dataset is sampled.
 _MOST_COMPARED = 4000
@@ -46,7 +52,7 @@ def all_label_notes(dataset: Dataset) -> list[str]:
     notes = list(dataset.targets.problems())
     for spec in dataset.targets.specs:
         notes += label_notes(spec, dataset.targets.column(spec.name))
-    notes += _volume_notes(dataset)
+    notes += _unit_notes(dataset)
     return notes
 
 
@@ -146,24 +152,50 @@ def _skewness(values: NDArray[np.float64]) -> float:
 # -- units -------------------------------------------------------------------------------------------------------------
 
 
-def _volume_notes(dataset: Dataset) -> Iterator[str]:
-    """Yield a note for a column of volumes whose numbers are another unit's than it says."""
-    cells = np.abs(np.linalg.det(dataset.lattices))
+def _unit_notes(dataset: Dataset) -> Iterator[str]:
+    """Yield a note for each column of volumes or mass densities that the crystals themselves contradict."""
+    volumes = np.abs(np.linalg.det(dataset.lattices))
+    masses = np.array([_mass(symbols) for symbols in dataset.species])
+    atoms = np.array([max(1, len(symbols)) for symbols in dataset.species])
     for spec in dataset.targets.specs:
-        is_volume = spec.unit in ("Å^3", "Å³", "A^3", "ang^3", "angstrom^3")
-        if not is_volume and not (not spec.unit and "volume" in _words(spec.name)):
-            continue
-        values = dataset.targets.column(spec.name)
-        has_label = ~np.isnan(values) & (values > 0)
-        if has_label.sum() < _FEWEST_ROWS:
-            continue
-        ratio = float(np.median(values[has_label] / cells[has_label]))
-        for unit, factor in _VOLUME_UNITS.items():
-            if abs(ratio / factor - 1) < _VOLUME_TOLERANCE:
-                yield (
-                    f"target '{spec.name}': its values are {ratio:.3g} times the cells' own volume in Å^3, "
-                    f"so they look like {unit}, not {spec.unit or 'Å^3'}"
-                )
+        words = _words(spec.name)
+        if spec.unit in _VOLUME_SPELLINGS or (not spec.unit and words & {"volume", "vol"}):
+            per_atom = spec.unit.endswith("/atom") or "atom" in words
+            known = volumes / atoms if per_atom else volumes
+            yield from _unit_note(dataset, spec, known, "Å^3", _VOLUME_UNITS)
+        if spec.unit in _DENSITY_SPELLINGS or (not spec.unit and words == {"density"}):
+            yield from _unit_note(dataset, spec, masses / volumes, "g/cm^3", _DENSITY_UNITS)
+
+
+def _mass(symbols: Sequence[str]) -> float:
+    """Return the mass of atoms in grams times 1e24, so that over a volume in Å^3 it is a density in g/cm^3."""
+    from pymatgen.core import Element
+
+    # datasets made in memory may name their atoms as they like
+    if not all(map(is_element, symbols)):
+        return 0.0
+    return sum(float(Element(symbol).atomic_mass) for symbol in symbols) * _DALTON
+
+
+def _unit_note(
+    dataset: Dataset,
+    spec: Target,
+    known: NDArray[np.float64],
+    unit: str,
+    factors: Mapping[str, float],
+) -> Iterator[str]:
+    """Yield a note where labels are a multiple of what the crystals have, as another unit would make them."""
+    values = dataset.targets.column(spec.name)
+    has_label = ~np.isnan(values) & (values > 0) & (known > 0)
+    if has_label.sum() < _FEWEST_ROWS:
+        return
+    ratio = float(np.median(values[has_label] / known[has_label]))
+    for other, factor in factors.items():
+        if abs(ratio / factor - 1) < _UNIT_TOLERANCE:
+            yield (
+                f"target '{spec.name}': its values are {ratio:.3g} times those of the crystals in {unit}, "
+                f"so they look like {other}, not {spec.unit or unit}"
+            )
 
 
 # -- rows --------------------------------------------------------------------------------------------------------------

@@ -9,7 +9,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:
-    import torch
     from pymatgen.core import Structure
 
     from taskgroup.datasets.dataset import Dataset
@@ -33,7 +32,7 @@ class Row:
 
     @cached_property
     def density(self) -> NDArray[np.float32]:
-        """Density [C, n, n, n], e/Å^3; read when first asked for."""
+        """Density [C, n1, n2, n3], e/Å^3; read when first asked for."""
         return self._dataset.densities([self._number])[0]
 
     @cached_property
@@ -61,8 +60,9 @@ def row_of(dataset: "Dataset", number: int) -> Row:
 class TorchRows:
     """A dataset as PyTorch takes it (``torch.utils.data.Dataset``): for ``DataLoader`` and networks of one's own.
 
-    An item is ``{"id", "density", "lattice", "labels"}``: float32 tensors [C, n, n, n] (e/Å^3), [3, 3] (Å) and [T] (in
-    the targets' units, NaN where missing). Batches are read at once.
+    An item is ``{"id", "density", "lattice", "labels"}``: float32 tensors [C, n1, n2, n3] (e/Å^3), [3, 3] (Å) and [T]
+    (in the targets' units, NaN where missing). Grids may differ in shape from row to row; then ``DataLoader`` needs
+    ``collate_fn=rows.collate``.
     """
 
     def __init__(self, dataset: "Dataset") -> None:
@@ -76,19 +76,33 @@ class TorchRows:
     def __len__(self) -> int:
         return len(self.dataset)
 
-    def __getitem__(self, number: int) -> "dict[str, str | torch.Tensor]":
+    def __getitem__(self, number: int) -> dict[str, Any]:
         return self.__getitems__([row_of(self.dataset, number)._number])[0]
 
     def __getitems__(self, numbers: Sequence[int]) -> list[dict[str, Any]]:
-        """Return several rows; ``DataLoader`` asks for a batch by this."""
+        """Return several rows; ``DataLoader`` asks for a batch by this, so that it is read at once."""
         import torch
 
         rows = np.asarray(numbers, dtype=np.int64)
-        densities = torch.from_numpy(self.dataset.densities(rows))
+        densities = self.dataset.read(rows)
         lattices = torch.from_numpy(self.dataset.lattices[rows].astype(np.float32))
         labels = torch.from_numpy(self.dataset.targets.values[rows].astype(np.float32))
         items = []
         for place, row in enumerate(rows):
-            item = {"id": self.dataset.ids[row], "density": densities[place]}
+            density = torch.from_numpy(densities[place].astype(np.float32))
+            item = {"id": self.dataset.ids[row], "density": density}
             items.append(item | {"lattice": lattices[place], "labels": labels[place]})
         return items
+
+    @staticmethod
+    def collate(items: Sequence[dict[str, Any]]) -> dict[str, Any]:
+        """Return items as one batch; densities of several shapes stay a list."""
+        import torch
+
+        batch: dict[str, Any] = {"id": [item["id"] for item in items]}
+        for name in ("lattice", "labels"):
+            batch[name] = torch.stack([item[name] for item in items])
+        densities = [item["density"] for item in items]
+        has_one_shape = len({density.shape for density in densities}) == 1
+        batch["density"] = torch.stack(densities) if has_one_shape else densities
+        return batch

@@ -13,12 +13,25 @@ Density(memory: 1 x [16 x 16 x 16], promolecule, 28.0000 electrons)
 pymatgen is imported when a file is read.
 """
 
-from taskgroup.densities.archives import is_archive, is_archive_name, members
+from taskgroup.densities.archives import (
+    archive_stem,
+    is_archive,
+    is_archive_name,
+    is_archive_path,
+    members,
+)
 from taskgroup.densities.cell import CellReport, primitive
 from taskgroup.densities.density import Density
 from taskgroup.densities.descriptions import equivalent_descriptions
 from taskgroup.densities.promolecule import promolecule
-from taskgroup.densities.read import READERS, density_members, read_density, reader_for, readers
+from taskgroup.densities.read import (
+    READERS,
+    density_members,
+    density_paths,
+    read_density,
+    reader_for,
+    readers,
+)
 from taskgroup.densities.reader import Member, Reader, bare_name
 from taskgroup.densities.standard_form import peak_at_origin, standard_form, standard_promolecule
 from taskgroup.densities.standardise import DEFAULT_SPACING, spaced_grid, standardise
@@ -28,6 +41,7 @@ from taskgroup.densities.structures import (
     structure_lines,
     structure_of_line,
 )
+from taskgroup.densities.vacuum import Vacuum, find_vacuum
 
 __all__ = [
     "DEFAULT_SPACING",
@@ -36,11 +50,16 @@ __all__ = [
     "Density",
     "Member",
     "Reader",
+    "Vacuum",
+    "archive_stem",
     "bare_name",
     "density_members",
+    "density_paths",
     "equivalent_descriptions",
+    "find_vacuum",
     "is_archive",
     "is_archive_name",
+    "is_archive_path",
     "members",
     "peak_at_origin",
     "primitive",

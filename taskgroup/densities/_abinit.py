@@ -16,6 +16,16 @@ from taskgroup.densities.reader import Member, Reader, bare_name, one_line, read
 from taskgroup.errors import MissingDependency
 
 _NAME = re.compile(r"(?:^|[^A-Za-z])DEN\.nc$")
+_VARIABLES = (
+    "primitive_vectors",
+    "reduced_atom_positions",
+    "atom_species",
+    "atomic_numbers",
+    "density",
+)
+# netCDF stores nothing for what was never written: a kilobyte can promise terabytes.
+_MOST_FOLD = 200
+_UNSUSPICIOUS_BYTES = 16 * 1024**2
 _PARSE_ERRORS = (
     ArithmeticError,
     AttributeError,
@@ -46,9 +56,18 @@ class AbinitReader(Reader):
         content = read_content(source)
         try:
             with Dataset(str(source), memory=content) as file:
+                _check_sizes(file, len(content))
                 return _density(file, source)
         except _PARSE_ERRORS as error:
             refuse(source, f"must be an ABINIT density in netCDF ({one_line(error)})")
+
+
+def _check_sizes(file: Any, n_bytes: int) -> None:
+    """Refuse arrays that promise more than the file holds, before memory is taken. Raises KeyError, ValueError."""
+    for name in _VARIABLES:
+        promised = file[name].size * file[name].dtype.itemsize
+        if promised > max(_UNSUSPICIOUS_BYTES, _MOST_FOLD * n_bytes):
+            raise ValueError(f"'{name}' promises {promised} bytes, more than is there")
 
 
 def _density(file: Any, source: Any) -> Density:

@@ -12,33 +12,29 @@ from typing import Any, ClassVar
 import numpy as np
 
 from taskgroup.densities._objects import stacked_blocks
-from taskgroup.densities.compression import damage_errors, decompress, open_plain
 from taskgroup.densities.density import Density
 from taskgroup.densities.fields import refuse_other_fields
 from taskgroup.densities.promolecule import crystal_parts
-from taskgroup.densities.reader import Member, Reader, bare_name, one_line, read_bytes, refuse
-from taskgroup.errors import TaskgroupError
+from taskgroup.densities.reader import MarkedReader, Member, bare_name, one_line, read_bytes, refuse
 
 _DENSITY_CLASSES = ("Chgcar", "VolumetricData")
-# JSON files are of all kinds: those that hold a density say so at their beginning.
-_CHGCAR = b'"Chgcar"'
-_START_BYTES = 65536
-# Layers of {"data": ...} around the density.
+# Layers such as {"data": ...} or {"chgcar": ...} around the density.
 _MOST_LAYERS = 3
 
 
-class JsonReader(Reader):
+class JsonReader(MarkedReader):
     """JSON documents of the Materials Project and of pymatgen's Chgcar, and the same as dictionaries."""
 
     name: ClassVar[str] = "JSON of a pymatgen Chgcar (Materials Project)"
+    suffix: ClassVar[str] = ".json"
+    # JSON files are of all kinds: those that hold a density say so at their beginning.
+    mark: ClassVar[bytes] = b'"Chgcar"'
+    start_bytes: ClassVar[int] = 65536
 
     def suits(self, source: Any) -> bool:
         if isinstance(source, dict):
             return _chgcar_of(source) is not None
-        name = bare_name(source)
-        if name is None or not name.lower().endswith(".json"):
-            return False
-        return _CHGCAR in _start(source)
+        return super().suits(source)
 
     def read(self, source: Path | Member | dict[str, Any]) -> Density:
         if isinstance(source, dict):
@@ -54,17 +50,6 @@ class JsonReader(Reader):
         return _density(chgcar, name)
 
 
-def _start(source: Path | Member) -> bytes:
-    """Return the beginning of a file, and nothing if it cannot be read: then another reader may say why."""
-    if isinstance(source, Member):
-        return decompress(source.content, str(source))[:_START_BYTES]
-    try:
-        with open_plain(source) as stream:
-            return stream.read(_START_BYTES)
-    except (TaskgroupError, *damage_errors()):
-        return b""
-
-
 def _parse(content: bytes, source: Any) -> Any:
     try:
         return json.loads(content)
@@ -75,13 +60,24 @@ def _parse(content: bytes, source: Any) -> Any:
 def _chgcar_of(document: Any) -> dict[str, Any] | None:
     """Return the part of a document that has a structure and blocks of values, or None."""
     for _ in range(_MOST_LAYERS):
+        if isinstance(document, list) and len(document) == 1:
+            document = document[0]
         if not isinstance(document, dict):
             return None
-        blocks = document.get("data")
-        if "poscar" in document and isinstance(blocks, dict) and "total" in blocks:
+        if _is_chgcar(document):
             return document
-        document = blocks
+        inner = [value for value in document.values() if _may_hold_chgcar(value)]
+        document = inner[0] if len(inner) == 1 else None
     return None
+
+
+def _is_chgcar(document: dict[str, Any]) -> bool:
+    blocks = document.get("data")
+    return "poscar" in document and isinstance(blocks, dict) and "total" in blocks
+
+
+def _may_hold_chgcar(value: Any) -> bool:
+    return isinstance(value, dict) and "data" in value
 
 
 def _density(chgcar: dict[str, Any], name: str) -> Density:

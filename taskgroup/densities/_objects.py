@@ -94,7 +94,10 @@ class AseReader(Reader):
 
     def read(self, source: Any) -> Density:
         calculator = source if hasattr(source, "get_pseudo_density") else source.calc
-        name = f"ASE {type(calculator).__name__}"
+        return self.density_of(calculator, f"ASE {type(calculator).__name__}")
+
+    def density_of(self, calculator: Any, name: str) -> Density:
+        """Return the density of a calculator; ``name`` stands in messages. Raises DensityError."""
         if not hasattr(calculator, "get_pseudo_density"):
             refuse(name, "the atoms must carry a calculator with a density, found none")
         atoms = calculator.get_atoms() if hasattr(calculator, "get_atoms") else calculator.atoms

@@ -83,7 +83,8 @@ def _one_frame(text: bytes, frame: int | None, source: Any) -> tuple[list[str], 
     if frame is None and n_frames > 1:
         refuse(
             source,
-            f"holds {n_frames} configurations, one is needed: say frame=0 to {n_frames - 1}, or -1 for the last",
+            f"holds {n_frames} configurations, one is needed: say frame=0 to {n_frames - 1}, "
+            "or -1 for the last (--frame)",
         )
     if frame is not None and not -1 <= frame < n_frames:
         refuse(source, f"frame must be 0 to {n_frames - 1}, or -1 for the last, found {frame}")

@@ -12,17 +12,12 @@ from typing import Any, ClassVar
 import numpy as np
 
 from taskgroup.densities._units import BOHR
-from taskgroup.densities.compression import damage_errors, decompress, open_plain
 from taskgroup.densities.density import Density
 from taskgroup.densities.electrons import is_count
 from taskgroup.densities.fields import refuse_other_fields
 from taskgroup.densities.promolecule import crystal_parts
-from taskgroup.densities.reader import Member, Reader, bare_name, one_line, read_bytes, refuse
-from taskgroup.errors import TaskgroupError
+from taskgroup.densities.reader import MarkedReader, Member, bare_name, one_line, read_bytes, refuse
 
-_GRID = b"BEGIN_BLOCK_DATAGRID_3D"
-# The grid stands after the atoms: a megabyte holds 10,000 of them.
-_START_BYTES = 2**20
 # Of the largest value: the digits of the file.
 _SAME_PLANE = 1e-4
 # Å.
@@ -37,16 +32,14 @@ _PARSE_ERRORS = (
 )
 
 
-class XsfReader(Reader):
+class XsfReader(MarkedReader):
     """XSF files of a crystal with one three-dimensional grid over its primitive cell."""
 
     name: ClassVar[str] = "XCrySDen XSF with a grid"
-
-    def suits(self, source: Any) -> bool:
-        name = bare_name(source)
-        if name is None or not name.lower().endswith(".xsf"):
-            return False
-        return _GRID in _start(source)
+    suffix: ClassVar[str] = ".xsf"
+    mark: ClassVar[bytes] = b"BEGIN_BLOCK_DATAGRID_3D"
+    # The grid stands after the atoms: a megabyte holds 10,000 of them.
+    start_bytes: ClassVar[int] = 2**20
 
     def read(self, source: Path | Member) -> Density:
         from pymatgen.io.xcrysden import XSF
@@ -70,17 +63,6 @@ class XsfReader(Reader):
             values[None] / BOHR**3, lattice, species, frac_coords - shift, "valence", str(source)
         )
         return _in_the_fitting_unit(density)
-
-
-def _start(source: Path | Member) -> bytes:
-    """Return the beginning of a file, and nothing if it cannot be read: then another reader may say why."""
-    if isinstance(source, Member):
-        return decompress(source.content, str(source))[:_START_BYTES]
-    try:
-        with open_plain(source) as stream:
-            return stream.read(_START_BYTES)
-    except (TaskgroupError, *damage_errors()):
-        return b""
 
 
 def _check_size(text: str, source: Any) -> None:

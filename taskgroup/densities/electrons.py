@@ -27,7 +27,10 @@ _LEAST_SHARE = 0.75
 # A plane of a file with five digits repeats another one to this accuracy.
 _SAME_PLANE = 1e-5
 
-_HINT = "say electrons=... if that is known to be right, or all_electron=True for a file with core electrons"
+_HINT = (
+    "say electrons=N if that is known to be right (--electrons N of predict, a column 'electrons' for data ingest), "
+    "or all_electron=True (--all-electron) for a file with core electrons"
+)
 
 
 def check_stated(density: Density, electrons: float) -> None:

@@ -33,7 +33,7 @@ _NAMES = {
     "locpot|v?[-_]?hartree|vhart|potential|pot|esp|vxc|electrostatic": _POTENTIAL,
     "elf|elfcar|lol": _LOCALISATION,
     "wfn?|homo|lumo|orbital|psi|wannier|eigenstate|wavefunction": _ORBITAL,
-    "parchg|pchg|partial|ldos|ildos|stm": _PARTIAL,
+    "parchg|pchg|partial|ldos|ildos|stm|core[-_ ]?(?:dens(?:ity)?|charge)": _PARTIAL,
     "diff|chgdiff|difference|drho|dden|delta[-_](?:rho|density|den|chg)|deformation|cdd": _DIFFERENCE,
     "laplacian|gradient|rdg|nci": _DERIVATIVE,
 }

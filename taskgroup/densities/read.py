@@ -4,18 +4,28 @@ import os
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import islice
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
 
 from taskgroup.densities._abinit import AbinitReader
 from taskgroup.densities._cube import CubeReader
+from taskgroup.densities._gpaw import GpawReader
 from taskgroup.densities._mp_json import JsonReader
 from taskgroup.densities._objects import AseReader, PymatgenReader
+from taskgroup.densities._siesta import SiestaReader
 from taskgroup.densities._vasp import VaspReader
+from taskgroup.densities._vaspwave import VaspwaveReader
 from taskgroup.densities._xsf import XsfReader
-from taskgroup.densities.archives import is_archive_name, members
+from taskgroup.densities.archives import (
+    archive_of,
+    entries,
+    is_archive_name,
+    is_archive_path,
+    members,
+    read_member,
+)
 from taskgroup.densities.density import Density
 from taskgroup.densities.electrons import check_count, check_stated
 from taskgroup.densities.fields import refuse_negative, refuse_other_fields
@@ -32,6 +42,9 @@ READERS: Registry[type[Reader]] = Registry(
         "cube": CubeReader,
         "xsf": XsfReader,
         "abinit": AbinitReader,
+        "vaspwave": VaspwaveReader,
+        "siesta": SiestaReader,
+        "gpaw": GpawReader,
         "json": JsonReader,
         "pymatgen": PymatgenReader,
         "ase": AseReader,
@@ -54,9 +67,9 @@ def read_density(
 
     Parameters
     ----------
-    source: a path to a CHGCAR, CHG, AECCAR or cube file (plain or compressed, see ``compression``), a member of an
-        archive (``archives.members``), a pair of paths (AECCAR0, AECCAR2) to be summed, a pymatgen Chgcar or
-        VolumetricData, or an ASE/GPAW object.
+    source: a path to a density file (CHGCAR, cube, ...; plain or compressed, see ``compression``), a path into an
+        archive (``set.tar/mp-1/CHGCAR``), a member of one (``archives.members``), a pair of paths
+        (AECCAR0, AECCAR2) to be summed, a pymatgen Chgcar or VolumetricData, or an ASE/GPAW object.
     electrons: the number of valence electrons, where the rule below does not hold (charged or doped cells,
         pseudo-hydrogens, strided cubes). It need not be whole; the integral must come within 1 %.
     all_electron: accept a file that holds core electrons, or another charge that its grid cannot carry exactly,
@@ -72,6 +85,10 @@ def read_density(
     Raises DensityError, one line that names file, rule, what was found and what to do.
     """
     density = _read_uncounted(source, frame)
+    with np.errstate(over="ignore", invalid="ignore"):
+        is_finite = np.isfinite(density.charge)
+    if not is_finite:
+        refuse(density.source, "must hold a finite charge, found numbers too large to be summed")
     if electrons is not None:
         check_stated(density, electrons)
     elif not all_electron:
@@ -109,15 +126,13 @@ def reader_for(source: Any) -> Reader:
 
 
 def _read_uncounted(source: Any, frame: int | None) -> Density:
-    path = _as_path(source)
-    if isinstance(path, Path) and is_archive_name(path.name):
-        source = _single_member(path)
+    source = _opened(source)
     reader = None
     if not _is_pair(source) or PymatgenReader().suits(source):
         reader = reader_for(source)
     if reader is None:
         return _read_pair(source)
-    return _read_with(reader, _as_path(source), frame)
+    return _read_with(reader, source, frame)
 
 
 def _read_with(reader: Reader, source: Any, frame: int | None = None) -> Density:
@@ -138,18 +153,50 @@ def _read_with(reader: Reader, source: Any, frame: int | None = None) -> Density
 
 def density_members(path: Path) -> Iterator[Member]:
     """Yield those files of an archive that a reader takes, one in memory at a time. Raises DensityError."""
-
     takers = readers()
 
     def may_be_density(name: str) -> bool:
-        candidate = Member(str(path), name, b"")
-        # Whether a JSON file holds a density is known from its content only.
-        is_json = (bare_name(candidate) or "").lower().endswith(".json")
-        return is_json or any(reader.suits(candidate) for reader in takers)
+        return any(reader.may_suit(name) for reader in takers)
 
     for member in members(path, may_be_density):
         if any(reader.suits(member) for reader in takers):
             yield member
+
+
+def density_paths(folder: Path) -> Iterator[Path | DensityError]:
+    """Yield the path of each file under a folder, or in an archive, that a reader takes, in the order of their names.
+
+    Files of archives under the folder come too, as paths into them (``set.tar/mp-1/CHGCAR``), in the order of the
+    archive. An archive that cannot be read gives an error in place of what is left of it.
+    """
+    takers = readers()
+    paths = [folder] if folder.is_file() else sorted(folder.rglob("*"))
+    for path in paths:
+        if path.name.startswith(".") or not path.is_file():
+            continue
+        try:
+            if is_archive_path(path):
+                yield from _paths_in_archive(path, takers)
+                continue
+        except DensityError as error:
+            yield error
+            continue
+        if any(reader.suits(path) for reader in takers):
+            yield path
+
+
+def _paths_in_archive(archive: Path, takers: Sequence[Reader]) -> Iterator[Path]:
+    for name, read in entries(archive):
+        # What macOS adds to archives has the names of the files that it describes.
+        if PurePosixPath(name).name.startswith("."):
+            continue
+        by_name = Member(str(archive), name, b"")
+        is_density = any(reader.suits(by_name) for reader in takers)
+        if not is_density and any(reader.may_suit(name) for reader in takers):
+            member = Member(str(archive), name, read())
+            is_density = any(reader.suits(member) for reader in takers)
+        if is_density:
+            yield Path(f"{archive}/{name}")
 
 
 def _single_member(path: Path) -> Member:
@@ -160,13 +207,24 @@ def _single_member(path: Path) -> Member:
         refuse(
             path,
             f"an archive read as one density must hold one, found {names}{', ...' if len(found) > 1 else ''}; "
-            "read them one by one with density_members",
+            f"name one of them, as in {path}/NAME, or read them one by one with density_members",
         )
     return found[0]
 
 
 def _as_path(source: Any) -> Any:
     return Path(source) if isinstance(source, str | os.PathLike) else source
+
+
+def _opened(source: Any) -> Any:
+    """Return a path, the file that a path into an archive leads to, or another source as it is."""
+    path = _as_path(source)
+    if not isinstance(path, Path):
+        return source
+    if path.is_file():
+        return _single_member(path) if is_archive_name(path.name) else path
+    archive = archive_of(path)
+    return path if archive is None else read_member(path, archive)
 
 
 def _is_pair(source: Any) -> bool:
@@ -178,7 +236,7 @@ def _read_pair(pair: Sequence[Any]) -> Density:
     name = " + ".join(map(str, pair))
     if len(pair) != 2:
         refuse(name, f"a sum takes two files (AECCAR0, AECCAR2), found {len(pair)}")
-    first, second = (_read_with(reader_for(part), _as_path(part)) for part in pair)
+    first, second = (_read_with(reader_for(part), part) for part in map(_opened, pair))
     if {first.kind, second.kind} != {"all-electron"}:
         refuse(name, "a sum takes AECCAR files (core and valence), found another kind of density")
     if first.values.shape != second.values.shape:

@@ -6,14 +6,23 @@ every reader must pass.
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
+from tempfile import TemporaryDirectory
 from typing import Any, ClassVar, NoReturn
 
 from taskgroup.densities.compression import bare_name as _without_compression
-from taskgroup.densities.compression import decompress, read_file
+from taskgroup.densities.compression import (
+    compression_of,
+    damage_errors,
+    decompress,
+    open_plain,
+    read_file,
+)
 from taskgroup.densities.density import Density
-from taskgroup.errors import DensityError
+from taskgroup.errors import DensityError, TaskgroupError
 
 
 @dataclass(frozen=True)
@@ -38,6 +47,10 @@ class Reader(ABC):
     def suits(self, source: Any) -> bool:
         """Return whether this reader takes the source, by its name, the kind of an object or its first bytes."""
 
+    def may_suit(self, name: str) -> bool:
+        """Return whether a file of this name may be one to read; ``suits`` then decides, if need be by its content."""
+        return self.suits(Member("", name, b""))
+
     @abstractmethod
     def read(self, source: Any) -> Density:
         """Return the density in e/Å^3. Raises DensityError, in one line that names the source, if it is damaged."""
@@ -47,6 +60,35 @@ class Reader(ABC):
         if frame not in (0, -1):
             refuse(source, f"holds one configuration (frame 0), found a request for frame {frame}")
         return self.read(source)
+
+
+class MarkedReader(Reader):
+    """For formats whose file names say too little: a mark near the beginning of the content decides."""
+
+    suffix: ClassVar[str]
+    mark: ClassVar[bytes]
+    #: Bytes from the beginning in which the mark stands.
+    start_bytes: ClassVar[int]
+
+    def may_suit(self, name: str) -> bool:
+        return _without_compression(name).lower().endswith(self.suffix)
+
+    def suits(self, source: Any) -> bool:
+        name = bare_name(source)
+        if name is None or not self.may_suit(name):
+            return False
+        return self.mark in _start(source, self.start_bytes)
+
+
+def _start(source: "Path | Member", n_bytes: int) -> bytes:
+    """Return the beginning of a file, and nothing if it cannot be read: then another reader may say why."""
+    try:
+        if isinstance(source, Member):
+            return decompress(source.content, str(source))[:n_bytes]
+        with open_plain(source) as stream:
+            return stream.read(n_bytes)
+    except (TaskgroupError, *damage_errors()):
+        return b""
 
 
 def bare_name(source: Any) -> str | None:
@@ -77,6 +119,33 @@ def read_content(source: Path | Member) -> bytes:
     if not content.strip():
         refuse(source, "must hold a density, found an empty file")
     return content
+
+
+@contextmanager
+def local_file(source: Path | Member) -> Iterator[Path]:
+    """Give libraries that open files themselves a plain one: the source, or a temporary copy where it is packed.
+
+    Raises DensityError if it is missing, damaged or empty.
+    """
+    if isinstance(source, Path) and _is_plain(source):
+        yield source
+        return
+    content = read_content(source)
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / (bare_name(source) or "density")
+        path.write_bytes(content)
+        yield path
+
+
+def _is_plain(path: Path) -> bool:
+    """Return whether a file is there, not empty and not compressed."""
+    try:
+        with path.open("rb") as file:
+            start = file.read(8)
+    except OSError:
+        # reading it again says why
+        return False
+    return bool(start) and compression_of(start) is None
 
 
 def one_line(error: BaseException) -> str:

@@ -10,7 +10,7 @@ from sklearn.utils import Tags
 from sklearn.utils.validation import check_is_fitted
 
 from taskgroup.datasets import Dataset, Split, Target, TargetTable
-from taskgroup.densities import Density, read_density, standard_form
+from taskgroup.densities import DEFAULT_SPACING, Density, read_density, standard_form
 from taskgroup.errors import ConfigError
 from taskgroup.grouping import Group, Grouping, cluster, target_graph
 
@@ -41,7 +41,8 @@ class DensityRegressor(RegressorMixin, BaseEstimator):
     model: ModelConfig, or a mapping of its settings.
     training: TrainConfig, or a mapping of its settings.
     targets: a Target for each column of ``y``, for units, kinds and transforms; default: regression of the columns.
-    grid, sigma: points per axis and Gaussian width (Å) of the standard form.
+    grid, spacing, sigma: points per axis or, where that is None, their spacing (Å), and the Gaussian width (Å) of the
+        standard form.
     random_state: seed of the networks and of the rows that they are validated on.
     device: where to compute; default: a GPU if there is one.
 
@@ -59,7 +60,8 @@ class DensityRegressor(RegressorMixin, BaseEstimator):
         model: "ModelConfig | Mapping[str, Any] | None" = None,
         training: "TrainConfig | Mapping[str, Any] | None" = None,
         targets: Sequence[Target] | None = None,
-        grid: int = 32,
+        grid: int | None = None,
+        spacing: float = DEFAULT_SPACING,
         sigma: float = 0.2,
         random_state: int = 0,
         device: str | None = None,
@@ -69,6 +71,7 @@ class DensityRegressor(RegressorMixin, BaseEstimator):
         self.training = training
         self.targets = targets
         self.grid = grid
+        self.spacing = spacing
         self.sigma = sigma
         self.random_state = random_state
         self.device = device
@@ -83,7 +86,8 @@ class DensityRegressor(RegressorMixin, BaseEstimator):
             raise ConfigError(
                 f"y: must have a row for each of {len(densities)} densities, found {len(table)}"
             )
-        dataset = _dataset(densities, table, self.grid, self.sigma)
+        spacing = self.spacing if self.grid is None else None
+        dataset = _dataset(densities, table, self.grid, spacing, self.sigma)
         self.target_names_ = table.names
         self.grouping_ = self._grouping_of(dataset)
         split = _split(dataset, self.random_state)
@@ -222,13 +226,19 @@ def _residuals(fitted: "Sequence[tuple[Group, Fit]]", table: TargetTable) -> dic
     return residuals
 
 
-def _dataset(densities: Sequence[Density], table: TargetTable, grid: int, sigma: float) -> Dataset:
+def _dataset(
+    densities: Sequence[Density],
+    table: TargetTable,
+    grid: int | None,
+    spacing: float | None,
+    sigma: float,
+) -> Dataset:
     """Return densities in standard form with their labels. Raises ConfigError: none, or of several kinds."""
     kinds = {density.kind for density in densities}
     if len(kinds) != 1:
         raise ConfigError(f"X: must hold densities of one kind, found {sorted(kinds) or 'none'}")
     n_channels = min(density.n_channels for density in densities)
-    standard = [standard_form(density, grid, sigma)[0] for density in densities]
+    standard = [standard_form(density, grid, sigma, spacing=spacing)[0] for density in densities]
     systems = ["-".join(sorted(set(density.species))) for density in standard]
     return Dataset.from_arrays(
         _NAME,
@@ -240,6 +250,7 @@ def _dataset(densities: Sequence[Density], table: TargetTable, grid: int, sigma:
         chemical_systems=systems,
         species=[density.species for density in standard],
         frac_coords=[density.frac_coords for density in standard],
+        spacing=spacing,
         sigma=sigma,
         kind=kinds.pop(),
     )

@@ -23,6 +23,7 @@ from taskgroup.export.bundle import Bundle
 from taskgroup.export.inputs import (
     Item,
     OnError,
+    Stated,
     as_dataset,
     check_dataset,
     dataset_items,
@@ -51,20 +52,23 @@ def predict(
     rows: Sequence[int] | None = None,
     coverage: float | None = None,
     on_error: OnError | None = None,
+    electrons: float | None = None,
+    frame: int | None = None,
 ) -> "pd.DataFrame":
     """Predict the targets of a bundle.
 
     Parameters
     ----------
-    inputs: a Dataset, a store folder, or a list of densities: files, folders of files, Density or pymatgen density
-        objects; a bundle of promolecules takes structure files and pymatgen structures instead. Rows of a dataset and
-        materials in a folder go by their ids, files by their paths.
+    inputs: a Dataset, a store folder, or a list of densities: files, folders and archives of files, Density or
+        pymatgen density objects; a bundle of promolecules takes structure files and pymatgen structures instead. Rows
+        of a dataset and materials in a folder go by their ids, files by their paths.
     batch_size: densities at a time; default: 32, on a GPU 128.
     device: where to compute; default: a GPU if there is one.
     rows: of a Dataset or store; default all.
     coverage: of prediction intervals, 0.5, 0.68, 0.9 or 0.95; default: none.
     on_error: called with the name and error of an input that cannot be used, which is then left out; without it the
         error is raised.
+    electrons, frame: of all files, see ``densities.read_density``.
 
     Returns a DataFrame with index ``id``, one column per target and one column ``<target>_std`` each, with a coverage
     also ``<target>_low`` and ``<target>_high`` of each regression target. Units are in ``.attrs["units"]``;
@@ -78,7 +82,7 @@ def predict(
     device = _device(device)
     if batch_size is None:
         batch_size = _CPU_BATCH if device.type == "cpu" else _GPU_BATCH
-    items = _items(bundle, inputs, rows, batch_size, on_error)
+    items = _items(bundle, inputs, rows, batch_size, on_error, Stated(electrons, frame))
     frame, species = _predicted_frame(bundle, items, batch_size, device)
     for name, width in widths.items():
         target = bundle.spec.target(name)
@@ -152,10 +156,11 @@ def _items(
     rows: Sequence[int] | None,
     batch_size: int,
     on_error: OnError | None,
+    stated: Stated,
 ) -> Iterator[Item]:
     dataset = as_dataset(inputs)
     if dataset is None:
-        return source_items(bundle, inputs, on_error)
+        return source_items(bundle, inputs, on_error, stated)
     check_dataset(bundle, dataset)
     if rows is None:
         rows = range(len(dataset))

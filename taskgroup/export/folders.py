@@ -1,12 +1,16 @@
 """Folders of calculations as inputs of a prediction: one density, or structure, per material."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 from taskgroup.datasets.ingest.layout import claim_of
-from taskgroup.datasets.ingest.sources import Matched, find_densities, find_structures
-from taskgroup.densities import readers
+from taskgroup.datasets.ingest.sources import (
+    Matched,
+    densities_under,
+    find_structures,
+    match_densities,
+)
 from taskgroup.errors import InputError
 
 
@@ -25,13 +29,23 @@ def folder_materials(folder: Path, kind: str) -> list[Material]:
     (``mp-19/CHGCAR``); files are chosen as in ``taskgroup data ingest``. Raises InputError: nothing is there.
     """
     if kind == "promolecule":
-        matched = find_structures(folder, _ids(folder, densities_only=False))
-    else:
-        ids = _ids(folder, densities_only=True)
-        if not ids:
-            raise InputError(f"{folder}: needs density files (CHGCAR, *.cube, ...), but has none")
-        matched = find_densities(folder, ids, all_electron=kind == "all-electron")
-    return list(_materials(matched, folder))
+        files = [path for path in sorted(folder.rglob("*")) if _is_shown(path)]
+        return list(_materials(find_structures(folder, _ids(files, folder)), folder))
+    found = densities_under(folder)
+    paths = [place for place in found if isinstance(place, Path)]
+    if not found:
+        raise InputError(f"{folder}: needs density files (CHGCAR, *.cube, ...), but has none")
+    damaged = [
+        Material(str(folder), problem=str(error)) for error in found if not isinstance(error, Path)
+    ]
+    if not paths:
+        return damaged
+    matched = match_densities(found, folder, _ids(paths, folder), kind == "all-electron")
+    return [*_materials(matched, folder), *damaged]
+
+
+def _is_shown(path: Path) -> bool:
+    return path.is_file() and not path.name.startswith(".")
 
 
 def _materials(matched: Matched, folder: Path) -> Iterator[Material]:
@@ -46,12 +60,7 @@ def _shown_id(row_id: str, folder: Path) -> str:
     return row_id or folder.resolve().name
 
 
-def _ids(folder: Path, densities_only: bool) -> list[str]:
+def _ids(paths: Iterable[Path], folder: Path) -> list[str]:
     """Return the names that files have where no property table says which row they belong to."""
-    ids: dict[str, None] = {}
-    for path in sorted(folder.rglob("*")):
-        if path.name.startswith(".") or not path.is_file():
-            continue
-        if not densities_only or any(reader.suits(path) for reader in readers()):
-            ids[claim_of(path, folder, (), None).row_id] = None
+    ids = dict.fromkeys(claim_of(path, folder, (), None).row_id for path in paths)
     return list(ids)

@@ -114,9 +114,10 @@ def export_programs(bundle: Bundle, folder: str | Path, form: ProgramFormat) -> 
         )
         paths.append(path)
     index = out / INDEX_FILE
-    grid = _program_grid(bundle)
+    density = asdict(bundle.spec.density) | {"grid": _program_grid(bundle)}
+    density.pop("spacing")
     content = {
-        "density": asdict(bundle.spec.density) | {"grid": grid, "spacing": None},
+        "density": density,
         "programs": _programs_of_other_formats(index, form) + programs,
     }
     write_json(index, content, indent=1)
@@ -141,7 +142,8 @@ def _export(
     with torch.no_grad(), warnings.catch_warnings():
         # Torch's tracing warns about its own internals.
         warnings.simplefilter("ignore")
-        exported = torch.export.export(program, (), example, dynamic_shapes=shapes, strict=False)
+        inputs = tuple(example.values())
+        exported = torch.export.export(program, inputs, dynamic_shapes=shapes, strict=False)
         if form == "pt2":
             torch.export.save(exported, path)
             return

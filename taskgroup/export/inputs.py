@@ -12,21 +12,34 @@ from taskgroup.datasets.store.manifest import MANIFEST
 from taskgroup.densities import (
     CellReport,
     Density,
+    find_vacuum,
+    is_archive_path,
     read_density,
     read_structure,
     readers,
     standard_form,
     standard_promolecule,
 )
+from taskgroup.densities.atom_match import misplaced_atoms_note
 from taskgroup.densities.standardise import sampled, standard_grid
-from taskgroup.errors import BundleError, InputError, StoreError
+from taskgroup.errors import BundleError, InputError, MissingDependency, StoreError, TaskgroupError
 from taskgroup.export.bundle import Bundle
 from taskgroup.export.folders import folder_materials
 
 # Grid points may be so much farther apart than asked for: text files round lattice vectors.
 _ROUNDING = 1 + 1e-6
 
-OnError = Callable[[str, InputError], None]
+OnError = Callable[[str, TaskgroupError], None]
+
+
+class Stated(NamedTuple):
+    """What the caller says of all files: their valence electrons, and which of several configurations is meant."""
+
+    electrons: float | None = None
+    frame: int | None = None
+
+
+NOTHING_STATED = Stated()
 
 
 class Item(NamedTuple):
@@ -81,34 +94,46 @@ def dataset_items(
             )
 
 
-def source_items(bundle: Bundle, inputs: Any, on_error: OnError | None) -> Iterator[Item]:
+def source_items(
+    bundle: Bundle, inputs: Any, on_error: OnError | None, stated: Stated = NOTHING_STATED
+) -> Iterator[Item]:
     """Yield single densities or structures, given alone or in a list; see ``predict`` for what they may be."""
     sources: Iterable[Any] = inputs
     if _is_single(inputs):
         sources = [inputs]
     for name, source in _named(bundle, sources, on_error):
         try:
-            yield standardised(bundle, source, name)
-        except InputError as error:
+            yield standardised(bundle, source, name, stated)
+        # a package that one format needs must not stop the other files
+        except (InputError, MissingDependency) as error:
             if on_error is None:
                 raise
             on_error(name, error)
 
 
-def standardised(bundle: Bundle, source: Any, name: str) -> Item:
+def standardised(bundle: Bundle, source: Any, name: str, stated: Stated = NOTHING_STATED) -> Item:
     """Return one input as the networks take it. Raises InputError: not the kind of density the bundle takes."""
     wanted = bundle.spec.density
-    density, report = _standard_density(bundle, source, name)
+    density, report = _standard_density(bundle, source, name, stated)
     # Datasets store float16, and the networks were trained on what they store.
     stored = density.values[: wanted.n_channels].astype(np.float16)
+    notes = [report.note, _atoms_note(density)]
+    vacuum = find_vacuum(density.values[0], density.lattice)
+    if vacuum:
+        notes.append(f"{vacuum}; networks that learnt from filled cells do not know such")
     return Item(
         name,
         stored.astype(np.float32),
         density.lattice,
         density.species,
         density.frac_coords,
-        report.note,
+        "; ".join(filter(None, notes)),
     )
+
+
+def _atoms_note(density: Density) -> str:
+    # those of a promolecule made it
+    return "" if density.kind == "promolecule" else misplaced_atoms_note(density)
 
 
 def check_dataset(bundle: Bundle, dataset: Dataset) -> None:
@@ -150,7 +175,7 @@ def _on_grid(
 def _named(
     bundle: Bundle, sources: Iterable[Any], on_error: OnError | None
 ) -> Iterator[tuple[str, Any]]:
-    """Yield every source with its id; of a folder, one source per material in it."""
+    """Yield every source with its id; of a folder or an archive, one source per material in it."""
 
     def refuse(name: str, error: InputError) -> None:
         if on_error is None:
@@ -158,10 +183,10 @@ def _named(
         on_error(name, error)
 
     for number, source in enumerate(sources):
-        if not isinstance(source, str | Path) or not Path(source).is_dir():
-            yield _name(source, number), source
-            continue
         try:
+            if not _is_collection(source, bundle.spec.density.kind):
+                yield _name(source, number), source
+                continue
             materials = folder_materials(Path(source), bundle.spec.density.kind)
         except InputError as error:
             refuse(str(source), error)
@@ -175,6 +200,16 @@ def _named(
                 yield material.id, material.files
 
 
+def _is_collection(source: Any, kind: str) -> bool:
+    """Return whether a source is a folder, or an archive of densities."""
+    if not isinstance(source, str | Path):
+        return False
+    path = Path(source)
+    if path.is_dir():
+        return True
+    return kind != "promolecule" and is_archive_path(path)
+
+
 def _holds_files(folder: Path) -> bool:
     """Return whether a folder may hold calculations: it has files, and no store was begun in it."""
     if (folder / MANIFEST).exists():
@@ -182,7 +217,9 @@ def _holds_files(folder: Path) -> bool:
     return any(path.is_file() for path in folder.rglob("*"))
 
 
-def _standard_density(bundle: Bundle, source: Any, name: str) -> tuple[Density, CellReport]:
+def _standard_density(
+    bundle: Bundle, source: Any, name: str, stated: Stated
+) -> tuple[Density, CellReport]:
     """Return one input as datasets store it, in its primitive cell, and what was done to the cell that was given."""
     wanted = bundle.spec.density
     if isinstance(source, str):
@@ -194,7 +231,7 @@ def _standard_density(bundle: Bundle, source: Any, name: str) -> tuple[Density, 
         )
     density = source
     if not isinstance(source, Density):
-        density = _read(source, name, wanted.kind)
+        density = _read(source, name, wanted.kind, stated)
     if density.kind != wanted.kind:
         raise BundleError(
             f"{name}: this bundle takes {wanted.kind} densities, but found one of kind {density.kind}."
@@ -220,13 +257,13 @@ def _structure(source: Any, name: str) -> Any:
     return source
 
 
-def _read(source: Any, name: str, kind: str) -> Density:
+def _read(source: Any, name: str, kind: str, stated: Stated) -> Density:
     if isinstance(source, Path) and source.exists() and not _holds_density(source):
         raise BundleError(
             f"{name}: this bundle takes {kind} densities, but the file's name is none of a density "
             "(CHGCAR, CHG, AECCAR, *.cube); a structure alone is not enough."
         )
-    return read_density(source, all_electron=kind == "all-electron")
+    return read_density(source, all_electron=kind == "all-electron", **stated._asdict())
 
 
 def _holds_density(source: Any) -> bool:

@@ -126,6 +126,26 @@ class Grouping:
         return cls.from_partition(_flatten(part) for part in nested)
 
     @classmethod
+    def from_words(cls, text: str) -> "Grouping":
+        """Return the grouping that ``str`` wrote. Raises GroupingError: it did not write this.
+
+        >>> Grouping.from_words("{gap} | {density, volume + gap}").serving("volume").helpers
+        ('gap',)
+        """
+        groups = []
+        for part in text.split("|"):
+            words = part.strip()
+            if not words.startswith("{") or not words.endswith("}"):
+                raise GroupingError(
+                    f"A grouping in words must look like {{a, b}} | {{c + a}}, but got {text[:80]!r}."
+                )
+            served, _, helping = words[1:-1].partition("+")
+            serves = tuple(name.strip() for name in served.split(",") if name.strip())
+            helpers = tuple(name.strip() for name in helping.split(",") if name.strip())
+            groups.append(Group(serves + helpers, serves))
+        return cls(tuple(groups))
+
+    @classmethod
     def from_json(cls, text: str) -> "Grouping":
         """Return the grouping that `to_json` wrote; GroupingError says what is wrong with other text."""
         try:

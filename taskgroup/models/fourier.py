@@ -5,6 +5,7 @@ frequency of an even grid has no sign, hence no derivative: it is dropped.
 """
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -31,7 +32,8 @@ def sampled(coefficients: Waves, n: int) -> Tensor:
     real, imaginary = coefficients
     points = torch.arange(n, device=real.device)
     for axis in (2, 3):
-        index = signed_indices(real.shape[axis], real)
+        count = real.shape[axis]
+        index = wave_indices(count, real)
         angle = _angles(points, index, n)
         cosine, sine = angle.cos().to(real.dtype), angle.sin().to(real.dtype)
         real, imaginary = _product(real, imaginary, cosine, sine, axis)
@@ -49,20 +51,17 @@ def wave_indices(n: int, like: Tensor, half: bool = False) -> Tensor:
     return torch.arange(0 if half else -highest, highest + 1, device=like.device)
 
 
-def signed_indices(count: int, like: Tensor) -> Tensor:
-    """Return ``count`` frequencies about 0, ascending."""
-    return torch.arange(count, device=like.device) - count // 2
-
-
-def wave_vectors(coefficients: Waves, lattice: Tensor) -> Tensor:
-    """Return the wave vectors [B, 3, K1, K2, K3] (1/Å, with 2 pi) of coefficients in cells [B, 3, 3] (Å)."""
-    real, _ = coefficients
-    first, second, _ = (signed_indices(real.shape[axis], real) for axis in (2, 3, 4))
-    third = torch.arange(real.shape[4], device=real.device)
-    index = torch.stack(torch.meshgrid(first, second, third, indexing="ij")).to(real.dtype)
+def wave_vectors(grid: Sequence[int], lattice: Tensor) -> Tensor:
+    """Return the wave vectors [B, 3, K1, K2, K3] (1/Å, with 2 pi) of a grid's ``waves``, in cells [B, 3, 3] (Å)."""
+    first, second, third = grid
+    indices = [
+        wave_indices(first, lattice),
+        wave_indices(second, lattice),
+        wave_indices(third, lattice, half=True),
+    ]
+    index = torch.stack(torch.meshgrid(*indices, indexing="ij")).to(lattice.dtype)
     # columns of the inverse are the reciprocal vectors
-    inverse = reciprocal(lattice).to(real.dtype)
-    vectors = 2 * math.pi * (inverse @ index.flatten(1))
+    vectors = 2 * math.pi * (reciprocal(lattice) @ index.flatten(1))
     return vectors.unflatten(2, index.shape[1:])
 
 

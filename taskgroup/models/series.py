@@ -30,10 +30,11 @@ def series_at(field: Tensor, at: Tensor) -> Parabola:
     Derivatives are those in fractional coordinates.
     """
     real, imaginary = fourier_coefficients(field[:, None])
-    per_place = math.prod(field.shape[2:]) * len(field)
-    chunk = max(1, _MOST_VALUES // per_place)
-    if torch.compiler.is_compiling():
-        chunk = at.shape[1]
+    # A traced program may not depend on how many crystals there are.
+    chunk = at.shape[1]
+    if not torch.compiler.is_compiling():
+        values_per_place = len(field) * math.prod(field.shape[2:])
+        chunk = max(1, _MOST_VALUES // values_per_place)
     parts = [_evaluate(real[:, 0], imaginary[:, 0], part) for part in at.split(chunk, dim=1)]
     return Parabola(*(torch.cat(tensors, dim=1) for tensors in zip(*parts, strict=True)))
 

@@ -47,7 +47,10 @@ def starter_study(dataset: Dataset, source: str, name: str, device: str) -> str:
 
 def _density_words(dataset: Dataset) -> str:
     channels = "total density" if dataset.n_channels == 1 else "total density and magnetisation"
-    return f"{dataset.kind} densities, {channels}, {dataset.grid} points an axis"
+    points = f"{dataset.grid} points an axis"
+    if dataset.spacing is not None:
+        points = f"a point every {dataset.spacing} Å"
+    return f"{dataset.kind} densities, {channels}, {points}"
 
 
 def _target_lines(spec: Target, column: NDArray[np.float64]) -> list[str]:

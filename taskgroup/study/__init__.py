@@ -9,6 +9,7 @@ release         the one look at the test rows, and the exported bundle
 recorded_plans  plans of records and bundles, those of older versions included
 compare         groupings with and without a search, on test rows
 side_by_side    several studies on the test rows they share
+imported        results of others as a run, out of tables and Optuna studies
 learning_curve  test skill against training rows
 transfer        which target helped which
 """

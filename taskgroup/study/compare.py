@@ -5,6 +5,7 @@ from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass
 from math import ceil
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,6 +29,9 @@ from taskgroup.study.refit import refit, refit_bundle
 from taskgroup.study.release import mean_draws, skill_draws
 from taskgroup.tracking import read_final, read_records, read_study
 
+if TYPE_CHECKING:
+    import pandas as pd
+
 SEARCHED = "searched"
 ASSEMBLED = "assembled"
 # Groupings that need no search, in the order they are shown; random groups are no method anyone would use.
@@ -41,12 +45,14 @@ FurtherPlans = Callable[[list[TrainedGroup]], dict[str, Plan]]
 class ComparedGrouping:
     """One grouping on the test rows: the skill of each target on the rows, then on bootstrap draws of them.
 
-    Draws are paired: draw i has the same rows for every grouping of a comparison.
+    Draws are paired: draw i has the same rows for every grouping of a comparison. ``predictions`` are those of
+    ``predict`` for the rows.
     """
 
     name: str
     grouping: Grouping
     draws: dict[str, NDArray[np.float64]]
+    predictions: "pd.DataFrame"
 
     @property
     def mean_draws(self) -> NDArray[np.float64]:
@@ -138,7 +144,7 @@ def _compare(
             bundle = refit_bundle(folder, data, plan, members, name)
             predictions = predict(bundle, data.dataset, rows=rows)
             draws = skill_draws(predictions, data, rows)
-            compared.append(ComparedGrouping(name, plan.grouping, draws))
+            compared.append(ComparedGrouping(name, plan.grouping, draws, predictions))
         return compared
 
 

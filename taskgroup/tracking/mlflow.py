@@ -27,12 +27,12 @@ from taskgroup.tracking.mlflow_client import (
     slugs,
     tracking_uri,
 )
+from taskgroup.tracking.mlflow_final import log_result
 from taskgroup.tracking.mlflow_model import SaveModel, log_model, model_of_run, register_model
 from taskgroup.tracking.mlflow_parent import (
     ParentRun,
     ParentSettings,
     create_parent,
-    dataset_note,
     log_dataset,
     remembered_parent,
     source_tags,
@@ -41,18 +41,14 @@ from taskgroup.tracking.mlflow_parent import (
 from taskgroup.tracking.mlflow_run import (
     STATUS_BY_STATE,
     RunContent,
-    final_content,
-    summary_content,
     times_of,
     trial_content,
     trial_tags,
 )
 from taskgroup.tracking.mlflow_transfer import transfer_metrics
-from taskgroup.tracking.mlflow_view import write_view
 from taskgroup.tracking.moved import ARTIFACTS, follow_move
 from taskgroup.tracking.record import FinalRecord, TrialRecord
 from taskgroup.tracking.run_folder import read_final, read_records, read_study
-from taskgroup.tracking.verdict import verdict_sentence
 from taskgroup.urls import redact, resolve
 
 if TYPE_CHECKING:
@@ -181,10 +177,7 @@ class Tracker:
         final = read_final(self.run_dir)
         if final is None:
             return None
-        for record in read_records(self.run_dir):
-            if record.name == final.name:
-                return self._run_ids.get((record.kind, record.number))
-        return None
+        return self._run_id_by_name(read_records(self.run_dir)).get(final.name)
 
     def log_artifacts(self, *paths: str | Path) -> None:
         """Log files or folders (figures, matrices, the report) on the parent run."""
@@ -294,35 +287,25 @@ class Tracker:
         self._client.log_metric(self._parent.run_id, "best/objective", self._best, step=step)
 
     def _log_final(self, final: FinalRecord) -> None:
-        run_id = self._parent.run_id
         records = with_gains(read_records(self.run_dir))
-        content = final_content(final, self._slugs)
-        content.log(self._client, run_id)
-        summary_content(final, records).log(self._client, run_id)
-        verdict = verdict_sentence(final)
-        self._client.set_tag(
-            run_id, "mlflow.note.content", f"{verdict}\n\n{dataset_note(self._study)}"
+        log_result(
+            self._client,
+            self._parent,
+            self._run_id_by_name(records),
+            records,
+            final,
+            self._study,
+            self._slugs,
         )
-        self._client.log_dict(run_id, final.to_dict(), "final.json")
-        self._log_positions(records, final)
-        for record in records:
-            chosen_id = self._run_ids.get((record.kind, record.number))
-            if record.name == final.name and chosen_id is not None:
-                content.log(self._client, chosen_id)
-                self._client.set_tag(chosen_id, "chosen", "true")
-                self._client.set_tag(chosen_id, "mlflow.note.content", verdict)
-        write_view(self._client, self._parent.experiment_id, run_id, is_finished=True)
 
-    def _log_positions(self, records: list[TrialRecord], final: FinalRecord) -> None:
-        """Log the place of each run in the leaderboard as a metric; that of the choice is 0."""
-        id_by_name = {}
+    def _run_id_by_name(self, records: Iterable[TrialRecord]) -> dict[str, str]:
+        """Return the runs of the records that MLflow has."""
+        run_ids = {}
         for record in records:
-            id_by_name[record.name] = self._run_ids.get((record.kind, record.number))
-        for row in leaderboard(records, final=final):
-            position = 0 if row["chosen"] else row["rank"]
-            run_id = id_by_name[row["name"]]
-            if position is not None and run_id is not None:
-                self._client.log_metric(run_id, "position", position)
+            run_id = self._run_ids.get((record.kind, record.number))
+            if run_id is not None:
+                run_ids[record.name] = run_id
+        return run_ids
 
     def _log_model(self, save: SaveModel) -> None:
         if self.chosen_run_id is not None:

@@ -156,7 +156,7 @@ def _sections(content: Mapping[str, Any]) -> dict[str, str]:
         "test": ("Test metrics", final is not None and bool(final.test)),
         "networks": ("Networks of the choice", bool(content["networks"])),
         "learning": ("Skill against training rows", "learning_curve" in figures),
-        "affinity": ("Targets and their affinity", "affinity" in figures),
+        "affinity": ("Targets and their affinity", "affinity" in figures or "transfer" in figures),
         "leaderboard": ("Leaderboard", True),
         "search": ("The search", "search" in figures),
     }

@@ -8,6 +8,7 @@
     runs/<study>/learning_curve.json   test skill against training rows, where it was measured
     runs/<study>/affinity/       the affinities that groupings were made from, one Affinity per file
     runs/<study>/transfer/       who helped whom (TransferReport), as CSV and JSON
+    runs/<study>/figures/        the figures of a finished run with their numbers, as they are copied to MLflow
 
 These files come first and are the truth; MLflow gets the same records afterwards. A line is on the disk when it was
 written; one torn by a kill or a full disk is skipped on reading.

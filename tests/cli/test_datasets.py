@@ -300,7 +300,7 @@ def test_init_tells_what_is_odd_about_the_labels(
     table = TargetTable((Target("gap", unit="eV"),), crystals.ids, values)
     write_store(tmp_path / "store", replace(crystals, targets=table))
     with pytest.raises(SystemExit):
-        main(["init", str(tmp_path / "study.yaml"), "--dataset", str(tmp_path / "store")])
+        main(["init", str(tmp_path / "store"), "--out", str(tmp_path / "study.yaml")])
     said = capsys.readouterr()
     assert "labels are -9999" in said.err
     assert "Wrote" in said.out

@@ -130,6 +130,7 @@ def test_ui_serves_on_loopback_only_and_stops_all_it_started_on_interrupt(
         ui, "server_commands", lambda *_: {"A": [*server, str(port)], "B": "http://elsewhere"}
     )
     lines = []
+    opened = []
 
     def say(line: str) -> None:
         lines.append(line)
@@ -138,15 +139,26 @@ def test_ui_serves_on_loopback_only_and_stops_all_it_started_on_interrupt(
 
     before = signal.getsignal(signal.SIGTERM)
     try:
-        ui.serve(run, port, say)
+        ui.serve(run, port, say, opened.append)
     except KeyboardInterrupt:
         pass
     finally:
         signal.signal(signal.SIGTERM, before)
     assert lines == [f"A: http://127.0.0.1:{port}", "B: http://elsewhere", "Ctrl-C stops."]
+    assert opened == [f"http://127.0.0.1:{port}"]
     time.sleep(0.1)
     with socket.socket() as probe:
         assert probe.connect_ex(("127.0.0.1", port)) != 0
+
+
+def test_the_first_page_is_the_view_of_the_study(run) -> None:
+    from taskgroup.tracking.mlflow_client import MEMORY_FILE
+    from taskgroup.tracking.ui import start_pages
+
+    assert start_pages(run) == {}
+    memory = {"uri": None, "experiment_id": "3", "run_id": "abc"}
+    (run / MEMORY_FILE).write_text(json.dumps(memory))
+    assert start_pages(run)["MLflow"].startswith("/#/experiments/3/runs?viewStateShareKey=abc")
 
 
 def test_the_servers_listen_on_loopback(run) -> None:

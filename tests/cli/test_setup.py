@@ -27,7 +27,8 @@ def commands() -> dict[str, click.Command]:
 
 def test_every_verb_has_an_example_that_its_parser_accepts(commands, tmp_path, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)
-    for name in ("sets.csv", "table.csv", "calcs"):
+    (tmp_path / "calcs" / "NaCl").mkdir(parents=True)
+    for name in ("sets.csv", "table.csv", "calcs/NaCl/CHGCAR"):
         (tmp_path / name).touch()
     for name, command in commands.items():
         example = command.epilog.splitlines()[-1].strip()

@@ -1,12 +1,15 @@
 """The built-in datasets against the calculations of others."""
 
 import csv
+import gzip
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from taskgroup.datasets import load_dataset
+from taskgroup.datasets.crystals import data_folder
 from taskgroup.densities import Density, standard_form
 
 # Volume (Å^3 per atom) and bulk modulus (GPa), PBE, WIEN2k: Lejaeghere et al., doi:10.1126/science.aad3000
@@ -199,3 +202,35 @@ def test_packed_densities_are_in_their_standard_form(name: str) -> None:
 def test_magnets_and_crystals_share_no_row(magnets, crystals) -> None:
     assert not set(magnets.ids) & set(crystals.ids)
     assert magnets.targets.column("is_magnetic").mean() > 0.5
+
+
+def test_flavours_are_densities_of_crystals_with_their_labels(crystals) -> None:
+    flavours = load_dataset("flavours")
+    row_of_crystal = {name: row for row, name in enumerate(crystals.ids)}
+    assert {name.split("--")[1] for name in flavours.ids} == {
+        "augmented",
+        "large_core",
+        "norm_conserving",
+        "norm_conserving_semicore",
+    }
+    for row, name in enumerate(flavours.ids):
+        parent = row_of_crystal[name.split("--")[0]]
+        np.testing.assert_array_equal(flavours.targets.values[row], crystals.targets.values[parent])
+        assert sorted(flavours.species[row]) == sorted(crystals.species[parent])
+        volumes = np.abs(np.linalg.det([flavours.lattices[row], crystals.lattices[parent]]))
+        assert volumes[0] == pytest.approx(volumes[1], rel=1e-4)
+    assert (flavours.kind, flavours.spacing, flavours.sigma) == (
+        crystals.kind,
+        crystals.spacing,
+        crystals.sigma,
+    )
+
+
+def test_a_flavour_holds_the_valence_electrons_that_its_record_says() -> None:
+    flavours = load_dataset("flavours")
+    folder = data_folder("flavours")
+    records = json.loads(gzip.decompress((folder / "crystals.json.gz").read_bytes()))
+    for row in range(0, len(flavours), 9):
+        volume = abs(np.linalg.det(flavours.lattices[row]))
+        electrons = flavours.densities([row]).astype(float).mean() * volume
+        assert electrons == pytest.approx(records[row]["valence_electrons"], rel=2e-3)

@@ -108,7 +108,8 @@ def test_grid_points_are_as_near_as_the_spacing_says(crystals: Dataset) -> None:
 def test_digests_tell_grids_of_equal_size_and_other_shape_apart() -> None:
     values = np.arange(24, dtype=np.float16)
     digests = {
-        digest_density(values.reshape(shape)) for shape in ((1, 2, 3, 4), (1, 4, 3, 2), (1, 1, 1, 24))
+        digest_density(values.reshape(shape))
+        for shape in ((1, 2, 3, 4), (1, 4, 3, 2), (1, 1, 1, 24))
     }
     assert len(digests) == 3
 

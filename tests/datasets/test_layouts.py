@@ -66,6 +66,34 @@ def test_of_several_steps_of_a_workflow_the_static_one_is_taken_and_told(tmp_pat
     )
 
 
+@pytest.mark.parametrize(
+    ("names", "taken", "guess"),
+    [
+        (["mp-1-static/CHGCAR", "mp-1-relax/CHGCAR"], "mp-1-static/CHGCAR", "{id}-static"),
+        (["mp-1_scf/out/CHGCAR"], "mp-1_scf/out/CHGCAR", "{id}_scf/out"),
+        (["mp-1-static.cube", "mp-1-relax.cube"], "mp-1-static.cube", "{id}-static"),
+        (["mp-1/nscf/CHGCAR", "mp-1/scf/CHGCAR"], "mp-1/scf/CHGCAR", "{id}/scf"),
+        (
+            ["mp-1/01_relax/CHGCAR", "mp-1/02_static/CHGCAR"],
+            "mp-1/02_static/CHGCAR",
+            "{id}/02_static",
+        ),
+    ],
+)
+def test_a_step_may_be_a_part_of_a_name(
+    tmp_path: Path, names: list[str], taken: str, guess: str
+) -> None:
+    place(tmp_path, *names)
+    assert files_of(tmp_path, "mp-1") == {"mp-1": taken}
+    assert f"files are matched as '{guess}': mp-1" in notes_of(tmp_path, "mp-1")
+
+
+def test_the_outputs_of_an_aiida_node_go_before_its_inputs(tmp_path: Path) -> None:
+    node = f"{UUID[:2]}/{UUID[2:4]}/{UUID[4:]}"
+    place(tmp_path, f"{node}/CHGCAR", f"{node}/raw_input/CHGCAR")
+    assert files_of(tmp_path, UUID) == {UUID: f"{node}/CHGCAR"}
+
+
 def test_steps_that_nobody_can_rank_refuse_their_row_only(tmp_path: Path) -> None:
     place(tmp_path, "mp-1/one/CHGCAR", "mp-1/two/CHGCAR", "mp-2/one/CHGCAR")
     matched = find_densities(tmp_path, {"mp-1": None, "mp-2": None})

@@ -78,6 +78,33 @@ def test_volumes_in_another_unit_than_they_say_are_found_by_the_cells(
     assert "look like" not in "\n".join(quality_notes(with_volumes(0.25)))
 
 
+@pytest.mark.parametrize(("factor", "unit"), [(1e3, "kg/m^3"), (1 / 1.66053906892, "u/Å^3")])
+def test_mass_densities_in_another_unit_are_found_by_the_atoms(factor: float, unit: str) -> None:
+    data = make_dataset(30)
+    # one Na and one Cl in each cell, in daltons
+    densities = 58.443 * 1.66053906892 / np.abs(np.linalg.det(data.lattices))
+
+    def notes(values: np.ndarray) -> str:
+        table = TargetTable((Target("density", unit="g/cm^3"),), data.ids, values[:, None])
+        return "\n".join(quality_notes(replace(data, targets=table)))
+
+    assert f"look like {unit}, not g/cm^3" in notes(factor * densities)
+    assert "look like" not in notes(densities)
+    assert "look like" not in notes(1.1 * densities)
+
+
+def test_volumes_per_atom_are_compared_per_atom() -> None:
+    data = make_dataset(30)
+    volumes = np.abs(np.linalg.det(data.lattices)) / 2
+
+    def notes(values: np.ndarray) -> str:
+        table = TargetTable((Target("v", unit="Å^3/atom"),), data.ids, values[:, None])
+        return "\n".join(quality_notes(replace(data, targets=table)))
+
+    assert "look like" not in notes(volumes)
+    assert "look like nm^3" in notes(1e-3 * volumes)
+
+
 def test_repeated_and_nearly_equal_crystals_are_named() -> None:
     data = make_dataset(12)
     densities = data.densities().astype(np.float64)

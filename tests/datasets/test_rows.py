@@ -39,13 +39,22 @@ def test_torch_loads_batches_of_rows(crystals):
     from torch.utils.data import DataLoader
 
     part = crystals.with_targets(["volume", "shear_modulus"])[:5]
-    batch = next(iter(DataLoader(part.torch(), batch_size=5)))
-    assert batch["density"].shape == (5, 1, 32, 32, 32)
+    rows = part.torch()
+    batch = next(iter(DataLoader(rows, batch_size=5, collate_fn=rows.collate)))
+    # The grids of these crystals differ in shape.
+    assert [density.shape[1:] for density in batch["density"]] == [tuple(n) for n in part.shapes]
     assert batch["lattice"].shape == (5, 3, 3)
     assert batch["id"] == list(part.ids)
     np.testing.assert_allclose(batch["labels"], part.targets.values.astype(np.float32))
-    one = part.torch()[-1]
-    np.testing.assert_array_equal(one["density"], part.densities([4])[0])
+    np.testing.assert_array_equal(rows[-1]["density"], part.densities([4])[0])
+
+
+def test_batches_of_one_shape_need_no_collating(crystals):
+    from torch.utils.data import DataLoader
+
+    cubic = crystals[(crystals.shapes == crystals.shapes[0]).all(axis=1)][:4]
+    batch = next(iter(DataLoader(cubic.torch(), batch_size=4)))
+    np.testing.assert_array_equal(batch["density"], cubic.densities())
 
 
 def test_a_dataset_says_what_it_is(crystals):

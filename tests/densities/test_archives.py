@@ -283,6 +283,20 @@ def test_documents_of_the_materials_project_are_read(salt: Density, tmp_path: Pa
         assert density.species == ("Na", "Cl")
 
 
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        lambda chgcar: [chgcar],
+        lambda chgcar: {"material_id": "mp-1", "chgcar": chgcar},
+        lambda chgcar: {"fs_id": "1", "compression": "zlib", "data": {"data": chgcar}},
+    ],
+)
+def test_documents_may_wrap_the_density(salt: Density, tmp_path: Path, wrap: Callable) -> None:
+    path = tmp_path / "x.json"
+    path.write_text(json.dumps(wrap(chgcar_document(salt))))
+    assert read_density(path).charge == pytest.approx(8)
+
+
 def test_the_pair_of_the_api_is_read(salt: Density) -> None:
     total = salt.values[0] * salt.volume
     chgcar = Chgcar(salt.structure, {"total": total})

@@ -300,3 +300,10 @@ def test_random_damage_raises_only_our_error(written: Path, seed: int) -> None:
         assert "\n" not in str(error)  # noqa: PT017 - some damage does no harm
     else:
         assert density.charge > 0
+
+
+def test_numbers_too_large_to_be_summed_are_refused(salt: Density, tmp_path: Path) -> None:
+    path = tmp_path / "CHGCAR"
+    huge = replace(salt, values=np.where(salt.values > 1.4, 1e306, -1e306))
+    path.write_text(chgcar_text(huge))
+    assert "finite" in refusal(path)

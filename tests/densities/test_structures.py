@@ -58,6 +58,7 @@ def test_lines_of_structures_come_one_by_one_with_their_ids(tmp_path: Path, pack
         ("{", "line 2: must be one JSON object"),
         ("[1, 2]", "line 2: must have the keys lattice, species, frac_coords, material_id or id"),
         (json.dumps(ROW | {"species": ["Na"]}), "line 2: must describe a crystal"),
+        (json.dumps(ROW | {"species": ["Na", "Cl,spin=1+2l"]}), "line 2: must describe a crystal"),
         (
             json.dumps(ROW | {"frac_coords": [["a", 0, 0], [0, 0, 0]]}),
             "line 2: must describe a crystal",

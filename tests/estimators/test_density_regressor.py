@@ -61,6 +61,14 @@ def test_one_column_of_labels_gives_one_of_predictions_and_groups_may_be_named(c
     assert str(model.grouping_) == "{density} | {volume}"
 
 
+def test_grids_may_follow_the_cells(crystals):
+    densities, labels = crystals
+    settings = {"model": TINY["model"], "spacing": 0.5, "training": {"epochs": 1}}
+    model = DensityRegressor(**settings).fit(densities, labels["volume"])
+    assert model.bundle_.spec.density.spacing == 0.5
+    assert np.isfinite(model.predict(densities[:2])).all()
+
+
 def test_it_is_cloned_and_cross_validated(crystals):
     densities, labels = crystals
     model = DensityRegressor(training={"epochs": 1}, **TINY)

@@ -122,10 +122,7 @@ def test_a_program_of_a_network_that_knows_the_atoms_takes_them(
     def run(density, lattice):
         with torch.no_grad():
             return program(
-                density=torch.tensor(density),
-                lattice=torch.tensor(lattice),
-                numbers=atoms.numbers,
-                positions=atoms.positions,
+                torch.tensor(density), torch.tensor(lattice), atoms.numbers, atoms.positions
             )
 
     assert_same_as_bundle(bundle, dataset, run)

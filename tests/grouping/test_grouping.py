@@ -251,3 +251,19 @@ def test_variation_of_information_agrees_with_normalised_mutual_information():
     assert information / (sum(entropies) / 2) == pytest.approx(
         normalized_mutual_info_score(one.labels(), other.labels())
     )
+
+
+def test_words_are_read_back():
+    cover = Grouping((Group(("a", "b", "c"), ("a", "b")), Group(("c",))))
+    assert Grouping.from_words(str(cover)) == cover
+    with pytest.raises(GroupingError, match="must look like"):
+        Grouping.from_words("a, b")
+
+
+def test_a_grouping_comes_out_as_a_frame():
+    frame = Grouping((Group(("a", "b"), ("a",)), Group(("b",)))).frame()
+    assert frame.to_dict("list") == {
+        "target": ["a", "b", "b"],
+        "group": [1, 1, 2],
+        "role": ["served", "helper", "served"],
+    }

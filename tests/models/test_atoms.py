@@ -14,6 +14,7 @@ from taskgroup.errors import ConfigError
 from taskgroup.models import AtomBatch, CrystalBatch, ModelConfig, make_view
 from taskgroup.models.backbones.known_elements import KnownElements
 from taskgroup.models.testing import random_crystals
+from taskgroup.models.views.atoms import CORE_RADIUS, outside_cores
 from taskgroup.training.device_rows import prepare_rows
 
 from .conftest import make_network
@@ -21,11 +22,11 @@ from .conftest import make_network
 KNOWN = {"backbone": "peaks", "atoms": "structure", "widths": (), "fields": ("density",)}
 
 
-def _crystals(dataset, rows):
-    atoms = AtomBatch.of(
-        [dataset.species[row] for row in rows], [dataset.frac_coords[row] for row in rows]
-    )
-    return CrystalBatch.of(dataset.densities(rows), dataset.lattices[rows], atoms, dataset.sigma)
+def _crystal(name):
+    dataset = load_dataset("crystals")
+    row = dataset.ids.index(name)
+    atoms = AtomBatch.of([dataset.species[row]], [dataset.frac_coords[row]])
+    return CrystalBatch.of(dataset.densities([row]), dataset.lattices[[row]], atoms, dataset.sigma)
 
 
 def test_a_row_lists_the_atoms_with_their_numbers_and_places():
@@ -36,15 +37,45 @@ def test_a_row_lists_the_atoms_with_their_numbers_and_places():
     torch.testing.assert_close(rows["positions"], crystals.atoms.positions)
 
 
-def test_atoms_of_the_same_kind_see_the_same_density_around_them():
-    dataset = load_dataset("crystals")
-    row = dataset.ids.index("NaCl-rocksalt")
-    silicon = dataset.ids.index("Si-diamond")
-    rows = make_view(ModelConfig(**KNOWN), 1).prepare(_crystals(dataset, [row, silicon]))
-    sodium, chlorine = rows["peaks"][0, :2, 2:]
-    first, second = rows["peaks"][1, :2, 2:]
-    torch.testing.assert_close(first, second, rtol=0, atol=0.02)
-    assert (sodium - chlorine).abs().max() > 0.3
+def test_a_core_that_another_code_treats_otherwise_is_not_seen():
+    """Charge within half a CORE_RADIUS of an atom changes nothing; the same charge between the atoms does."""
+    crystal = _crystal("NaCl-rocksalt")
+    view = make_view(ModelConfig(**KNOWN), 1)
+    seen = view.prepare(crystal)["statistics"]
+    core, between = (_with_charge(crystal, place) for place in (0, 1))
+    torch.testing.assert_close(view.prepare(core)["statistics"], seen)
+    assert (view.prepare(between)["statistics"] - seen).abs().max() > 0.1
+
+
+def _with_charge(crystal, place):
+    """Return a crystal with more charge on the grid points near its first atom, or on those far from all atoms."""
+    outside = outside_cores(crystal)[0]
+    n1, n2, n3 = outside.shape
+    x, y, z = (crystal.atoms.positions[0, 0] * torch.tensor([n1, n2, n3])).round().long().tolist()
+    near_atom = torch.zeros_like(outside)
+    near_atom[x % n1, y % n2, z % n3] = True
+    chosen = outside if place else near_atom
+    assert not (near_atom & outside).any()
+    return replace(crystal, density=crystal.density + 0.5 * chosen)
+
+
+def test_points_outside_of_cores_are_far_from_all_images_of_all_atoms():
+    crystals = random_crystals(3, grid=16)
+    outside = outside_cores(crystals)
+    images = np.stack(np.meshgrid(*[np.arange(-2, 3)] * 3), axis=-1).reshape(-1, 1, 3)
+    for row in range(3):
+        cell = crystals.lattice[row].numpy()
+        is_atom = crystals.atoms.numbers[row] > 0
+        atoms = (crystals.atoms.positions[row][is_atom].numpy() + images).reshape(-1, 3) @ cell
+        points = np.stack(np.meshgrid(*[np.arange(16) / 16] * 3, indexing="ij"), axis=-1) @ cell
+        distance = np.linalg.norm(points[..., None, :] - atoms, axis=-1).min(-1)
+        clear = np.abs(distance - CORE_RADIUS) > 1e-3
+        assert (outside[row].numpy() == (distance > CORE_RADIUS))[clear].all()
+
+
+def test_where_all_points_are_near_an_atom_all_of_them_count():
+    crystals = random_crystals(1)
+    assert outside_cores(replace(crystals, lattice=0.2 * crystals.lattice)).all()
 
 
 def test_without_the_density_all_its_columns_are_zero():
@@ -52,7 +83,6 @@ def test_without_the_density_all_its_columns_are_zero():
     rows = make_view(ModelConfig(**KNOWN | {"atoms": "structure_alone"}), 1).prepare(crystals)
     other = replace(crystals, density=crystals.density.flip(0))
     again = make_view(ModelConfig(**KNOWN | {"atoms": "structure_alone"}), 1).prepare(other)
-    assert (rows["peaks"][:, :, 2:] == 0).all()
     assert (rows["statistics"] == 0).all()
     for tensor, same in zip(rows.tensors, again.tensors, strict=True):
         assert torch.equal(tensor, same)

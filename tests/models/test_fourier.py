@@ -33,8 +33,7 @@ def test_a_wave_is_sampled_exactly_at_any_number_of_points():
 
 def test_wave_vectors_are_orthogonal_to_the_other_cell_vectors():
     lattice = torch.tensor([[[3.0, 0.0, 0.0], [1.0, 4.0, 0.0], [0.5, 0.2, 5.0]]])
-    coefficients = waves(torch.zeros(1, 1, 6, 6, 6))
-    vectors = wave_vectors(coefficients, lattice)
+    vectors = wave_vectors((6, 6, 6), lattice)
     # the series of 6 points has indices -2 to 2, and 0 to 2 along the last axis
     first, last = vectors[0, :, 3, 2, 0], vectors[0, :, 2, 2, 1]
     along = 2 * math.pi * torch.eye(3)

@@ -44,3 +44,13 @@ def test_a_constant_field_has_no_tails():
     found = distribution(constant, constant)
     assert torch.isfinite(found).all()
     torch.testing.assert_close(found[0, : len(LEVELS) + 1], torch.full((len(LEVELS) + 1,), 3.0))
+
+
+def test_the_distribution_of_counted_points_is_that_of_these_points_alone():
+    density = make_densities(2, n=8)
+    counted = torch.zeros(2, 8, 8, 8, dtype=torch.bool)
+    counted[:, :4] = True
+    found = distribution(density, density, counted)
+    torch.testing.assert_close(found, distribution(density[:, :, :4], density[:, :, :4]))
+    all_points = distribution(density, density, torch.ones_like(counted))
+    torch.testing.assert_close(all_points, distribution(density, density))

@@ -122,8 +122,10 @@ def test_the_site_builds_without_a_warning(tmp_path: Path) -> None:
     verbs = (tmp_path / "reference" / "cli" / "index.html").read_text(encoding="utf-8")
     for name in cli.list_commands(click.Context(cli)):
         assert f"taskgroup {name}" in verbs
+    assert "Sentinel" not in verbs
     keys = (tmp_path / "reference" / "study_files" / "index.html").read_text(encoding="utf-8")
     assert "dilations" in keys
+    assert "runs/&lt;name&gt;" in keys
     # A page asks nobody for anything but the site itself.
     home = (tmp_path / "index.html").read_text(encoding="utf-8")
     assert "fonts.googleapis.com" not in home

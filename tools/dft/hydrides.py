@@ -64,6 +64,8 @@ def compute(name: str, family: str, atoms: Atoms) -> tuple[dict[str, Any], np.nd
 
 if __name__ == "__main__":
     parser = arguments("Valence densities of crystals with hydrogen.")
-    parser.add_argument("--structures", type=Path, required=True, help="file of the Matbench format")
+    parser.add_argument(
+        "--structures", type=Path, required=True, help="file of the Matbench format"
+    )
     options = parser.parse_args()
     run(candidates(options.structures), compute, options)

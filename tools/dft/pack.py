@@ -218,6 +218,23 @@ def write(crystals: Packed, molecules: dict[str, float], folder: Path) -> dict[s
     magnetic = len(densities[0]) == 2
     if not magnetic:
         set_formation_energies(records, molecules)
+    about = {
+        "name": "magnets" if magnetic else "crystals",
+        "settings": SETTINGS | {"spin": "polarised, ferromagnetic" if magnetic else "paired"},
+    }
+    extra = {} if magnetic else {"molecules.json": json.dumps(molecules).encode()}
+    return write_packed(rows, about, folder, extra)
+
+
+def write_packed(
+    rows: list[tuple[dict[str, Any], np.ndarray]],
+    about: dict[str, Any],
+    folder: Path,
+    extra: dict[str, bytes] | None = None,
+) -> dict[str, Any]:
+    """Write records, densities, ``extra`` files and a manifest that says what ``about`` does; return the manifest."""
+    records = [record for record, _ in rows]
+    densities = [density for _, density in rows]
     arrays = io.BytesIO()
     np.savez_compressed(
         arrays,
@@ -229,17 +246,16 @@ def write(crystals: Packed, molecules: dict[str, float], folder: Path) -> dict[s
         "densities.npz": arrays.getvalue(),
     }
     manifest = {
-        "name": "magnets" if magnetic else "crystals",
+        "name": about["name"],
         **version_of(content, folder / "manifest.json"),
         "n": len(rows),
         "kind": "valence",
         "spacing": DEFAULT_SPACING,
         "sigma": SIGMA,
-        "settings": SETTINGS | {"spin": "polarised, ferromagnetic" if magnetic else "paired"},
+        **about,
     }
     folder.mkdir(parents=True, exist_ok=True)
-    if not magnetic:
-        content["molecules.json"] = json.dumps(molecules).encode()
+    content |= extra or {}
     content["manifest.json"] = (json.dumps(manifest, indent=1) + "\n").encode()
     for name, data in content.items():
         write_whole(folder / name, data)

@@ -10,9 +10,10 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from taskgroup import files
+from taskgroup.datasets.extensive import per_primitive_cell
 from taskgroup.datasets.ingest.parts import PartJob, check_job, run_jobs, write_job
 from taskgroup.datasets.ingest.sources import Matched, Source, find_densities, find_structures
 from taskgroup.datasets.store import (
@@ -74,32 +75,16 @@ class _Inputs:
 
 @dataclass(frozen=True)
 class _Work:
-    """How the work is done: processes, what is tried again, the share of this machine, and who is told."""
+    """How the work is done: by whom, what is tried again, and the share of this machine."""
 
-    workers: int | None
+    how: "Reading"
     retry: bool
     shard: tuple[int, int]
-    progress: OnProgress
 
 
-def ingest(
-    folder: str | Path,
-    properties: "Tables",
-    out: str | Path,
-    *,
-    id_column: str | None = None,
-    targets: TargetsAsked = None,
-    match: str | None = None,
-    grid: int | None = None,
-    spacing: float | None = None,
-    sigma: float = 0.20,
-    all_electron: bool = False,
-    workers: int | None = None,
-    retry: bool = False,
-    shard: tuple[int, int] = (1, 1),
-    progress: OnProgress = lambda done, total: None,
-) -> IngestReport:
-    """Build the store ``out`` from the density files under ``folder`` and one or several property tables.
+@dataclass(frozen=True)
+class Reading:
+    """What is read, and how; ``ingest``, ``check`` and ``promolecules`` take these fields by name.
 
     Args:
         id_column, targets: see ``read_properties``. A column ``electrons`` states the valence electrons of a row.
@@ -107,44 +92,59 @@ def ingest(
         grid, spacing: points per axis, the same for every cell, or the distance of points in Å, by default 0.2.
         sigma: Gaussian width in Å, see ``densities.standardise``.
         all_electron: take AECCAR0 + AECCAR2, and files that hold core electrons.
+        frame: which configuration of files with several, 0 is the first, -1 the last.
         workers: processes; 1 works in this one. By default one per CPU, and one for every 16 densities at most.
+        progress: called with rows done and rows in all after each part.
+    """
+
+    id_column: str | None = None
+    targets: TargetsAsked = None
+    match: str | None = None
+    grid: int | None = None
+    spacing: float | None = None
+    sigma: float = 0.20
+    all_electron: bool = False
+    frame: int | None = None
+    workers: int | None = None
+    progress: OnProgress = lambda done, total: None
+
+
+def ingest(
+    folder: str | Path,
+    properties: "Tables",
+    out: str | Path,
+    *,
+    retry: bool = False,
+    shard: tuple[int, int] = (1, 1),
+    **reading: Any,
+) -> IngestReport:
+    """Build the store ``out`` from the density files under ``folder`` and one or several property tables.
+
+    Args:
+        folder: a folder, or a tar or zip archive; archives under a folder are read as if they were folders.
         retry: try again what was refused before.
         shard: (k, N) does the share of machine k of N, each called with the same N. They may share the folder ``out``,
             at the same time too, or their folders are copied into one and any of them called once more; whichever
             finds all rows there makes the store complete. Its hash is that of a store which one machine made.
-        progress: called with rows done and rows in all after each part.
+        reading: fields of ``Reading``.
 
     Raises InputError where the table, the folder or the store break a rule; a bad density file does not stop it.
     """
-    kind = "all-electron" if all_electron else "valence"
-    settings = _settings(kind, grid, spacing, sigma, Path(out))
-    inputs = _find_inputs(folder, properties, id_column, targets, match, settings)
-    return _build(Path(out), inputs, _Work(workers, retry, shard, progress))
+    how = Reading(**reading)
+    inputs = _find_inputs(folder, properties, how, Path(out))
+    return _build(Path(out), inputs, _Work(how, retry, shard))
 
 
-def check(
-    folder: str | Path,
-    properties: "Tables",
-    *,
-    id_column: str | None = None,
-    targets: TargetsAsked = None,
-    match: str | None = None,
-    grid: int | None = None,
-    spacing: float | None = None,
-    sigma: float = 0.20,
-    all_electron: bool = False,
-    workers: int | None = None,
-    progress: OnProgress = lambda done, total: None,
-) -> IngestReport:
+def check(folder: str | Path, properties: "Tables", **reading: Any) -> IngestReport:
     """Do all that ``ingest`` does but write: read every density and report what would come in, and what not."""
-    settings = _settings("all-electron" if all_electron else "valence", grid, spacing, sigma)
-    inputs = _find_inputs(folder, properties, id_column, targets, match, settings)
+    how = Reading(**reading)
+    inputs = _find_inputs(folder, properties, how)
     inputs.properties.table.check()
     sources = inputs.matched.sources
     refused: list[Refused] = []
     row_notes: dict[str, str] = {}
     n_done = 0
-    progress(0, len(sources))
+    how.progress(0, len(sources))
     todo = sources
     while todo:
         jobs = [
@@ -152,12 +152,12 @@ def check(
             for number, batch in enumerate(_batches(todo, _WORTH_A_PROCESS))
         ]
         todo = ()
-        for done in run_jobs(check_job, jobs, _n_workers(workers, len(sources))):
+        for done in run_jobs(check_job, jobs, _n_workers(how.workers, len(sources))):
             refused += done.refused
             row_notes |= done.notes
             todo += done.left
             n_done += done.n_sources
-            progress(n_done, len(sources))
+            how.progress(n_done, len(sources))
     order = {source.id: place for place, source in enumerate(sources)}
     refused.sort(key=lambda entry: order[entry.id])
     refused_ids = {entry.id for entry in refused}
@@ -170,50 +170,40 @@ def promolecules(
     properties: "Tables",
     out: str | Path,
     *,
-    id_column: str | None = None,
-    targets: TargetsAsked = None,
-    match: str | None = None,
-    grid: int | None = None,
-    spacing: float | None = None,
-    sigma: float = 0.20,
-    workers: int | None = None,
     retry: bool = False,
     shard: tuple[int, int] = (1, 1),
-    progress: OnProgress = lambda done, total: None,
+    **reading: Any,
 ) -> IngestReport:
     """Build a store of promolecular densities (free atoms laid over each other), where there is no DFT.
 
-    ``structures`` is a ``.jsonl(.gz)`` file of structures or a folder of structure files; all else as for ``ingest``.
+    ``structures`` is a ``.jsonl`` file of structures, compressed or not, or a folder of structure files; all else as
+    for ``ingest``.
     """
-    table = read_properties(properties, id_column=id_column, targets=targets)
-    matched = find_structures(Path(structures), dict.fromkeys(table.table.ids), match)
-    settings = _settings("promolecule", grid, spacing, sigma, Path(out))
-    inputs = _Inputs(table, _with_stated(matched, table), settings)
-    return _build(Path(out), inputs, _Work(workers, retry, shard, progress))
+    how = Reading(**reading)
+    table = read_properties(properties, id_column=how.id_column, targets=how.targets)
+    matched = find_structures(Path(structures), dict.fromkeys(table.table.ids), how.match)
+    settings = _settings("promolecule", how, Path(out))
+    inputs = _Inputs(table, _with_stated(matched, table, how), settings)
+    return _build(Path(out), inputs, _Work(how, retry, shard))
 
 
 def _find_inputs(
-    folder: str | Path,
-    tables: "Tables",
-    id_column: str | None,
-    targets: TargetsAsked,
-    match: str | None,
-    settings: StoreSettings,
+    folder: str | Path, tables: "Tables", how: Reading, out: Path | None = None
 ) -> _Inputs:
-    properties = read_properties(tables, id_column=id_column, targets=targets)
+    properties = read_properties(tables, id_column=how.id_column, targets=how.targets)
     ids = dict.fromkeys(properties.table.ids)
-    is_all_electron = settings.kind == "all-electron"
-    matched = find_densities(Path(folder), ids, is_all_electron, match)
-    return _Inputs(properties, _with_stated(matched, properties), settings)
+    matched = find_densities(Path(folder), ids, how.all_electron, how.match)
+    kind = "all-electron" if how.all_electron else "valence"
+    settings = _settings(kind, how, out)
+    return _Inputs(properties, _with_stated(matched, properties, how), settings)
 
 
-def _settings(
-    kind: str, grid: int | None, spacing: float | None, sigma: float, out: Path | None = None
-) -> StoreSettings:
+def _settings(kind: str, how: Reading, out: Path | None) -> StoreSettings:
     """Return the settings of a store; without a grid or spacing those of the store ``out``, if it was begun.
 
     Raises ConfigError: both a grid and a spacing are given, or impossible ones.
     """
+    grid, spacing = how.grid, how.spacing
     if grid is not None and spacing is not None:
         raise ConfigError(
             f"grid, spacing: give one of them, found grid {grid} and spacing {spacing}"
@@ -224,20 +214,26 @@ def _settings(
             begun = read_manifest(out)
             grid, spacing = begun.grid, begun.spacing
     if grid is not None:
-        check_grid(grid, sigma)
+        check_grid(grid, how.sigma)
     elif not 0 < spacing < math.inf:
         raise ConfigError(f"spacing: must be a length in Å above 0, found {spacing}")
-    return StoreSettings(kind, grid, spacing, sigma)
+    return StoreSettings(kind, grid, spacing, how.sigma)
 
 
-def _with_stated(matched: Matched, properties: Properties) -> Matched:
-    """Give each source what the table states of its row."""
+def _with_stated(matched: Matched, properties: Properties, how: Reading) -> Matched:
+    """Give each source what the table and the caller state of its row."""
     sources = []
     per_cell = any(spec.per == "cell" for spec in properties.table.specs)
     for source in matched.sources:
         electrons = properties.electrons.get(source.id)
         formula = properties.formulas.get(source.id)
-        stated = replace(source, electrons=electrons, formula=formula, labelled_per_cell=per_cell)
+        stated = replace(
+            source,
+            electrons=electrons,
+            formula=formula,
+            labelled_per_cell=per_cell,
+            frame=how.frame,
+        )
         sources.append(stated)
     return replace(matched, sources=tuple(sources))
 
@@ -260,7 +256,7 @@ def _build(out: Path, inputs: _Inputs, work: _Work) -> IngestReport:
     if todo:
         reopen_store(out)
     n_done = len(share) - len(todo)
-    work.progress(n_done, len(share))
+    work.how.progress(n_done, len(share))
     while todo:
         batches = _batches(todo, begun.part_rows)
         parts = read_progress(out).next_parts(len(batches), work.shard)
@@ -268,13 +264,13 @@ def _build(out: Path, inputs: _Inputs, work: _Work) -> IngestReport:
             PartJob(out, part, batch, inputs.settings)
             for part, batch in zip(parts, batches, strict=True)
         ]
-        workers = _n_workers(work.workers, len(todo))
+        workers = _n_workers(work.how.workers, len(todo))
         # Densities of large cells that did not fit into their part come in another round.
         todo = []
         for done in run_jobs(write_job, jobs, workers):
             todo += done.left
             n_done += done.n_sources
-            work.progress(n_done, len(share))
+            work.how.progress(n_done, len(share))
     return _finish(out, inputs)
 
 
@@ -314,7 +310,7 @@ def _finish(out: Path, inputs: _Inputs) -> IngestReport:
         raise StoreError(
             f"{out}: all {len(refused)} were refused, the first because: {refused[0].reason}"
         )
-    finish_store(out, inputs.properties.table, out.name)
+    finish_store(out, per_primitive_cell(inputs.properties.table, progress.cells), out.name)
     return report
 
 

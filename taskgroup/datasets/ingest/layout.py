@@ -5,15 +5,17 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+from taskgroup.densities import archive_stem
 from taskgroup.densities.compression import bare_name
 from taskgroup.errors import ConfigError
 
 _VASP_WORD = re.compile(r"(?:^|[_.\-])(AECCAR[012]|CHGCAR|CHG|POSCAR|CONTCAR)(?=$|[_.\-])")
 # Steps of a workflow whose density is meant, best first; a relaxation's density belongs to a cell that then moved.
 _STEPS = (
-    r"static", r"scf", r"single.?point", r"final", r"ground.?state", r"relax2", r"relax", r"opt", r"geo",
+    r"static", r"(?<!n)scf", r"single.?point", r"final", r"ground.?state", r"relax2", r"relax", r"opt", r"geo",
     r"nscf|band|dos",
 )  # fmt: skip
+_STEP_AT_END = re.compile(rf"[-_.]+(?:{'|'.join(_STEPS)})\d*$", re.IGNORECASE)
 # A path that names no step stands between those that are meant and those that are not.
 _UNNAMED_STEP = _STEPS.index("relax2")
 # AiiDA keeps a node's files in ab/cd/ef..., the three parts of its UUID
@@ -93,14 +95,23 @@ def claim_of(path: Path, root: Path, ids: Collection[str], match: Match | None) 
     for name in (file_name, bare, stem, plain_stem, relative, in_folder, folder):
         if name in ids:
             return claim(name, 0, folder)
-    for level, name in enumerate(reversed(folders), start=1):
+    for text in (stem, plain_stem):
+        name = _without_step(text)
+        if name in ids:
+            return claim(name, 0, folder, text.replace(name, "{id}", 1))
+    for level, folder_name in enumerate(reversed(folders), start=1):
+        name = folder_name if folder_name in ids else archive_stem(folder_name)
+        if name not in ids:
+            name = _without_step(name)
         if name in ids:
             below = folders[len(folders) - level + 1 :]
-            place = "/".join(("{id}", *below)) if below else ""
+            named = folder_name.replace(name, "{id}", 1)
+            place = "/".join((named, *below)) if below or named != "{id}" else ""
             return claim(name, level, "/".join(below), place)
     uuid = _uuid_of(folders, ids)
     if uuid is not None:
-        return claim(uuid, 1, "", "AiiDA's folders ab/cd/ef...")
+        name, below = uuid
+        return claim(name, 1 + len(below), "/".join(below), "AiiDA's folders ab/cd/ef...")
     return claim(plain_stem or folder, 0, "")
 
 
@@ -115,10 +126,19 @@ def _rank(steps: Sequence[str], row_id: str) -> int:
     return _UNNAMED_STEP
 
 
-def _uuid_of(folders: Sequence[str], ids: Collection[str]) -> str | None:
-    """Return the id that three nested folders spell, as in AiiDA's file repository."""
+def _without_step(name: str) -> str:
+    """Return a name without the step of a workflow at its end.
+
+    >>> _without_step("mp-1-static"), _without_step("mp-1_relax2"), _without_step("mp-1")
+    ('mp-1', 'mp-1', 'mp-1')
+    """
+    return _STEP_AT_END.sub("", name)
+
+
+def _uuid_of(folders: Sequence[str], ids: Collection[str]) -> tuple[str, Sequence[str]] | None:
+    """Return the id that three nested folders spell, as in AiiDA's file repository, and the folders below them."""
     for start in range(len(folders) - 2):
         text = "".join(folders[start : start + 3])
         if _UUID.fullmatch(text) is not None and text in ids:
-            return text
+            return text, folders[start + 3 :]
     return None

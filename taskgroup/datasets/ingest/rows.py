@@ -12,12 +12,14 @@ from taskgroup.datasets.store import LARGEST_PART_BYTES, Refused, Row, StoreSett
 from taskgroup.densities import (
     CellReport,
     Density,
+    find_vacuum,
     read_density,
     standard_form,
     standard_promolecule,
     structure_of_line,
 )
-from taskgroup.errors import DensityError, TaskgroupError
+from taskgroup.densities.atom_match import misplaced_atoms_note
+from taskgroup.errors import TaskgroupError
 
 _LONGEST_REASON = 500
 
@@ -64,10 +66,12 @@ def make_rows(sources: Sequence[Source], settings: StoreSettings) -> Made:
 
 
 def _make_row(source: Source, settings: StoreSettings) -> tuple[Row, str]:
-    density, note = _read(source, settings)
+    density, n_cells, note = _read(source, settings)
     formula, chemical_system = _group_keys(density.species)
+    vacuum = find_vacuum(density.values[0], density.lattice)
+    notes = [note, str(vacuum) if vacuum else ""]
     if source.formula is not None:
-        note = "; ".join(filter(None, (note, formula_note(source.formula, density.species))))
+        notes.append(formula_note(source.formula, density.species))
     row = Row(
         id=source.id,
         formula=formula,
@@ -76,26 +80,28 @@ def _make_row(source: Source, settings: StoreSettings) -> tuple[Row, str]:
         lattice=density.lattice,
         frac_coords=density.frac_coords,
         density=to_float16(density.values, f"row '{source.id}'"),
+        cells=n_cells,
     )
-    return row, note
+    return row, "; ".join(filter(None, notes))
 
 
-def _read(source: Source, settings: StoreSettings) -> tuple[Density, str]:
-    """Return the standardised density of one source, and what is to be noted of it."""
+def _read(source: Source, settings: StoreSettings) -> tuple[Density, int, str]:
+    """Return the standardised density of one source, the primitive cells in its file, and what is to be noted."""
     if settings.kind == "promolecule":
         return _read_promolecule(source, settings)
     files = source.files[0] if len(source.files) == 1 else source.files
     is_all_electron = settings.kind == "all-electron"
-    density = read_density(files, electrons=source.electrons, all_electron=is_all_electron)
+    density = read_density(
+        files, electrons=source.electrons, all_electron=is_all_electron, frame=source.frame
+    )
     # A property depends neither on the cell nor on the origin, so what is stored must not either.
     standard, report = standard_form(
         density, settings.grid, settings.sigma, spacing=settings.spacing
     )
-    _check_labels(source, report)
-    return standard, report.note
+    return standard, report.repeats, _note(source, report, misplaced_atoms_note(standard))
 
 
-def _read_promolecule(source: Source, settings: StoreSettings) -> tuple[Density, str]:
+def _read_promolecule(source: Source, settings: StoreSettings) -> tuple[Density, int, str]:
     note = ""
     if source.line is None:
         structure, note = read_checked_structure(source.files[0])
@@ -104,17 +110,15 @@ def _read_promolecule(source: Source, settings: StoreSettings) -> tuple[Density,
     cell, report = standard_promolecule(
         structure, settings.grid, settings.sigma, str(source), spacing=settings.spacing
     )
-    _check_labels(source, report)
-    return cell, "; ".join(filter(None, (note, report.note)))
+    return cell, report.repeats, _note(source, report, note)
 
 
-def _check_labels(source: Source, report: CellReport) -> None:
-    """Refuse values per cell of a supercell: nobody can tell which cell they count. Raises DensityError."""
+def _note(source: Source, report: CellReport, *others: str) -> str:
+    """Return what is to be noted of a row: of its file, of its cell, and of labels that count another cell."""
+    notes = [*others, report.note]
     if source.labelled_per_cell and report.repeats > 1:
-        raise DensityError(
-            f"{source}: values per cell must be those of a primitive cell, found a {report}; "
-            "give the primitive cell, or values per atom or per formula unit"
-        )
+        notes.append(f"values per cell are those of the file's cell: divided by {report.repeats}")
+    return "; ".join(filter(None, notes))
 
 
 def _group_keys(species: Sequence[str]) -> tuple[str, str]:

@@ -2,14 +2,14 @@
 
 import re
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from taskgroup.datasets.ingest.layout import Claim, Match, claim_of
 from taskgroup.datasets.store import Refused
-from taskgroup.densities import readers, structure_lines
+from taskgroup.densities import density_paths, structure_lines
 from taskgroup.densities.compression import bare_name
-from taskgroup.errors import InputError
+from taskgroup.errors import DensityError, InputError
 
 _STRUCTURE_SUFFIXES = (".cif", ".mcif", ".vasp", ".poscar", ".json", ".xsf", ".cssr", ".yaml")
 # Words of a file's name that say what field it holds: others than the total density stand back where both are there.
@@ -31,7 +31,7 @@ class Source:
 
     ``line`` is text and becomes a structure where it is used: 100,000 of them are 40 MB, as structures they were 1 GB.
     ``electrons`` and ``formula`` are what the property table states of the row, ``labelled_per_cell`` whether it has
-    values per primitive cell.
+    values per primitive cell, ``frame`` which configuration of a file with several is meant.
     """
 
     id: str
@@ -40,6 +40,7 @@ class Source:
     electrons: float | None = None
     formula: str | None = None
     labelled_per_cell: bool = False
+    frame: int | None = None
 
     def __str__(self) -> str:
         text = " + ".join(map(str, self.files))
@@ -50,7 +51,7 @@ class Source:
 
 @dataclass(frozen=True)
 class Matched:
-    """Sources of rows, in the order of their ids.
+    """Sources of rows, in the order of their files (structures: of their ids).
 
     ``without_row`` names sources that belong to no row; ``refused`` are rows whose files are ambiguous; ``notes`` tell
     what was guessed.
@@ -70,12 +71,36 @@ def find_densities(
     The id is the file's name without endings and VASP words (``mp-19.CHGCAR.gz``, ``mp-19_CHGCAR``, ``mp-19.cube``),
     its path (``set/mp-19``), else the name of a folder above it (``mp-19/CHGCAR``, ``mp-19/static/CHGCAR``), or what
     stands at ``{id}`` in ``match`` (``{id}/static``). Of several files of a row the CHGCAR is taken before others, or,
-    with ``all_electron``, AECCAR0 + AECCAR2. A row is refused where two files have the same claim to it.
+    with ``all_electron``, AECCAR0 + AECCAR2. A row is refused where two files have the same claim to it. Files in tar
+    and zip archives are found as if these were folders; ``folder`` may be an archive itself.
     """
-    takers = readers()
-    paths = [path for path in _files(folder) if any(reader.suits(path) for reader in takers)]
+    return match_densities(densities_under(folder), folder, ids, all_electron, match)
+
+
+def densities_under(folder: Path) -> list[Path | DensityError]:
+    """Return the density files of a folder or an archive, and an error for each archive that cannot be read."""
+    if not folder.exists():
+        raise InputError(f"{folder}: no such folder")
+    return list(density_paths(folder))
+
+
+def match_densities(
+    found: Sequence[Path | DensityError],
+    folder: Path,
+    ids: Collection[str],
+    all_electron: bool = False,
+    match: str | None = None,
+) -> Matched:
+    """Do what ``find_densities`` does with what was found under ``folder``."""
+    paths = [place for place in found if isinstance(place, Path)]
+    damaged = [place for place in found if not isinstance(place, Path)]
     order = ("AECCAR", *_WORD_ORDER[:3]) if all_electron else _WORD_ORDER
-    return _match(paths, folder, ids, match, order)
+    matched = _match(paths, folder, ids, match, order)
+    places = {path: number for number, path in enumerate(paths)}
+    # an archive is read in its own order, which takes one pass
+    in_order = sorted(matched.sources, key=lambda source: places[source.files[0]])
+    notes = [f"an archive is left out from here on: {error}" for error in damaged]
+    return replace(matched, sources=tuple(in_order), notes=(*notes, *matched.notes))
 
 
 def find_structures(place: Path, ids: Collection[str], match: str | None = None) -> Matched:
@@ -96,13 +121,19 @@ def _is_structure(path: Path) -> bool:
 def _match_lines(place: Path, ids: Collection[str]) -> Matched:
     sources: dict[str, Source] = {}
     refused: dict[str, Refused] = {}
-    for row_id, line, where in structure_lines(place):
-        if row_id in sources or row_id in refused:
-            sources.pop(row_id, None)
-            refused[row_id] = Refused(row_id, where, f"structure '{row_id}' stands there twice")
+    for line in structure_lines(place):
+        if isinstance(line, DensityError):
+            name = f"damaged line {len(refused) + 1}"
+            refused[name] = Refused(name, str(place), str(line))
+            continue
+        if line.id in sources or line.id in refused:
+            sources.pop(line.id, None)
+            reason = f"structure '{line.id}' stands there twice"
+            refused[line.id] = Refused(line.id, line.place, reason)
             continue
         # lines of no row are only counted
-        sources[row_id] = Source(row_id, (place,), line if row_id in ids else "")
+        text = line.text if line.id in ids else ""
+        sources[line.id] = Source(line.id, (place,), text)
     return _matched(sources, refused, ids, place, [])
 
 

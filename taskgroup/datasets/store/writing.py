@@ -59,7 +59,10 @@ class StoreSettings:
 
 @dataclass(frozen=True, eq=False)
 class Row:
-    """One crystal on its way into a store: ``density`` is float16 [C, n1, n2, n3], e/Å^3; the rest as in a Dataset."""
+    """One crystal on its way into a store: ``density`` is float16 [C, n1, n2, n3], e/Å^3; the rest as in a Dataset.
+
+    ``cells``: primitive cells in the cell that its labels per cell belong to.
+    """
 
     id: str
     formula: str
@@ -68,6 +71,7 @@ class Row:
     lattice: NDArray[np.float64]
     frac_coords: NDArray[np.float64]
     density: NDArray[np.float16]
+    cells: int = 1
 
 
 @dataclass(frozen=True)
@@ -81,13 +85,17 @@ class Refused:
 
 @dataclass(frozen=True, eq=False)
 class Progress:
-    """Progress of a store: part numbers of the rows by id, what was turned away, and notes on rows that are in."""
+    """Progress of a store: part numbers of the rows by id, what was turned away, and notes on rows that are in.
+
+    ``cells``: see ``Row``, by id where there are several.
+    """
 
     rows: dict[str, int]
     refused: dict[str, Refused]
     part_rows: int
     last_part: int
     notes: dict[str, str] = field(default_factory=dict)
+    cells: dict[str, int] = field(default_factory=dict)
 
     def next_parts(self, n: int, share: tuple[int, int] = (1, 1)) -> range:
         """Return the next ``n`` free part numbers of machine ``share[0]`` of ``share[1]``."""
@@ -157,6 +165,7 @@ def read_progress(path: Path) -> Progress:
     rows: dict[str, int] = {}
     refused: dict[str, Refused] = {}
     notes: dict[str, str] = {}
+    cells: dict[str, int] = {}
     last_part = -1
     for record in sorted((path / PARTS).glob("*.json")):
         try:
@@ -164,6 +173,7 @@ def read_progress(path: Path) -> Progress:
             last_part = int(record.stem)
             for row in part["rows"]:
                 rows[row["id"]] = last_part
+                cells[row["id"]] = int(row.get("cells", 1))
             for entry in part["refused"]:
                 refused[entry["id"]] = Refused(**entry)
             notes |= part.get("notes", {})
@@ -172,7 +182,7 @@ def read_progress(path: Path) -> Progress:
                 f"{path}: damaged, {record.name} is no part ({error!r:.100})"
             ) from None
     still_refused = {row_id: entry for row_id, entry in refused.items() if row_id not in rows}
-    return Progress(rows, still_refused, read_manifest(path).part_rows, last_part, notes)
+    return Progress(rows, still_refused, read_manifest(path).part_rows, last_part, notes, cells)
 
 
 def reopen_store(path: Path) -> None:
@@ -271,4 +281,5 @@ def _row_record(row: Row, first_chunk: int) -> dict[str, Any]:
         "frac_coords": np.ravel(row.frac_coords).tolist(),
         "n_channels": len(row.density),
         "digest": digest_density(row.density),
+        "cells": row.cells,
     }

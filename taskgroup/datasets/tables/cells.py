@@ -17,9 +17,14 @@ MISSING = frozenset(
     }
 )  # fmt: skip
 TRUTH = {
-    "true": 1.0, "yes": 1.0, "t": 1.0, "y": 1.0, ".true.": 1.0, "wahr": 1.0, "vrai": 1.0, "1": 1.0, "1.0": 1.0,
-    "false": 0.0, "no": 0.0, "f": 0.0, "n": 0.0, ".false.": 0.0, "falsch": 0.0, "faux": 0.0, "0": 0.0, "0.0": 0.0,
+    "true": 1.0, "yes": 1.0, "t": 1.0, "y": 1.0, ".true.": 1.0, "on": 1.0, "1": 1.0, "1.0": 1.0,
+    "wahr": 1.0, "ja": 1.0, "vrai": 1.0, "oui": 1.0, "verdadero": 1.0, "vero": 1.0,
+    "false": 0.0, "no": 0.0, "f": 0.0, "n": 0.0, ".false.": 0.0, "off": 0.0, "0": 0.0, "0.0": 0.0,
+    "falsch": 0.0, "nein": 0.0, "faux": 0.0, "non": 0.0, "falso": 0.0,
 }  # fmt: skip
+
+# Single letters are truth values in these pairs only.
+_LETTERS = ({"t", "f"}, {"y", "n"})
 
 # 1,5 and 1.234,5 and 1 234,5; a comma before three digits may also part thousands, see below
 _DECIMAL_COMMA = re.compile(
@@ -30,6 +35,12 @@ _THOUSANDS = re.compile(r"[+-]?[1-9]\d{0,2}(?:,\d{3})+(?:\.\d*(?:[eE][+-]?\d+)?)
 # 1,234: one comma and three digits, which either convention may mean
 _EITHER = re.compile(r"[+-]?[1-9]\d{0,2},\d{3}")
 _GROUPED = re.compile(r"[+-]?\d{1,3}(?:[. \u00a0\u202f']\d{3})+")
+# 1 234.5: spaces part thousands
+_SPACED = re.compile(r"([+-]?\d{1,3}(?:[ \u00a0\u202f]\d{3})+)(\.\d*)?")
+# 1.5(2) and 1.5 ± 0.2: a measured value with its uncertainty
+_UNCERTAIN = re.compile(r"(\S+?)(?:\(\d+\)|\s*(?:±|\+/-)\s*[\d.]+(?:[eE][+-]?\d+)?)")
+# 5 GPa, 50%: a number and its unit
+_WITH_UNIT = re.compile(r"([+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)\s*([^\d\s.,;:+\-<>=~?].*)")
 _FORTRAN = re.compile(r"([+-]?(?:\d+\.?\d*|\.\d+))[dD]([+-]?\d+)")
 _MINUS = str.maketrans({"−": "-", "\u2010": "-", "\u2011": "-", "\u2012": "-"})
 
@@ -40,6 +51,7 @@ class Column:
 
     ``bad_row`` is the first row whose cell is no number, and ``reason`` says why; -1 where there is none.
     ``has_numbers`` tells a column of text from one with a slip. ``decimal_comma``: its numbers show that convention.
+    ``unit`` stands behind each number.
     """
 
     values: NDArray[np.float64]
@@ -47,6 +59,7 @@ class Column:
     reason: str = ""
     has_numbers: bool = True
     decimal_comma: bool = False
+    unit: str = ""
 
 
 def is_missing(text: str) -> bool:
@@ -78,7 +91,27 @@ def read_column(cells: Sequence[str], decimal_comma: bool = False) -> Column:
     truth = _read_truth(cells)
     if truth is not None:
         return Column(truth)
+    with_unit = _read_units(cells)
+    if with_unit is not None:
+        return with_unit
     return _read_commas(cells, values, odd_rows, decimal_comma)
+
+
+def _read_units(cells: Sequence[str]) -> Column | None:
+    """Return a column whose numbers all have the same text behind them; None for another one."""
+    numbers, units = [], set()
+    for text in cells:
+        if is_missing(text):
+            numbers.append("nan")
+            continue
+        match = _WITH_UNIT.fullmatch(text.translate(_MINUS))
+        if match is None:
+            return None
+        numbers.append(match[1])
+        units.add(match[2].strip())
+    if len(units) != 1:
+        return None
+    return Column(np.array(numbers, dtype=float), unit=units.pop())
 
 
 def _plain_number(text: str) -> float:
@@ -89,7 +122,7 @@ def _plain_number(text: str) -> float:
     try:
         value = float(text)
     except ValueError:
-        plain = text.translate(_MINUS)
+        plain = _without_extras(text.translate(_MINUS))
         fortran = _FORTRAN.fullmatch(plain)
         if fortran is not None:
             plain = f"{fortran[1]}e{fortran[2]}"
@@ -97,8 +130,24 @@ def _plain_number(text: str) -> float:
     return value
 
 
+def _without_extras(text: str) -> str:
+    """Return a number without its uncertainty, and without spaces between thousands where it has a decimal point."""
+    uncertain = _UNCERTAIN.fullmatch(text)
+    if uncertain is not None:
+        text = uncertain[1]
+    spaced = _SPACED.fullmatch(text)
+    # without a point, 1 234 may stand among decimal commas
+    if spaced is not None and spaced[2]:
+        text = re.sub(r"\s", "", text)
+    return text
+
+
 def _read_truth(cells: Sequence[str]) -> NDArray[np.float64] | None:
     """Return 0 and 1 for a column of truth values; None for another column."""
+    letters = {text.lower() for text in cells if len(text) == 1 and text.isalpha()}
+    # F, N and Y are elements too
+    if letters and letters not in _LETTERS:
+        return None
     values = np.full(len(cells), np.nan)
     for row, text in enumerate(cells):
         word = text.lower()

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from taskgroup.datasets.tables.headers import is_id_name
@@ -19,7 +20,8 @@ def read_json_table(content: bytes) -> RawTable:
     except RecursionError:
         raise TargetError("cannot be read as a property table (its JSON nests too deep)") from None
     except ValueError as error:
-        data = _read_lines(text, error)
+        records, damaged = _read_lines(text, error)
+        return replace(_of_records(records), left_out=tuple(damaged))
     if isinstance(data, list):
         return _of_list(data)
     if isinstance(data, dict):
@@ -27,20 +29,26 @@ def read_json_table(content: bytes) -> RawTable:
     raise TargetError(f"JSON must be {_FORMS}, found {type(data).__name__}")
 
 
-def _read_lines(text: str, error: ValueError) -> list[Any]:
-    """Read JSON lines; ``error`` is why the whole is no JSON."""
+def _read_lines(text: str, error: ValueError) -> tuple[list[Any], list[tuple[str, str]]]:
+    """Return the records of JSON lines, and the damaged ones with reasons; ``error``: why the whole is no JSON."""
     lines = [line for line in text.splitlines() if line.strip()]
     if len(lines) < 2 or not lines[0].lstrip().startswith(("{", "[")):
         raise TargetError(f"cannot be read as a property table (JSON: {error})") from None
-    records = []
+    records, damaged = [], []
     for number, line in enumerate(lines, start=1):
         try:
-            records.append(json.loads(line))
+            record = json.loads(line)
         except (ValueError, RecursionError) as line_error:
-            raise TargetError(
-                f"cannot be read as a property table (line {number}: {str(line_error)[:100]})"
-            ) from None
-    return records
+            damaged.append((f"line {number}", str(line_error)[:100]))
+            continue
+        if isinstance(record, Mapping):
+            records.append(record)
+        else:
+            damaged.append((f"line {number}", "it is no record {column: value}"))
+    # a whole file of another kind is not a table with many damaged lines
+    if len(damaged) >= len(records):
+        raise TargetError(f"cannot be read as a property table ({': '.join(damaged[0])})")
+    return records, damaged
 
 
 def _of_list(data: list[Any]) -> RawTable:
@@ -78,7 +86,9 @@ def _of_mapping(data: dict[str, Any]) -> RawTable:
         return _of_lists(data)
     if values and all(isinstance(value, Mapping) for value in values):
         return _of_nested(data)
-    # a wrapper such as {"data": [...]}
+    # a wrapper such as {"data": [...], "meta": {...}}, the answer of a web service
+    if isinstance(data.get("data"), list):
+        return _of_list(data["data"])
     if len(data) == 1 and isinstance(values[0], list):
         return _of_list(values[0])
     raise TargetError(f"JSON must be a list of records {{column: value}}, or {_FORMS}")

@@ -1,5 +1,6 @@
 """One property table understood: ids, labels, and what else its columns state of each row."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -8,19 +9,20 @@ from numpy.typing import NDArray
 
 from taskgroup.datasets.tables.cells import Column, is_number, read_column
 from taskgroup.datasets.tables.headers import (
-    ID_COLUMNS,
     Header,
     is_id_name,
     is_nameless,
     normal_name,
     read_header,
-    usual_id_columns,
 )
+from taskgroup.datasets.tables.id_column import find_id_column, is_counter
 from taskgroup.datasets.tables.raw import RawTable
 from taskgroup.datasets.target import is_name
-from taskgroup.datasets.units import DIMENSIONLESS, parse_unit
-from taskgroup.errors import TargetError, did_you_mean
+from taskgroup.datasets.units import DIMENSIONLESS, parse_unit, same_unit
+from taskgroup.errors import TargetError
 
+# (GPa) and [GPa] in a row of units
+_BRACKETS = re.compile(r"[(\[{](.*)[)\]}]")
 # what stands in the id column of a row of units
 _UNIT_WORDS = frozenset(
     {"", "unit", "units", "[unit]", "[units]", "(unit)", "(units)", "#unit", "#units", "einheit"}
@@ -29,7 +31,8 @@ _ELECTRONS = frozenset({"electrons", "n_electrons", "nelect"})
 _FORMULAS = frozenset(
     {"formula", "pretty_formula", "formula_pretty", "reduced_formula", "chemical_formula"}
 )
-_SHOWN = 12
+# damaged rows that are named one by one
+_NOTED = 5
 
 
 @dataclass(frozen=True)
@@ -77,54 +80,18 @@ def understand(
 
     Raises TargetError: there is no id column, or an id stands there twice with different values.
     """
-    id_number = _find_id_column(raw, id_column)
+    id_number = find_id_column(raw, id_column)
     part = TablePart(source, (), raw.headers, notes=list(raw.notes))
+    for what, reason in raw.left_out:
+        part.left_out.append(LeftOut(what, source, reason))
+    part.notes += [f"{what} is left out: {reason}" for what, reason in raw.left_out[:_NOTED]]
+    if len(raw.left_out) > _NOTED:
+        part.notes.append(f"{len(raw.left_out) - _NOTED} more damaged rows are left out")
     unit_cells, raw = _take_unit_row(raw, id_number)
     raw = _clean_rows(raw, id_number, part)
     part.ids = raw.columns[id_number]
     _read_columns(raw, id_number, unit_cells, part, asked)
     return part
-
-
-def _find_id_column(raw: RawTable, asked: str | None) -> int:
-    if asked is not None:
-        return _asked_id_column(raw, asked)
-    if not raw.has_header:
-        return 0
-    candidates = usual_id_columns(raw.headers)
-    for number in candidates:
-        ids = [cell for cell in raw.columns[number] if cell]
-        if ids and len(set(ids)) == len(ids):
-            return number
-    if candidates:
-        return candidates[0]
-    # pandas writes an index of ids as a column without a name
-    for number, header in enumerate(raw.headers):
-        cells = raw.columns[number]
-        if is_nameless(header) and all(cells[1:]) and not _is_counter(cells):
-            return number
-    found = ", ".join(raw.headers[:_SHOWN])
-    raise TargetError(
-        f"no id column: name one of {', '.join(ID_COLUMNS[:7])}, ..., or say which it is "
-        f"(--id-column); found {found}"
-    )
-
-
-def _asked_id_column(raw: RawTable, asked: str) -> int:
-    if asked in raw.headers:
-        return raw.headers.index(asked)
-    same = [normal_name(header) == normal_name(asked) for header in raw.headers]
-    if sum(same) == 1:
-        return same.index(True)
-    raise TargetError(f"no id column '{asked}'; {did_you_mean(asked, raw.headers[:200])}")
-
-
-def _is_counter(cells: Sequence[str]) -> bool:
-    """Tell if cells count the rows from 0 or 1."""
-    if not cells or cells[0] not in ("0", "1"):
-        return False
-    first = int(cells[0])
-    return all(cell == str(number) for number, cell in enumerate(cells, start=first))
 
 
 def _take_unit_row(raw: RawTable, id_number: int) -> tuple[tuple[str, ...], RawTable]:
@@ -263,7 +230,7 @@ def _is_no_target(header: Header, cells: Sequence[str], part: TablePart) -> bool
     """Leave out a column that nobody asked for and that is no property: it counts rows, or has no name."""
     if is_nameless(header.text):
         if any(cells):
-            counts = _is_counter(cells)
+            counts = is_counter(cells)
             reason = "it has no name and counts the rows" if counts else "it has no name"
             part.notes.append(f"column '{header.text}' is left out: {reason}")
             part.leave_out_column(header.text, reason)
@@ -294,7 +261,9 @@ def _add_labels(header: Header, unit_cell: str, column: Column, part: TablePart)
     unit = header.unit
     try:
         if unit_cell:
-            unit = parse_unit(unit_cell, f"target '{header.name}'")
+            unit = parse_unit(_BRACKETS.sub(r"\1", unit_cell), f"target '{header.name}'")
+        if column.unit:
+            unit = _unit_of_cells(unit, column.unit, header)
         if not is_name(header.name):
             raise TargetError(
                 f"target '{header.name}': a name is made of letters, digits, '_', '-' and '.'"
@@ -305,3 +274,13 @@ def _add_labels(header: Header, unit_cell: str, column: Column, part: TablePart)
         part.reasons.setdefault(header.name, str(error))
         return
     part.labels[header.name] = Labels(header, unit, column.values)
+
+
+def _unit_of_cells(stated: str, in_cells: str, header: Header) -> str:
+    """Return the unit that stands behind each number. Raises TargetError: it is none, or not that of the header."""
+    unit = parse_unit(in_cells, f"target '{header.name}'")
+    if stated and not same_unit(stated, unit):
+        raise TargetError(
+            f"target '{header.name}': its header says '{stated}', its cells '{in_cells}'"
+        )
+    return unit

@@ -1,7 +1,7 @@
 """A property table as it stands in a file: headers and cells of text, nothing understood yet."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from taskgroup.errors import TargetError
@@ -16,13 +16,15 @@ class RawTable:
     """Headers, and the cells of each column; all are stripped text, '' where a cell is empty.
 
     ``first_row`` is the number that people give the first row of cells in the file, to name rows by.
-    ``has_header``: False where the names are ours. ``notes`` tell what was guessed of the file.
+    ``has_header``: False where the names are ours. ``notes`` tell what was guessed of the file; ``left_out`` names
+    damaged rows, each with its reason.
     """
 
     headers: tuple[str, ...]
     columns: tuple[tuple[str, ...], ...]
     has_header: bool = True
     notes: tuple[str, ...] = ()
+    left_out: tuple[tuple[str, str], ...] = ()
 
     @property
     def n_rows(self) -> int:
@@ -36,7 +38,7 @@ class RawTable:
     def rows(self, numbers: Sequence[int]) -> "RawTable":
         """Return these rows only."""
         columns = tuple(tuple(column[i] for i in numbers) for column in self.columns)
-        return RawTable(self.headers, columns, self.has_header, self.notes)
+        return replace(self, columns=columns)
 
 
 def table_of_rows(
@@ -45,6 +47,7 @@ def table_of_rows(
     *,
     has_header: bool = True,
     notes: Sequence[str] = (),
+    left_out: Sequence[tuple[str, str]] = (),
 ) -> RawTable:
     """Make a table of rows; short ones are filled up with empty cells. Raises TargetError: too large, or empty."""
     if len(headers) > MOST_COLUMNS:
@@ -57,7 +60,7 @@ def table_of_rows(
     filled = [row + [""] * (len(headers) - len(row)) for row in texts]
     columns = tuple(zip(*filled, strict=True))
     names = tuple(text_of(header) for header in headers)
-    return RawTable(names, columns, has_header, tuple(notes))
+    return RawTable(names, columns, has_header, tuple(notes), tuple(left_out))
 
 
 def text_of(cell: Any) -> str:
@@ -65,10 +68,10 @@ def text_of(cell: Any) -> str:
     if isinstance(cell, str):
         # messages quote cells, and have one line
         return " ".join(cell.split()) if "\n" in cell else cell.strip()
-    if cell is None or cell != cell:
+    # what pandas writes for missing is not even comparable with itself
+    if cell is None or str(cell) == "<NA>" or cell != cell:
         return ""
     # spreadsheets and JSON keep ids such as 12 as 12.0
     if isinstance(cell, float) and cell.is_integer() and abs(cell) < 1e15:
         return str(int(cell))
-    text = str(cell)
-    return "" if text == "<NA>" else text.strip()
+    return str(cell).strip()

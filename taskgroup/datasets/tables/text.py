@@ -22,6 +22,10 @@ _BYTE_ORDER_MARKS = (
 _SEPARATORS = (",", ";", "\t", "|")
 # Lines from which separator and header are guessed.
 _SAMPLE = 100
+# Share of the rows.
+_MOST_TOO_LONG = 0.2
+# No text holds this control character.
+_END = "\x04"
 # A cell of a property table is no longer; without a limit a stray quote swallows the file.
 _LONGEST_CELL = 1 << 17
 
@@ -43,8 +47,12 @@ def read_text_table(content: bytes, path: Path) -> RawTable:
         raise _unreadable("it is empty")
     if separator is None:
         separator = _guess_separator(lines[:_SAMPLE])
+    if _has_open_quote(lines, separator):
+        raise _unreadable("a quotation mark is not closed")
     rows = _split(lines, separator)
-    if separator not in (",", "\t"):
+    if separator == " ":
+        notes.append("columns are separated by spaces")
+    elif separator not in (",", "\t"):
         notes.append(f"columns are separated by '{separator}'")
     header = rows[0]
     if _is_header(header, rows[1:_SAMPLE]):
@@ -121,11 +129,16 @@ def _guess_separator(lines: Sequence[str]) -> str:
         score = (share if n_cells > 1 else 0.0, n_cells)
         if score > best_score:
             best, best_score = separator, score
+    n_words = {len(line.split()) for line in lines if line.strip()}
+    if best_score[0] == 0 and len(n_words) == 1 and n_words != {1}:
+        return " "
     return best
 
 
 def _split(lines: Sequence[str], separator: str) -> list[list[str]]:
     """Cut lines into cells; a cell in quotes may run over several lines."""
+    if separator == " ":
+        return [line.split() for line in lines if line.strip()]
     csv.field_size_limit(_LONGEST_CELL)
     with_ends = (line + "\n" for line in lines)
     try:
@@ -136,6 +149,11 @@ def _split(lines: Sequence[str], separator: str) -> list[list[str]]:
     except csv.Error as error:
         raise _unreadable(str(error)) from None
     return [row for row in rows if row]
+
+
+def _has_open_quote(lines: Sequence[str], separator: str) -> bool:
+    """Tell if a quotation mark has no partner: it would swallow a line behind the last one, as it did others."""
+    return _split([*lines, _END], separator)[-1] != [_END]
 
 
 def _is_header(cells: Sequence[str], rows: Sequence[Sequence[str]]) -> bool:
@@ -167,17 +185,22 @@ def _table(
         raise TargetError(f"must have at most {MOST_COLUMNS} columns, found {len(header)}")
     width = len(header)
     body, n_short = [], 0
+    too_long: list[tuple[str, str]] = []
     for number, row in enumerate(rows, start=1):
         # spreadsheets end rows with empty cells
         while len(row) > width and not row[-1]:
             row = row[:-1]
         if len(row) > width:
-            raise _unreadable(
-                f"row {number} has {len(row)} cells for {width} columns: a decimal comma, "
-                "or a comma without quotes?"
+            reason = (
+                f"{len(row)} cells for {width} columns: a decimal comma, or a comma without quotes?"
             )
+            too_long.append((f"row {number}", reason))
+            continue
         n_short += len(row) < width
         body.append(row)
+    # many of them come from decimal commas, which put numbers into other columns
+    if len(too_long) > _MOST_TOO_LONG * len(rows):
+        raise _unreadable(" has ".join(too_long[0]))
     if n_short:
         notes.append(f"{n_short} rows have fewer cells than the header: filled up as missing")
-    return table_of_rows(header, body, has_header=has_header, notes=notes)
+    return table_of_rows(header, body, has_header=has_header, notes=notes, left_out=too_long)

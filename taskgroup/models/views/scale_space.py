@@ -67,7 +67,7 @@ class ScaleSpaceView(GridView):
     @torch.no_grad()
     def prepare(self, crystals: CrystalBatch) -> PreparedRows:
         """Return rows of the densities of crystals."""
-        density = self._seen(crystals.density).float()
+        density = self._seen(crystals).float()
         lattice = crystals.lattice.float()
         rows = PreparedRows.of(grid=scale_space(density, lattice, self.sigmas, self.config.grid))
         if not self.n_statistics:
@@ -94,7 +94,7 @@ def scale_space(density: Tensor, lattice: Tensor, sigmas: tuple[float, ...], n: 
     For each width (Å) the four fields of the total density, then the signed cube roots of a magnetisation.
     """
     real, imaginary = waves(density)
-    vectors = wave_vectors((real, imaginary), lattice)
+    vectors = wave_vectors(density.shape[2:], lattice)
     square = vectors.square().sum(1, keepdim=True)
     fields = []
     for sigma in sigmas:

@@ -26,16 +26,26 @@ def n_statistics(channels: int, density_channels: int) -> int:
     return channels * (len(LEVELS) + _MOMENTS) + density_channels
 
 
-def distribution(fields: Tensor, density: Tensor) -> Tensor:
+def distribution(fields: Tensor, density: Tensor, counted: Tensor | None = None) -> Tensor:
     """Return [B, D] of scaled fields [B, C', N, N, N] and their density [B, C, N, N, N] in e/Å^3.
 
     For each field 28 quantiles, mean, standard deviation, skewness and excess kurtosis (the last two as
     sign(x) log(1 + abs(x))); then the logarithm of the mean of each density channel: with the logarithm of the volume,
     that of the number of electrons.
+
+    ``counted`` [B, n1, n2, n3] says which points count; by default all of them.
     """
     flat = fields.flatten(2)
-    of_fields = torch.cat([_quantiles(flat), _moments(flat)], dim=-1).flatten(1)
-    electrons = torch.log(density.mean((2, 3, 4)).abs().clamp_min(_LEAST_DENSITY))
+    flat_density = density.flatten(2)
+    if counted is None:
+        quantiles = _quantiles(flat)
+        weight = flat.new_ones(1, 1, flat.shape[-1])
+    else:
+        quantiles = _quantiles_of_counted(flat, counted.flatten(1))
+        weight = counted.flatten(1)[:, None].to(flat)
+    of_fields = torch.cat([quantiles, _moments(flat, weight)], dim=-1).flatten(1)
+    mean_density = _mean(flat_density, weight)[..., 0]
+    electrons = torch.log(mean_density.abs().clamp_min(_LEAST_DENSITY))
     return torch.cat([of_fields, electrons], dim=1)
 
 
@@ -46,15 +56,30 @@ def _quantiles(values: Tensor) -> Tensor:
     return _sort(values)[..., torch.tensor(positions, device=values.device)]
 
 
-def _moments(values: Tensor) -> Tensor:
-    """Return mean, deviation, skewness and excess kurtosis [B, C, 4] of values [B, C, P]."""
-    mean = values.mean(-1, keepdim=True)
+def _quantiles_of_counted(values: Tensor, counted: Tensor) -> Tensor:
+    """Return quantiles [B, C, levels] of those values [B, C, P] that are counted [B, P]."""
+    # Points that do not count are sorted behind all others.
+    behind = values.masked_fill(~counted[:, None], torch.inf)
+    last = counted.sum(1, keepdim=True) - 1
+    levels = torch.tensor(LEVELS, device=values.device)
+    positions = (levels * last).round().long()[:, None].expand(-1, values.shape[1], -1)
+    return _sort(behind).gather(2, positions)
+
+
+def _mean(values: Tensor, weight: Tensor) -> Tensor:
+    """Return weighted means [B, C, 1] of values [B, C, P]."""
+    return (values * weight).sum(-1, keepdim=True) / weight.sum(-1, keepdim=True)
+
+
+def _moments(values: Tensor, weight: Tensor) -> Tensor:
+    """Return mean, deviation, skewness and excess kurtosis [B, C, 4] of values [B, C, P], weighted."""
+    mean = _mean(values, weight)
     centred = values - mean
     square = centred * centred
-    variance = square.mean(-1, keepdim=True)
+    variance = _mean(square, weight)
     deviation = variance.sqrt()
-    third = (square * centred).mean(-1, keepdim=True)
-    fourth = (square * square).mean(-1, keepdim=True)
+    third = _mean(square * centred, weight)
+    fourth = _mean(square * square, weight)
     skewness = third / (deviation * variance).clamp_min(_SMALLEST)
     kurtosis = fourth / variance.square().clamp_min(_SMALLEST) - 3
     tails = torch.cat([skewness, kurtosis], dim=-1)

@@ -134,12 +134,20 @@ def _fault(section: str, name: str, value: Any, values: Mapping[str, Any]) -> st
     """Return what is wrong with a value of a setting by itself; faults of other settings are not its own."""
     for settings, field in _owners(section, name, values):
         try:
-            settings.model_validate({field: value})
+            settings.model_validate({field: value} | _company(settings, field, values))
         except ValidationError as error:
             location = error.errors()[0]["loc"]
             if field in location or not location:
                 return _message(error)
     return None
+
+
+def _company(settings: type[BaseModel], field: str, values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the backbone that a setting of the model is checked with: some go with certain backbones only."""
+    if settings is not ModelConfig or field == BACKBONE:
+        return {}
+    possible = list(possible_backbones(values))
+    return {BACKBONE: possible[0]} if possible else {}
 
 
 def _owners(

@@ -1,6 +1,7 @@
 """A bundle as an MLflow model: a folder that MLflow loads, shows and serves."""
 
 import logging
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.resources import files
@@ -24,7 +25,11 @@ def save_pyfunc(bundle_dir: str | Path, path: str | Path) -> None:
     units; see ``taskgroup.export.served`` for what a request holds.
     """
     import pandas as pd
-    from mlflow.pyfunc import save_model
+
+    with warnings.catch_warnings():
+        # MLflow warns of its own type hints when it is imported.
+        warnings.simplefilter("ignore", UserWarning)
+        from mlflow.pyfunc import save_model
 
     spec = load_bundle(bundle_dir, check=False).spec
     with _quiet_mlflow():

@@ -18,6 +18,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from taskgroup.models.fourier import along, sampled, wave_vectors, waves
 from taskgroup.models.lattice import reciprocal
 
 _S_FACTOR = 2 * (3 * math.pi**2) ** (1 / 3)
@@ -75,17 +76,14 @@ def low_passes(
     ``inverse`` [B, 3, 3] is the ``reciprocal`` of their cells. With ``finer`` above 1 the Fourier series are evaluated
     on a finer grid, of so many times the points along each axis (rounded up).
     """
-    grid = density.shape[2:]
-    square = _squared_wave_vectors(grid, inverse)
-    backward = [_waves(n, math.ceil(n * finer), density) for n in grid]
-    real, imaginary = fourier_coefficients(density)
+    real, imaginary = waves(density)
+    square = wave_vectors(density.shape[2:], inverse).square().sum(1, keepdim=True)
+    points = [math.ceil(n * finer) for n in density.shape[2:]]
     smoothed = []
     for width in widths:
         exponent = -0.5 * width**2 * square
         gain = torch.exp(exponent) * (exponent > _VANISHING)
-        gain = gain.unsqueeze(1)
-        back, _ = _transform(real * gain, imaginary * gain, backward)
-        smoothed.append(back)
+        smoothed.append(sampled((real * gain, imaginary * gain), points))
     return smoothed
 
 
@@ -96,7 +94,7 @@ def on_finer_grid(values: Tensor, points: Sequence[int]) -> Tensor:
     """
     for axis, n in zip((2, 3, 4), points, strict=True):
         if values.shape[axis] != n:
-            values = _along(values, _series_matrix(values.shape[axis], n, values), axis)
+            values = along(values, _series_matrix(values.shape[axis], n, values), axis)
     return values
 
 
@@ -108,19 +106,6 @@ def _series_matrix(old: int, new: int, like: Tensor) -> Tensor:
     angle = 2 * math.pi * (places[:, None] - steps)
     matrix = (1 + 2 * torch.cos(angle[..., None] * frequency).sum(-1)) / old
     return matrix.to(like.dtype)
-
-
-def fourier_coefficients(values: Tensor) -> tuple[Tensor, Tensor]:
-    """Return real and imaginary parts [B, C, n1, n2, n3] of the Fourier series through periodic values.
-
-    Frequencies are in the order of ``signed_frequencies``; the highest one of an even grid is dropped.
-    """
-    grid = values.shape[2:]
-    matrices = [_fourier_matrices(n, values) for n in grid]
-    x_sign, y_sign, z_sign = (_has_sign(n, values) for n in grid)
-    mask = x_sign[:, None, None] * y_sign[:, None] * z_sign
-    real, imaginary = _transform(values, torch.zeros_like(values), matrices)
-    return real * mask, imaginary * mask
 
 
 def cartesian_gradient(values: Tensor, inverse: Tensor) -> Tensor:
@@ -139,7 +124,7 @@ def divergence(vectors: Tensor, inverse: Tensor) -> Tensor:
 
 def _slope(values: Tensor, axis: int) -> Tensor:
     """Return the derivative of periodic values along one of the axes 2, 3, 4, in fractional coordinates."""
-    return _along(values, derivative_matrix(values.shape[axis], values), axis)
+    return along(values, derivative_matrix(values.shape[axis], values), axis)
 
 
 def derivative_matrix(n: int, like: Tensor) -> Tensor:
@@ -163,65 +148,3 @@ def scale_values(fields: Tensor, scaling: str) -> Tensor:
     if scaling == "log":
         return fields.sign() * torch.log1p(fields.abs())
     return fields
-
-
-def signed_frequencies(n: int, like: Tensor) -> Tensor:
-    """Return the frequencies [n] of a Fourier transform over n points: 0, 1, ..., -2, -1."""
-    index = torch.arange(n, device=like.device)
-    return torch.where(index < (n + 1) // 2, index, index - n).to(like.dtype)
-
-
-def _has_sign(n: int, like: Tensor) -> Tensor:
-    """Return 1 for each frequency [n] that has a sign, 0 for the highest one of an even grid."""
-    has_sign = torch.ones(n, dtype=like.dtype, device=like.device)
-    if n % 2 == 0:
-        has_sign[n // 2] = 0.0
-    return has_sign
-
-
-def _squared_wave_vectors(grid: Sequence[int], inverse: Tensor) -> Tensor:
-    """Return squared lengths [B, n1, n2, n3] (1/Å^2) of the wave vectors of a grid."""
-    frequencies = [signed_frequencies(n, inverse) for n in grid]
-    # of the reciprocal vectors, [B, 3, 3]
-    metric = inverse.transpose(1, 2) @ inverse
-    points = torch.stack(torch.meshgrid(*frequencies, indexing="ij"))
-    points = points.flatten(1)
-    square = (points * (metric @ points)).sum(1)
-    return square.unflatten(1, tuple(grid)) * (2 * math.pi) ** 2
-
-
-def _fourier_matrices(n: int, like: Tensor) -> tuple[Tensor, Tensor]:
-    """Return real and imaginary part [n, n] of the matrix that takes n values to their Fourier series."""
-    cosine, sine = _waves(n, n, like)
-    return cosine.T / n, -sine.T / n
-
-
-def _waves(n: int, points: int, like: Tensor) -> tuple[Tensor, Tensor]:
-    """Return cosine and sine [points, n] of 2 pi f i/points for the frequencies f of n points.
-
-    As real and imaginary part they are the matrix that evaluates a Fourier series of n terms at so many points.
-    """
-    frequency = signed_frequencies(n, like).to(torch.int64)
-    index = torch.arange(points, device=like.device)
-    # whole periods are dropped while numbers are whole
-    angle = (2 * math.pi / points) * (index[:, None] * frequency % points).to(torch.float64)
-    return torch.cos(angle).to(like.dtype), torch.sin(angle).to(like.dtype)
-
-
-def _transform(
-    real: Tensor, imaginary: Tensor, matrices: Sequence[tuple[Tensor, Tensor]]
-) -> tuple[Tensor, Tensor]:
-    """Multiply complex values by a complex matrix (real, imaginary) along each of the last three axes."""
-    for axis, (matrix, imaginary_matrix) in zip((2, 3, 4), matrices, strict=True):
-        new_real = _along(real, matrix, axis) - _along(imaginary, imaginary_matrix, axis)
-        imaginary = _along(real, imaginary_matrix, axis) + _along(imaginary, matrix, axis)
-        real = new_real
-    return real, imaginary
-
-
-def _along(values: Tensor, matrix: Tensor, axis: int) -> Tensor:
-    """Return the matrix [new, old] applied along one of the axes 2, 3, 4; written so that no copy is made."""
-    if axis == 4:
-        return values @ matrix.T
-    product = matrix @ values.flatten(axis + 1)
-    return product.unflatten(-1, values.shape[axis + 1 :])

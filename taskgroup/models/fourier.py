@@ -10,8 +10,6 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from taskgroup.models.lattice import reciprocal
-
 Waves = tuple[Tensor, Tensor]
 """Real and imaginary part [B, C, K1, K2, K3] of a field; along the last axis only indices from 0 on."""
 
@@ -27,18 +25,16 @@ def waves(field: Tensor) -> Waves:
     return real, imaginary
 
 
-def sampled(coefficients: Waves, n: int) -> Tensor:
-    """Return the real field [B, C, n, n, n] of Fourier coefficients at i / n along each axis."""
+def sampled(coefficients: Waves, grid: Sequence[int]) -> Tensor:
+    """Return the real field [B, C, n1, n2, n3] of Fourier coefficients at i / n along each axis of a grid."""
     real, imaginary = coefficients
-    points = torch.arange(n, device=real.device)
-    for axis in (2, 3):
-        count = real.shape[axis]
-        index = wave_indices(count, real)
-        angle = _angles(points, index, n)
+    for axis, n in zip((2, 3), grid, strict=False):
+        index = wave_indices(real.shape[axis], real)
+        angle = _angles(torch.arange(n, device=real.device), index, n)
         cosine, sine = angle.cos().to(real.dtype), angle.sin().to(real.dtype)
         real, imaginary = _product(real, imaginary, cosine, sine, axis)
     index = torch.arange(real.shape[4], device=real.device)
-    angle = _angles(points, index, n)
+    angle = _angles(torch.arange(grid[2], device=real.device), index, grid[2])
     # every index but 0 stands for its negative too
     twice = torch.where(index > 0, 2.0, 1.0)
     cosine, sine = (angle.cos() * twice).to(real.dtype), (angle.sin() * twice).to(real.dtype)
@@ -51,17 +47,19 @@ def wave_indices(n: int, like: Tensor, half: bool = False) -> Tensor:
     return torch.arange(0 if half else -highest, highest + 1, device=like.device)
 
 
-def wave_vectors(grid: Sequence[int], lattice: Tensor) -> Tensor:
-    """Return the wave vectors [B, 3, K1, K2, K3] (1/Å, with 2 pi) of a grid's ``waves``, in cells [B, 3, 3] (Å)."""
+def wave_vectors(grid: Sequence[int], inverse: Tensor) -> Tensor:
+    """Return the wave vectors [B, 3, K1, K2, K3] (1/Å, with 2 pi) of a grid's ``waves``.
+
+    ``inverse`` [B, 3, 3] is the ``reciprocal`` of the cells (1/Å): its columns are the reciprocal vectors.
+    """
     first, second, third = grid
     indices = [
-        wave_indices(first, lattice),
-        wave_indices(second, lattice),
-        wave_indices(third, lattice, half=True),
+        wave_indices(first, inverse),
+        wave_indices(second, inverse),
+        wave_indices(third, inverse, half=True),
     ]
-    index = torch.stack(torch.meshgrid(*indices, indexing="ij")).to(lattice.dtype)
-    # columns of the inverse are the reciprocal vectors
-    vectors = 2 * math.pi * (reciprocal(lattice) @ index.flatten(1))
+    index = torch.stack(torch.meshgrid(*indices, indexing="ij")).to(inverse.dtype)
+    vectors = 2 * math.pi * (inverse @ index.flatten(1))
     return vectors.unflatten(2, index.shape[1:])
 
 
@@ -75,16 +73,15 @@ def _product(
 ) -> Waves:
     """Apply the complex matrix cosine + i sine along an axis."""
     if imaginary is None:
-        return _along(real, cosine, axis), _along(real, sine, axis)
-    new_real = _along(real, cosine, axis) - _along(imaginary, sine, axis)
-    new_imaginary = _along(real, sine, axis) + _along(imaginary, cosine, axis)
+        return along(real, cosine, axis), along(real, sine, axis)
+    new_real = along(real, cosine, axis) - along(imaginary, sine, axis)
+    new_imaginary = along(real, sine, axis) + along(imaginary, cosine, axis)
     return new_real, new_imaginary
 
 
-def _along(values: Tensor, matrix: Tensor, axis: int) -> Tensor:
-    """Return the matrix [new, old] applied along one of the axes 2, 3, 4."""
+def along(values: Tensor, matrix: Tensor, axis: int) -> Tensor:
+    """Return the matrix [new, old] applied along one of the axes 2, 3, 4; written so that no copy is made."""
     if axis == 4:
         return values @ matrix.T
-    shape = list(values.shape)
-    shape[axis] = matrix.shape[0]
-    return (matrix @ values.flatten(axis + 1)).reshape(shape)
+    product = matrix @ values.flatten(axis + 1)
+    return product.unflatten(-1, values.shape[axis + 1 :])

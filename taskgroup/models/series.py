@@ -9,7 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from taskgroup.models.fields import fourier_coefficients, signed_frequencies
+from taskgroup.models import fourier
 from taskgroup.models.grid_maxima import Parabola
 
 # Products [places, n2, n3] in memory at a time.
@@ -29,7 +29,7 @@ def series_at(field: Tensor, at: Tensor) -> Parabola:
 
     Derivatives are those in fractional coordinates.
     """
-    real, imaginary = fourier_coefficients(field[:, None])
+    real, imaginary = fourier.waves(field[:, None])
     # A traced program may not depend on how many crystals there are.
     chunk = at.shape[1]
     if not torch.compiler.is_compiling():
@@ -41,7 +41,15 @@ def series_at(field: Tensor, at: Tensor) -> Parabola:
 
 def _evaluate(real: Tensor, imaginary: Tensor, at: Tensor) -> Parabola:
     """Return value and derivatives at places [B, K, 3] of series with coefficients [B, n1, n2, n3]."""
-    waves = [_waves(at[..., axis], real.shape[axis + 1]) for axis in _AXES]
+    indices = [
+        fourier.wave_indices(real.shape[1], at),
+        fourier.wave_indices(real.shape[2], at),
+        torch.arange(real.shape[3], device=at.device),
+    ]
+    waves = [_waves(at[..., axis], index) for axis, index in enumerate(indices)]
+    # Along the last axis every index but 0 stands for its negative too.
+    twice = torch.where(indices[2] > 0, 2.0, 1.0).to(real)
+    real, imaginary = real * twice, imaginary * twice
     n2, n3 = real.shape[2:]
     derivatives: dict[tuple[int, int, int], Tensor] = {}
     for first in range(3):
@@ -54,9 +62,9 @@ def _evaluate(real: Tensor, imaginary: Tensor, at: Tensor) -> Parabola:
     return Parabola(derivatives[0, 0, 0], _gradient(derivatives), _hessian(derivatives))
 
 
-def _waves(at: Tensor, n: int) -> _Waves:
-    """Return the waves of n points at places [B, K] along an axis, with their derivatives."""
-    factor = 2 * math.pi * signed_frequencies(n, at)
+def _waves(at: Tensor, index: Tensor) -> _Waves:
+    """Return the waves of whole frequencies [n] at places [B, K] along an axis, with their derivatives."""
+    factor = 2 * math.pi * index.to(at)
     angle = at[..., None] * factor
     cosine, sine = angle.cos(), angle.sin()
     return _Waves(

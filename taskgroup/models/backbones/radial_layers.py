@@ -102,7 +102,7 @@ class RadialConv(nn.Module):
         if torch.compiler.is_compiling():
             # exported programs have no complex numbers
             real, imaginary = waves(x)
-            return sampled((real * gain, imaginary * gain), n)
+            return sampled((real * gain, imaginary * gain), (n, n, n))
         spectrum = torch.fft.rfftn(x, dim=(2, 3, 4))
         return torch.fft.irfftn(spectrum * gain, s=(n, n, n), dim=(2, 3, 4))
 
@@ -110,7 +110,7 @@ class RadialConv(nn.Module):
 def wave_square(x: Tensor, lattice: Tensor) -> Tensor:
     """Return squared wave vectors [B, ...] (1/Å^2) of grids ``x`` [B, C, n, n, n], in the order of ``RadialConv``."""
     if torch.compiler.is_compiling():
-        return wave_vectors(x.shape[2:], lattice.float()).square().sum(1)
+        return wave_vectors(x.shape[2:], reciprocal(lattice.float())).square().sum(1)
     n = x.shape[-1]
     index = torch.fft.fftfreq(n, 1 / n, device=x.device)
     half = torch.arange(n // 2 + 1, device=x.device, dtype=index.dtype)

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from taskgroup.errors import ConfigError
 from taskgroup.models.fourier import Waves, sampled, wave_vectors, waves
+from taskgroup.models.lattice import reciprocal
 from taskgroup.models.views.grid import GridView
 from taskgroup.models.views.rows import PreparedRows
 from taskgroup.models.views.statistics import distribution
@@ -94,7 +95,7 @@ def scale_space(density: Tensor, lattice: Tensor, sigmas: tuple[float, ...], n: 
     For each width (Å) the four fields of the total density, then the signed cube roots of a magnetisation.
     """
     real, imaginary = waves(density)
-    vectors = wave_vectors(density.shape[2:], lattice)
+    vectors = wave_vectors(density.shape[2:], reciprocal(lattice))
     square = vectors.square().sum(1, keepdim=True)
     fields = []
     for sigma in sigmas:
@@ -103,7 +104,7 @@ def scale_space(density: Tensor, lattice: Tensor, sigmas: tuple[float, ...], n: 
         total = smooth_real[:, :1], smooth_imaginary[:, :1]
         fields.append(_fields_of_total(total, vectors, n))
         if density.shape[1] > 1:
-            magnetisation = sampled((smooth_real[:, 1:], smooth_imaginary[:, 1:]), n)
+            magnetisation = sampled((smooth_real[:, 1:], smooth_imaginary[:, 1:]), (n, n, n))
             size = magnetisation.abs().clamp_min(_LEAST_MAGNETISATION) ** (1 / 3)
             fields.append(magnetisation.sign() * size)
     return torch.cat(fields, dim=1)
@@ -116,13 +117,13 @@ def _fields_of_total(rho: Waves, vectors: Tensor, n: int) -> Tensor:
     for cores.
     """
     real, imaginary = rho
-    density = sampled(rho, n).clamp_min(_LEAST_DENSITY)
+    density = sampled(rho, (n, n, n)).clamp_min(_LEAST_DENSITY)
     # a derivative multiplies a wave by i times its vector
-    gradient = sampled((-imaginary * vectors, real * vectors), n)
+    gradient = sampled((-imaginary * vectors, real * vectors), (n, n, n))
     slope = gradient.square().sum(1, keepdim=True).sqrt()
     products = [vectors[:, i] * vectors[:, j] for i, j in _SECOND_DERIVATIVES]
     squares = torch.stack(products, dim=1)
-    hessian = sampled((-real * squares, -imaginary * squares), n)
+    hessian = sampled((-real * squares, -imaginary * squares), (n, n, n))
     diagonal, mixed = hessian[:, :3], hessian[:, 3:]
     laplacian = diagonal.sum(1, keepdim=True)
     off_mean = (diagonal - laplacian / 3).square().sum(1, keepdim=True)

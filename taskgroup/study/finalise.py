@@ -118,11 +118,27 @@ class Finaliser:
         keys = dict.fromkeys(key for record in records if record.is_trial for key in record.keys)
         results = [self.store.get(key) for key in keys]
         searched = [result for result in results if result is not None]
-        if not searched:
+        return searched or self._best_trial_again(records)
+
+    def _best_trial_again(self, records: Sequence[TrialRecord]) -> list[GroupResult]:
+        """Train the best trial again and return its results: networks of older versions have other keys.
+
+        Raises TaskgroupError: no trial has a value, or its networks cannot be trained.
+        """
+        trials = [record for record in records if record.is_trial and record.objective is not None]
+        if not trials:
             raise TaskgroupError(
                 f"{self.folder}: no trial succeeded, so there is nothing to choose from; see the trials' fail_reason"
             )
-        return searched
+        best = max(trials, key=lambda record: record.objective)
+        evaluation = self.evaluator.evaluate(
+            recorded_plan(best, self.store), self.data.search_repeats
+        )
+        if evaluation.failure is not None:
+            raise TaskgroupError(
+                f"{self.folder}: trial {best.number} could not be trained again: {evaluation.failure.reason}"
+            )
+        return list(evaluation.results)
 
     def _alternatives(self, records: Sequence[TrialRecord]) -> dict[str, Grouping]:
         """Return the groupings of the baselines whose networks depend on the data."""

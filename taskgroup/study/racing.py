@@ -5,12 +5,12 @@ by a model of everything trained, which shrinks single values towards what like 
 training would improve the choice most (knowledge gradient); those are made, until none is worth a training or the
 budget is used. The networks are trained with the seeds and folds of the bundle's members, so that none is in vain.
 
-Decisions depend on the search and the repeats made so far in their order, not on what else lies in the run folder. So a
-race that was interrupted goes on as if it had not been.
+Decisions depend on the search and the repeats made so far in their order, neither on what else lies in the run folder
+nor on how long a training took. So a race that was interrupted goes on as if it had not been, and equal studies choose
+alike.
 """
 
 import logging
-import math
 from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
@@ -33,9 +33,6 @@ _CONTENDERS = 8
 _ROUNDS = 3
 # Proposals of a round: some networks may have all their repeats.
 _PROPOSALS = 40
-# Costs of training are told apart by this factor; no training counts as shorter than this, in seconds.
-_COST_STEP = 4
-_SHORTEST = 1e-3
 # The choice is settled once it is expected to fall short of the best choice by less than this, in mean skill.
 _SETTLED = 1e-3
 
@@ -197,7 +194,6 @@ class Race:
             disjoint=assembly.disjoint,
             weights=self._weights,
             prices=self._prices(posterior),
-            costs=self._costs(posterior),
             alternatives=self._alternatives,
             choose_from=self._whole() if only_whole else None,
             n_proposals=_PROPOSALS,
@@ -227,16 +223,3 @@ class Race:
     def _prices(self, posterior: SkillPosterior) -> list[float]:
         price = self._config.objective.price
         return [price.of(self._seconds[network]) for network in posterior.networks]
-
-    def _costs(self, posterior: SkillPosterior) -> list[float]:
-        """Return training times in units of the shortest, rounded to powers of four.
-
-        So coarse, equal studies nearly always get equal costs, however busy the machine is.
-        """
-        shortest = min(self._seconds[network] for network in posterior.networks)
-        costs = []
-        for network in posterior.networks:
-            ratio = self._seconds[network] / max(shortest, _SHORTEST)
-            steps = round(math.log(max(ratio, 1.0), _COST_STEP))
-            costs.append(float(_COST_STEP**steps))
-        return costs

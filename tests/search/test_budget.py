@@ -17,7 +17,7 @@ from optuna.trial import TrialState
 
 from taskgroup.execution import EXECUTORS, InlineExecutor
 from taskgroup.search.budget import TrialBudget
-from taskgroup.search.storage import TrialStorage
+from taskgroup.search.storage import CHOSEN, TrialStorage
 from taskgroup.study import Study
 from taskgroup.tracking import read_records
 
@@ -100,9 +100,10 @@ def trials_of(study: Study) -> list[int]:
 
 
 def complete_numbers(study: Study) -> list[int]:
-    """Numbers of the trials that stand in Optuna's storage with a value."""
-    storage = TrialStorage.open(study.config, study.folder)
-    return [trial.number for trial in storage.trials(TrialState.COMPLETE)]
+    """Numbers of the trials that stand in Optuna's storage with a value, but for the choice, which is none of them."""
+    complete = TrialStorage.open(study.config, study.folder).trials(TrialState.COMPLETE)
+    assert sum(CHOSEN in trial.user_attrs for trial in complete) == 1
+    return [trial.number for trial in complete if CHOSEN not in trial.user_attrs]
 
 
 @pytest.mark.parametrize("workers", [2, 3])

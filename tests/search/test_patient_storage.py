@@ -128,6 +128,7 @@ def test_a_locked_sqlite_file_is_waited_for(
     unlock = later(1.5, other.rollback)
     started = time.monotonic()
     storage.close(number, TrialState.COMPLETE, 0.5)
+    storage.flush()
     assert time.monotonic() - started > 1
     unlock.join()
     other.close()

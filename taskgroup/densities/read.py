@@ -9,15 +9,6 @@ from typing import Any
 
 import numpy as np
 
-from taskgroup.densities._abinit import AbinitReader
-from taskgroup.densities._cube import CubeReader
-from taskgroup.densities._gpaw import GpawReader
-from taskgroup.densities._mp_json import JsonReader
-from taskgroup.densities._objects import AseReader, PymatgenReader
-from taskgroup.densities._siesta import SiestaReader
-from taskgroup.densities._vasp import VaspReader
-from taskgroup.densities._vaspwave import VaspwaveReader
-from taskgroup.densities._xsf import XsfReader
 from taskgroup.densities.archives import (
     archive_of,
     entries,
@@ -29,6 +20,15 @@ from taskgroup.densities.archives import (
 from taskgroup.densities.density import Density
 from taskgroup.densities.electrons import check_count, check_stated
 from taskgroup.densities.fields import refuse_negative, refuse_other_fields
+from taskgroup.densities.formats.abinit import AbinitReader
+from taskgroup.densities.formats.cube import CubeReader
+from taskgroup.densities.formats.gpaw import GpawReader
+from taskgroup.densities.formats.mp_json import JsonReader
+from taskgroup.densities.formats.objects import AseReader, PymatgenReader
+from taskgroup.densities.formats.siesta import SiestaReader
+from taskgroup.densities.formats.vasp import VaspReader
+from taskgroup.densities.formats.vaspwave import VaspwaveReader
+from taskgroup.densities.formats.xsf import XsfReader
 from taskgroup.densities.reader import Member, Reader, bare_name, one_line, refuse
 from taskgroup.errors import DensityError, TaskgroupError
 from taskgroup.registry import Registry

@@ -7,7 +7,7 @@ import torch
 
 from taskgroup.densities import Density
 from taskgroup.densities.atom_match import atom_agreement, misplaced_atoms_note
-from taskgroup.models.peak_finding import USUAL_PEAKS, find_peaks
+from taskgroup.models.peaks.finding import USUAL_PEAKS, find_peaks
 
 # Wavelengths (Å) between which the variation of a density is summed up.
 _WAVELENGTHS = (np.inf, 4.0, 2.0, 1.0, 0.5, 0.0)

@@ -26,8 +26,8 @@ from taskgroup.densities import (
     read_density,
 )
 from taskgroup.densities import compression as compression_module
-from taskgroup.densities._mp_json import JsonReader
 from taskgroup.densities.compression import compression_of, decompress
+from taskgroup.densities.formats.mp_json import JsonReader
 from taskgroup.densities.testing import FileReaderConformance
 from taskgroup.errors import DensityError, MissingDependency
 

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 from taskgroup.densities import Density, read_density
-from taskgroup.densities._gpaw import GpawReader
-from taskgroup.densities._siesta import SiestaReader
 from taskgroup.densities._units import BOHR
-from taskgroup.densities._vaspwave import VaspwaveReader
+from taskgroup.densities.formats.gpaw import GpawReader
+from taskgroup.densities.formats.siesta import SiestaReader
+from taskgroup.densities.formats.vaspwave import VaspwaveReader
 from taskgroup.densities.testing import FileReaderConformance
 from taskgroup.errors import DensityError, MissingDependency
 

@@ -9,7 +9,7 @@ import pytest
 
 from taskgroup.densities import Density, Reader, read_density
 from taskgroup.densities import read as read_module
-from taskgroup.densities._numbers import repaired
+from taskgroup.densities.formats.numbers import repaired
 from taskgroup.errors import DensityError
 
 from .conftest import chgcar_text

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from taskgroup.densities import Density, read_density, reader_for
-from taskgroup.densities._abinit import AbinitReader
 from taskgroup.densities._units import BOHR
-from taskgroup.densities._xsf import XsfReader
+from taskgroup.densities.formats.abinit import AbinitReader
+from taskgroup.densities.formats.xsf import XsfReader
 from taskgroup.densities.testing import FileReaderConformance
 from taskgroup.errors import DensityError
 

@@ -15,10 +15,10 @@ from pymatgen.io.vasp.outputs import Chgcar, Locpot
 from taskgroup import registry as registry_module
 from taskgroup.densities import Density, Reader, read_density, reader_for, readers, standardise
 from taskgroup.densities import read as read_module
-from taskgroup.densities._cube import CubeReader
-from taskgroup.densities._objects import AseReader, PymatgenReader
 from taskgroup.densities._units import BOHR
-from taskgroup.densities._vasp import VaspReader
+from taskgroup.densities.formats.cube import CubeReader
+from taskgroup.densities.formats.objects import AseReader, PymatgenReader
+from taskgroup.densities.formats.vasp import VaspReader
 from taskgroup.densities.read import READERS
 from taskgroup.densities.testing import FileReaderConformance, ReaderConformance
 from taskgroup.errors import DensityError

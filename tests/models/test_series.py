@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from taskgroup.models.series import series_at
+from taskgroup.models.peaks.series import series_at
 
 WAVES = ((1, 0, 2), (3, -2, 1), (0, 1, -1))
 PHASES = (0.3, 1.0, 2.0)
@@ -42,6 +42,6 @@ def test_places_that_do_not_fit_into_memory_at_once_give_the_same(field, monkeyp
     at = torch.rand(2, 7, 3, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
     fields = torch.stack([field, 2 * field])
     whole = series_at(fields, at)
-    monkeypatch.setattr("taskgroup.models.series._MOST_VALUES", 3 * fields.numel())
+    monkeypatch.setattr("taskgroup.models.peaks.series._MOST_VALUES", 3 * fields.numel())
     for part, expected in zip(series_at(fields, at), whole, strict=True):
         torch.testing.assert_close(part, expected)

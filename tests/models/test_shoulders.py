@@ -7,8 +7,8 @@ from pymatgen.core import Lattice, Structure
 
 from taskgroup.datasets import load_dataset
 from taskgroup.densities import promolecule
-from taskgroup.models.peak_finding import PeakRules, find_peaks
-from taskgroup.models.shoulders import ShoulderRules, _principal
+from taskgroup.models.peaks.finding import PeakRules, find_peaks
+from taskgroup.models.peaks.shoulders import ShoulderRules, _principal
 
 # Molecules in boxes and crystals, as (species, Cartesian positions in Å).
 WATER = (["O", "H", "H"], [[0, 0, 0], [0.757, 0.586, 0], [-0.757, 0.586, 0]])

@@ -12,9 +12,9 @@ from taskgroup.models.backbones.base import Backbone, BackboneSettings
 from taskgroup.models.backbones.element_lesson import ElementLesson
 from taskgroup.models.backbones.known_elements import N_KNOWN, KnownElements
 from taskgroup.models.lattice import volume
-from taskgroup.models.neighbours import DISTANCES
-from taskgroup.models.peak_finding import USUAL_PEAKS
-from taskgroup.models.peak_table import NEAR
+from taskgroup.models.peaks.finding import USUAL_PEAKS
+from taskgroup.models.peaks.neighbours import DISTANCES
+from taskgroup.models.peaks.table import NEAR
 from taskgroup.models.views import AtomView, PeakView, PreparedRows, View
 from taskgroup.models.views.atoms import NUMBER
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from taskgroup.errors import ConfigError
 from taskgroup.models.lattice import reciprocal, standard_orientation
-from taskgroup.models.neighbours import nearness
+from taskgroup.models.peaks.neighbours import nearness
 from taskgroup.models.views.base import View
 from taskgroup.models.views.crystal_batch import AtomBatch, CrystalBatch
 from taskgroup.models.views.peaks import trimmed_places

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 import torch
 
 from taskgroup.models.lattice import standard_orientation
-from taskgroup.models.neighbours import nearness
-from taskgroup.models.peak_finding import USUAL_PEAKS, find_peaks
-from taskgroup.models.peak_table import n_columns, peak_table
+from taskgroup.models.peaks.finding import USUAL_PEAKS, find_peaks
+from taskgroup.models.peaks.neighbours import nearness
+from taskgroup.models.peaks.table import n_columns, peak_table
 from taskgroup.models.views.base import View
 from taskgroup.models.views.crystal_batch import CrystalBatch
 from taskgroup.models.views.rows import PreparedRows

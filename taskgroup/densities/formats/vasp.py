@@ -10,10 +10,10 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from taskgroup.densities._numbers import read_numbers, repaired
-from taskgroup.densities._poscar import begins_poscar, read_poscar
 from taskgroup.densities.density import Density
 from taskgroup.densities.fields import refuse_other_fields
+from taskgroup.densities.formats.numbers import read_numbers, repaired
+from taskgroup.densities.formats.poscar import begins_poscar, read_poscar
 from taskgroup.densities.reader import Member, Reader, bare_name, read_bytes, refuse
 from taskgroup.errors import DensityError
 

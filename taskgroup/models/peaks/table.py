@@ -13,9 +13,9 @@ import torch
 from torch import Tensor
 
 from taskgroup.models.fields import low_passes
-from taskgroup.models.grid_maxima import grid_of
 from taskgroup.models.lattice import reciprocal
-from taskgroup.models.peak_finding import Peaks, log_density
+from taskgroup.models.peaks.finding import Peaks, log_density
+from taskgroup.models.peaks.maxima import grid_of
 
 RADII = (0.15, 0.3, 0.45, 0.6, 0.75, 0.9, 1.2, 1.5, 1.8, 2.1, 2.5, 3.0, 3.5, 4.0, 5.0)
 """Radii of the spheres, Å."""

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from taskgroup.models import fourier
-from taskgroup.models.grid_maxima import Parabola
+from taskgroup.models.peaks.maxima import Parabola
 
 # Products [places, n2, n3] in memory at a time.
 _MOST_VALUES = 1 << 24

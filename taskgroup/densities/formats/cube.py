@@ -18,12 +18,12 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from taskgroup.densities._numbers import read_numbers, repaired
 from taskgroup.densities._units import BOHR
 from taskgroup.densities.density import Density
 from taskgroup.densities.electrons import is_count
 from taskgroup.densities.elements import ATOMIC_NUMBERS, SYMBOLS
 from taskgroup.densities.fields import refuse_other_fields
+from taskgroup.densities.formats.numbers import read_numbers, repaired
 from taskgroup.densities.reader import Member, Reader, bare_name, read_bytes, refuse
 from taskgroup.errors import DensityError
 

@@ -13,9 +13,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from taskgroup.models.grid_maxima import Parabola, grid_of, local_maxima, parabola
-from taskgroup.models.series import series_at
-from taskgroup.models.shoulders import ShoulderRules, are_atoms, find_shoulders
+from taskgroup.models.peaks.maxima import Parabola, grid_of, local_maxima, parabola
+from taskgroup.models.peaks.series import series_at
+from taskgroup.models.peaks.shoulders import ShoulderRules, are_atoms, find_shoulders
 
 USUAL_PEAKS = 48
 """Places for peaks of a crystal unless more are asked for; the highest ones are kept."""

@@ -11,9 +11,9 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from taskgroup.densities._objects import stacked_blocks
 from taskgroup.densities.density import Density
 from taskgroup.densities.fields import refuse_other_fields
+from taskgroup.densities.formats.objects import stacked_blocks
 from taskgroup.densities.promolecule import crystal_parts
 from taskgroup.densities.reader import MarkedReader, Member, bare_name, one_line, read_bytes, refuse
 

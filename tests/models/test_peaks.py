@@ -12,8 +12,8 @@ from taskgroup.datasets import load_dataset
 from taskgroup.densities import promolecule
 from taskgroup.models import CrystalBatch, PreparedRows
 from taskgroup.models.backbones.peak_network import PeakScale
-from taskgroup.models.peak_finding import USUAL_PEAKS, find_peaks
-from taskgroup.models.peak_table import (
+from taskgroup.models.peaks.finding import USUAL_PEAKS, find_peaks
+from taskgroup.models.peaks.table import (
     ORDERS,
     RADII,
     SMOOTHED,

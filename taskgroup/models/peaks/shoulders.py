@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 
 from taskgroup.models.fields import low_passes
-from taskgroup.models.grid_maxima import grid_of, local_maxima, parabola
 from taskgroup.models.lattice import reciprocal
+from taskgroup.models.peaks.maxima import grid_of, local_maxima, parabola
 
 # Widths (Å) of the Gaussians whose differences are taken. The first two are so narrow that hydrogen at .96 Å from
 # oxygen is a maximum of its own; the ringing of a coarse grid about a heavy core makes such maxima too. What the last

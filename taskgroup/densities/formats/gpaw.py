@@ -3,8 +3,8 @@
 from pathlib import Path
 from typing import Any, ClassVar
 
-from taskgroup.densities._objects import AseReader
 from taskgroup.densities.density import Density
+from taskgroup.densities.formats.objects import AseReader
 from taskgroup.densities.reader import Member, Reader, bare_name, local_file, one_line, refuse
 from taskgroup.errors import DensityError, MissingDependency
 

@@ -1,0 +1,1 @@
+"""One module per file format, each with its readers; ``taskgroup.densities.read`` chooses among them."""

@@ -39,6 +39,7 @@ from sklearn.ensemble import (
 
 from taskgroup.datasets import load_dataset, write_store
 from taskgroup.datasets.composition import STATISTICS, composition_statistics
+from taskgroup.datasets.extensive import atom_counts
 from taskgroup.models import descriptors
 from taskgroup.spec import load_study
 from taskgroup.spec.plan import StudyData
@@ -94,7 +95,11 @@ def forest_predictions(
         else:
             forest = (ExtraTreesRegressor if extra else RandomForestRegressor)(**settings)
             forest.fit(numbers[train], spec.forward(column[train]))
-            columns[spec.name] = spec.inverse(forest.predict(numbers[rows]))
+            predicted = spec.inverse(forest.predict(numbers[rows]))
+            # Extensive targets are learnt per atom; what is compared is of the cell.
+            natural = data.dataset.targets.spec(spec.name)
+            species = [data.dataset.species[row] for row in rows]
+            columns[spec.name] = predicted * atom_counts(natural, species)
     frame = pd.DataFrame(columns)
     frame.attrs["units"] = {spec.name: spec.unit for spec in data.targets.specs}
     return frame
